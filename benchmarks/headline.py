@@ -1,11 +1,11 @@
 """``python -m benchmarks.headline``: the two headline figures after a replay, by Prometheus' rules and by SQL.
 
 The whole system on a stack of its own, watched by a real Prometheus; all of the sample's real notices; then, at rest, what
-the recording rules say beside what ``goodfaith promise`` counts, what the stream views differ from the database by, and how
+the recording rules say beside what ``goodfaith target`` counts, what the stream views differ from the database by, and how
 many series each process exports. Prints JSON; ends with 1 when anything differs.
 
 A replay puts years of business time into minutes, and Prometheus knows wall time only: its windows hold the whole replay. So
-they are held against all time by SQL; windows themselves are tested in ``tests/integration/after_a_run/test_promise.py``
+they are held against all time by SQL; windows themselves are tested in ``tests/integration/after_a_run/test_target.py``
 and by promtool.
 """
 
@@ -27,7 +27,7 @@ from labs.exposition import samples
 from labs.notices import SAMPLE, read
 from labs.replay import execute
 from labs.view_checks import compared
-from services.ops import promise
+from services.ops import target
 from services.ops.terminal import print_json
 from services.ops.verify.verify import verify_stack
 from shared import clock, db
@@ -50,7 +50,7 @@ def by_sql(stack: Stack) -> dict[str, float]:
     """Under the names of ``ASKED``."""
     engine = db.administer(stack.admin_url, pooled=False)
     with engine.connect() as connection:
-        found = promise.count(connection, clock.read(connection)[0])["all"].as_json()
+        found = target.count(connection, clock.read(connection)[0])["all"].as_json()
     engine.dispose()
     return {name: found[name.partition(" ")[0]] for name in ASKED}
 

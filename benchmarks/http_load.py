@@ -1,4 +1,4 @@
-"""Durable claims a second through intake's HTTP door alone: raw sockets, keep-alive, one claim a request.
+"""Durable claims a second through intake's HTTP API alone: raw sockets, keep-alive, one claim a request.
 
     python -m benchmarks.http_load --url http://127.0.0.1:8080 --seconds 10
 
@@ -142,7 +142,7 @@ def complainants(url: str, count: int, operator: str) -> list[tuple[str, str]]:
 def measure(
     urls: list[str], operator: str, *, connections: int = 64, items: int = 1, seconds: float = 10.0, accounts: int = 16
 ) -> Figures:
-    """Load the door for a while; one client process an API process."""
+    """Load intake for a while; one client process an API process."""
     tokens = complainants(urls[0], accounts, operator)
     context = multiprocessing.get_context("spawn")
     out = context.Queue()

@@ -29,7 +29,7 @@ from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from labs.doors import Http
+from labs.clients import Http
 from labs.notices import SAMPLE
 from labs.replay import UPSTREAM, upstream_ready
 from shared import db, topics
@@ -247,7 +247,7 @@ class Bench:
             for listing in listings:
                 self._claim_of[listing] = event
             document = {
-                "specversion": "1.0", "id": event, "source": "/bench", "type": "goodfaith.door.submit_claim.v1", "time": now,
+                "specversion": "1.0", "id": event, "source": "/bench", "type": "goodfaith.request.submit_claim.v1", "time": now,
                 "data": {
                     "right": right, "reason": "copied_image_or_text", "on_behalf_of": holder,
                     "listings": [f"https://market.example/items/{listing}" for listing in listings],

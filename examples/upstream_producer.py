@@ -40,7 +40,7 @@ def event_of(given: argparse.Namespace) -> dict[str, Any]:
         "specversion": "1.0",
         "id": given.event,
         "source": f"/{given.upstream}",
-        "type": "goodfaith.door.submit_claim.v1",
+        "type": "goodfaith.request.submit_claim.v1",
         "datacontenttype": "application/json",
         "data": {
             "on_behalf_of": given.account,

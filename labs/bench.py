@@ -35,11 +35,11 @@ def bench(
     stack: Annotated[
         str, typer.Option("--stack", help="Name of the benchmark's own stack; an old one is replaced.")
     ] = "bench",
-    http_seconds: Annotated[float, typer.Option(min=1, help="Seconds of the door's own run.")] = 10.0,
+    http_seconds: Annotated[float, typer.Option(min=1, help="Seconds of intake's own run.")] = 10.0,
     keep: Annotated[bool, typer.Option(help="Leave the stack running.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure items a second end to end, latency at half load, memory, and the door alone; beside the reference loop."""
+    """Measure items a second end to end, latency at half load, memory, and intake alone; beside the reference loop."""
     from benchmarks import http_load, reference
     from benchmarks.throughput import Bench
 
@@ -66,13 +66,13 @@ def bench(
         half = measured.run(max(int(main.items_per_s * 0.5 * 20), 1000), rate=main.items_per_s * 0.5)
         real = measured.run(small, real=True)
         handled = measured.run(small, receipts=True)
-        tell("the door alone")
+        tell("intake alone")
         for process in Fleet.load(running):
             if not process.name.startswith("intake-api"):
                 process.terminate()
         assert settings.operator_token is not None
         token = settings.operator_token.get_secret_value()
-        door = http_load.measure([settings.intake_url], token, seconds=http_seconds)
+        alone = http_load.measure([settings.intake_url], token, seconds=http_seconds)
     finally:
         if measured is not None:
             measured.close()
@@ -85,7 +85,7 @@ def bench(
         "ratio": round(main.items_per_s / ref, 3),
         "p50_s": round(half.p50_s, 3),
         "p99_s": round(half.p99_s, 3),
-        "intake_claims_per_s": round(door.claims_per_s),
+        "intake_claims_per_s": round(alone.claims_per_s),
         "rss_growth_mb": round(main.rss_growth_mb, 1),
         "rss_mb": [round(mb) for mb in main.rss_mb],
         "items": items,
@@ -110,7 +110,7 @@ def _show(result: dict[str, Any]) -> None:
     table.add_row("p50, p99 at half load, s", f"{result['p50_s']}, {result['p99_s']}", "1.0")
     table.add_row("items/s, sizes as in the real notices", f"{result['real_distribution_items_per_s']:,}", "")
     table.add_row("items/s until handled (receipts in)", f"{result['handled_items_per_s']:,}", "")
-    table.add_row("intake's HTTP door alone, claims/s", f"{result['intake_claims_per_s']:,}", "1,500")
+    table.add_row("intake's HTTP API alone, claims/s", f"{result['intake_claims_per_s']:,}", "1,500")
     table.add_row("growth of memory, MiB", f"{result['rss_growth_mb']}", "flat")
     console.print(table)
     cpu = Table("process", "CPU us an item", title="Where the time goes")

@@ -40,7 +40,7 @@ from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from deploy.local.up import JsonOption, bring_up, destroy
 from deploy.prometheus import model, rules
-from labs.doors import Ask
+from labs.clients import Ask
 from labs.exposition import total
 from labs.faults import load as faults
 from labs.faults.broker_faults import delete_unread, lose_events
@@ -757,7 +757,7 @@ def _read_on(ground: DrillBed) -> bool:
 
 DRILLS: Final = (
     # from consequence to cause: what has just paged mutes nothing that comes next
-    Drill("promise about to be missed", "OldestItemOld", _late, mend=_deliver),
+    Drill("target about to be missed", "OldestItemOld", _late, mend=_deliver),
     Drill("a poison record that nobody mends", "DeadLettersOld", _poison, mend=_cure),
     # the canary writes mail here, and notices before DeliveryLate does
     Drill("mail server gone", "CanaryOld", _kill("mailbox.0")),

@@ -28,7 +28,7 @@ from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from deploy.local.up import JsonOption, StackOption, prepare_broker, running
 from labs import model as people
-from labs.doors import Ask, Channel, Http, Upstream
+from labs.clients import Ask, Channel, Http, Upstream
 from labs.follower import Follower, ItemState
 from labs.model import Dice, Model
 from labs.notices import SAMPLE, Named, Notice, NoticeError, parts, read
@@ -84,7 +84,7 @@ class Replay:
 
     Args:
         step: whether the clock steps with the notices; else it is left alone and everything is filed at once.
-        per_second: most items a second; 0 for as fast as the door takes them.
+        per_second: most items a second; 0 for as fast as intake accepts them.
         namespace: appended to all ids, so that the same notices can be filed again on the same stack.
     """
 
@@ -104,7 +104,7 @@ class Replay:
         self.settings = fleet.settings_of(stack, secret=True)
         self._engine = db.administer(stack.admin_url)
         self._http = Http(self.settings)
-        self._door: Channel = self._http if via == "http" else Upstream(self.settings, UPSTREAM)
+        self._channel: Channel = self._http if via == "http" else Upstream(self.settings, UPSTREAM)
         self._via = via
         self._step = step
         self._per_second = per_second
@@ -129,8 +129,8 @@ class Replay:
     def close(self) -> None:
         """Close connections."""
         self._http.close()
-        if self._door is not self._http:
-            self._door.close()
+        if self._channel is not self._http:
+            self._channel.close()
         self._follower.close()
         self._watch.close()
         self._engine.dispose()
@@ -215,7 +215,7 @@ class Replay:
             self._days()
         self._watch.wait(timeout_s=600)
         self._follower.drain()
-        self.report.refused = dict(self._door.refused + self._follower.refused)
+        self.report.refused = dict(self._channel.refused + self._follower.refused)
         self.report.seconds = time.monotonic() - begun
         return self.report
 
@@ -282,7 +282,7 @@ class Replay:
     def _send(self, asks: list[Ask]) -> None:
         for some in _chunks(asks, 500):
             begun = time.monotonic()
-            self._door.send(some)
+            self._channel.send(some)
             self.report.commands.update(ask.kind for ask in some)
             if self._per_second:
                 items = sum(len(ask.body.get("listings", ())) or 1 for ask in some)
@@ -303,7 +303,7 @@ class Replay:
 
     def _takedown(self, notice: Notice, limit: int) -> Iterator[Ask]:
         if not notice.listings:
-            # nothing to act on: the door would refuse it
+            # nothing to act on: intake would refuse it
             self.report.no_listing += 1
             return
         complainant = self._id(notice.complainant)
@@ -404,7 +404,7 @@ def _contact(name: str) -> tuple[str, str, str]:
 
 
 def upstream_ready(stack: Stack, counts: Mapping[str, int] | None = None) -> None:
-    """Give the stack an upstream for replays, bound to an account of its own, and start its door (``counts``: as in ``up``)."""
+    """Give the stack an upstream for replays, bound to an account of its own, and start its intake (``counts``: as in ``up``)."""
     settings = fleet.settings_of(stack, secret=True)
     if UPSTREAM in settings.upstreams:
         return
@@ -478,8 +478,8 @@ def replay(
         Path, typer.Argument(exists=True, dir_okay=False, help="Notices: JSON Lines, plain or .gz.")
     ] = SAMPLE,
     stack: StackOption = "default",
-    via: Annotated[str, typer.Option(help="Door: http or kafka.")] = "http",
-    rate: Annotated[float, typer.Option(min=0, help="Most items a second; 0: as fast as the door takes them.")] = 0.0,
+    via: Annotated[str, typer.Option(help="How to submit: http or kafka.")] = "http",
+    rate: Annotated[float, typer.Option(min=0, help="Most items a second; 0: as fast as intake accepts them.")] = 0.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first notices of the file.")] = None,
     step: Annotated[bool, typer.Option(help="Step the clock with the notices, so that deadlines pass.")] = True,
     namespace: Annotated[

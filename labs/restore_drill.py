@@ -29,7 +29,7 @@ from deploy.local.backup import Backup
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from deploy.local.up import bring_up, destroy
-from labs.doors import PATHS, Ask
+from labs.clients import PATHS, Ask
 from labs.faults.load import Claim, Faults, Plan
 from services.ops.restore.restore import begin_anew
 from services.ops.terminal import JsonOption, console, errors, print_json

@@ -306,7 +306,7 @@ def agent(tour: Tour, cast: Cast) -> None:
         fox, "POST", "/v1/claims",
         {"right": cast.right, "reason": "counterfeit", "listings": links, "principal": cast.owl}, expect=422,
     )  # fmt: skip
-    tour.say(f"Fox claims for Owl and is refused at the door: {refused['detail']} {refused['cure']}")
+    tour.say(f"Fox claims for Owl and is refused at intake: {refused['detail']} {refused['cure']}")
     until = tour.day + 2 * DAY
     tour.call(
         cast.owl, "POST", "/v1/authorisations", {"agent": fox, "rights": [cast.right], "expires_at": until.isoformat()}

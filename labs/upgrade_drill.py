@@ -151,7 +151,7 @@ class Phase:
     Attributes:
         lag_s: How far the last of the readers was behind, at most; `of` which.
         unseen_s: Longest time in which nobody looked (the process that looks is exchanged as well).
-        retries: Requests that had to be made again: the door is one process on a local stack.
+        retries: Requests that had to be made again: intake is one process on a local stack.
     """
 
     name: str

@@ -137,8 +137,8 @@ def inbound(settings: Settings) -> tuple[Topic, ...]:
 
 def principals(settings: Settings) -> tuple[Access, ...]:
     """All principals of an installation."""
-    doors = inbound(settings)
-    groups = {**READS, "intake": {**READS["intake"], **({INBOUND_GROUP: doors} if doors else {})}}
+    inbound_topics = inbound(settings)
+    groups = {**READS, "intake": {**READS["intake"], **({INBOUND_GROUP: inbound_topics} if inbound_topics else {})}}
     services = tuple(
         Access(
             name,

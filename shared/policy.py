@@ -657,7 +657,7 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
     except CalendarError as error:
         found.append(("calendar", str(error)))
     found += [
-        ("timers." + name, "expected hours, minutes or days: the promise is in elapsed time")
+        ("timers." + name, "expected hours, minutes or days: the target is in elapsed time")
         for name in ("review_sla", "lookup_retry", "lookup_give_up", "late_counter", "litigation_reminder", "suspended")
         if getattr(policy.timers, name).working_days
     ]

@@ -70,7 +70,7 @@ Relayed = Literal[
     "submit_claim", "add_information", "withdraw", "accept", "counter", "respond", "report_action", "report_result", "complain",
     "decide",
 ]  # fmt: skip
-"""What an upstream may file: the names of ``goodfaith.door.<name>.v1``."""
+"""What an upstream may file: the names of ``goodfaith.request.<name>.v1``."""
 
 
 class UpstreamMay(BaseModel):
@@ -250,13 +250,13 @@ class Settings(BaseSettings):
     # HTTP APIs and group commit
     http_host: str = Field("127.0.0.1", description="Address that the process's HTTP API listens on.")
     http_port: int = Field(8080, ge=0, le=65535, description="Port of the process's HTTP API (0: any free one).")
-    door_commit_ms: float = Field(
+    group_commit_ms: float = Field(
         4.0,
         ge=0,
         le=1000,
         description="Milliseconds for which the group commit collects requests for one transaction.",
     )
-    door_commit_max: int = Field(256, ge=1, le=10000, description="Most requests in one group commit.")
+    group_commit_max: int = Field(256, ge=1, le=10000, description="Most requests in one group commit.")
     token_ttl_days: int = Field(365, ge=1, description="Days until a bearer token expires.")
     token_cache_s: float = Field(
         2.0,

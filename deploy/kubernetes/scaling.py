@@ -87,7 +87,7 @@ def scaled_object(process: Process) -> Document:
     }
 
 
-def door() -> Document:
+def intake_api() -> Document:
     """The autoscaler of intake's API: by CPU, which is its bottleneck."""
     return {
         "apiVersion": "autoscaling/v2",
@@ -110,6 +110,6 @@ def door() -> Document:
 
 def documents() -> Iterator[Document]:
     """All documents of the component."""
-    yield door()
+    yield intake_api()
     for process in by_lag():
         yield scaled_object(process)

@@ -338,7 +338,7 @@ def _watermark(world: World) -> None:
     world.change(stops, "goodfaith_watermark_timestamp_seconds")
 
 
-def _door_fails(world: World) -> None:
+def _intake_fails(world: World) -> None:
     world.change(lambda _: occurs(90), "goodfaith_http_request_duration_seconds_count", 'status="5xx"')
     world.change(stops, "goodfaith_canary_last_completed_timestamp_seconds")
 
@@ -489,7 +489,7 @@ FAULTS: Final = (
     Fault("the marketplace is gone", "ConsumerLag", _marketplace_gone),
     Fault("events cannot be published", "OutboxOld", _unpublished),
     Fault("the watermark stands", "WatermarkBehind", _watermark),
-    Fault("intake's API answers with errors", "IntakeErrors", _door_fails),
+    Fault("intake's API answers with errors", "IntakeErrors", _intake_fails),
     Fault("the streams hang and their port answers", "StreamsBehind", _streams_stand),
     Fault("the streams recover for long", "StreamsRecovering", _streams_recover),
     Fault("figures leave a partition out", "FiguresIncomplete", _partition_unexported),

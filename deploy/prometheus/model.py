@@ -13,10 +13,10 @@ RUNBOOKS: Final = "https://goodfaith.example/docs/runbooks"
 """URL of the runbooks; `python -m deploy.prometheus --runbooks URL` sets another."""
 
 Severity = Literal["page", "ticket", "none"]
-Layer = Literal["", "platform", "process", "flow", "journey", "promise", "deadline", "meta"]
+Layer = Literal["", "platform", "process", "flow", "journey", "target", "deadline", "meta"]
 Team = Literal["sre", "review", "compliance"]
 
-LAYERS: Final[tuple[Layer, ...]] = ("platform", "process", "flow", "journey", "promise", "deadline")
+LAYERS: Final[tuple[Layer, ...]] = ("platform", "process", "flow", "journey", "target", "deadline")
 """From cause to consequence: a page in one layer mutes everything in later layers (docs/explanation/alerting.md, "One
 fault, one page")."""
 KEEP: Final = "2m"

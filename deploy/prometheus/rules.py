@@ -94,7 +94,7 @@ def groups(pace: Pace) -> dict[str, tuple[Group, ...]]:
         "slo": (Group("goodfaith-slo", "30s", (*objectives(spec, pace), *burn_alerts(spec, pace))),),
         "alerts": (
             Group("goodfaith-meta", "15s", tuple(meta_alerts(pace))),
-            Group("goodfaith-promise", "15s", tuple(promise_alerts(pace))),
+            Group("goodfaith-target", "15s", tuple(target_alerts(pace))),
             Group("goodfaith-flow", "15s", tuple(flow_alerts(pace))),
             Group("goodfaith-delivery", "15s", tuple(delivery_alerts(pace))),
             Group("goodfaith-platform", "15s", tuple(platform_alerts(pace))),
@@ -287,11 +287,11 @@ def burn_alerts(spec: dict[str, Any], pace: Pace) -> Iterable[Alert]:
     )  # fmt: skip
     yield Alert(
         "StageBurnFast", holds("page", stages), "page", "A stage exceeds its time, fast",
-        f"Late items of stage {{{{ $labels.slo }}}} come {value}.", hold="21m", layer="promise",
+        f"Late items of stage {{{{ $labels.slo }}}} come {value}.", hold="21m", layer="target",
     )  # fmt: skip
     yield Alert(
         "StageBurnSlow", holds("ticket", stages), "ticket", "A stage exceeds its time, slowly",
-        f"Late items of stage {{{{ $labels.slo }}}} come {value}.", layer="promise",
+        f"Late items of stage {{{{ $labels.slo }}}} come {value}.", layer="target",
     )  # fmt: skip
 
 
@@ -344,7 +344,7 @@ def meta_alerts(pace: Pace) -> Iterable[Alert]:
     )  # fmt: skip
 
 
-def promise_alerts(pace: Pace) -> Iterable[Alert]:
+def target_alerts(pace: Pace) -> Iterable[Alert]:
     """Alerts before the 24-hour target is missed, earliest first."""
     window = pace("15m")
     yield Alert(
@@ -352,7 +352,7 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
         f"min_over_time(goodfaith:items_moving:sum[{window}]) > 0\n"
         f"and\n(goodfaith:handled:total - goodfaith:handled:total offset {window}) == 0",
         "page", "Items are open and none is handled",
-        "{{ $value }} items or more wait for our processes, and none was handled in 15 minutes.", hold="1m", layer="promise", waits="15m",
+        "{{ $value }} items or more wait for our processes, and none was handled in 15 minutes.", hold="1m", layer="target", waits="15m",
     )  # fmt: skip
 
     def stalled(stage: str, completed: str) -> str:
@@ -366,7 +366,7 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
         "StageStalled", f"{stalled('intake', 'recorded')}\nor\n{stalled('enforcement', 'enforcement')}", "page",
         "Items wait before a stage and none passes it",
         "{{ $value }} items or more wait in stage {{ $labels.stage }}, and none passed it in 15 minutes.",
-        hold="4m", layer="promise", waits="15m",
+        hold="4m", layer="target", waits="15m",
     )  # fmt: skip
     yield Alert(
         "CanaryOld",
@@ -382,7 +382,7 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
         "and goodfaith:items_waiting_for_us:sum >= 50",
         "page", "Open items will not be handled in time",
         "At the present pace open items take {{ $value | humanizeDuration }}, and the oldest has less time left.",
-        hold="24m", layer="promise",
+        hold="24m", layer="target",
     )  # fmt: skip
     yield Alert(
         "OldestItemOld", f'goodfaith:oldest_open_age_seconds{{stage!="complainant"}} > {18 * HOUR}', "page",
@@ -399,7 +399,7 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
         f'min by (tier) (goodfaith_review_oldest_timestamp_seconds{{state="UNDER_REVIEW"}} > 0) > {12 * HOUR}',
         "ticket", "A case has waited for a reviewer for 12 hours",
         "The oldest undecided case in {{ $labels.tier }} has waited for {{ $value | humanizeDuration }}.",
-        hold="5m", layer="promise", waits="12h", team="review",
+        hold="5m", layer="target", waits="12h", team="review",
     )  # fmt: skip
     http = "goodfaith_http_request_duration_seconds_count"
     five = pace("5m")
@@ -479,7 +479,7 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
         "DeadLettersOld",
         _of_area(f"(time() - min by (job, worker) (goodfaith_dead_letters_oldest_timestamp_seconds > 0) > {pace.seconds('4h')})"),
         "page", "Dead letters are old", "The oldest dead letter of {{ $labels.worker }} is {{ $value | humanizeDuration }} old.",
-        hold="1m", layer="promise", area="", waits="4h",
+        hold="1m", layer="target", area="", waits="4h",
     )  # fmt: skip
     yield Alert(
         "UnreadGone", _of_area("(sum by (job, worker, topic) (goodfaith_unread_gone_partitions) > 0)"), "page",
@@ -533,7 +533,7 @@ def delivery_alerts(pace: Pace) -> Iterable[Alert]:
         'time() - min by (channel) (goodfaith_delivery_oldest_pending_timestamp_seconds{channel="email"} > 0) > '
         + pace.seconds("15m"),
         "page", "Parties are not told", "The oldest message by {{ $labels.channel }} has waited for {{ $value | humanizeDuration }}.",
-        hold="3m", layer="promise", waits="15m",
+        hold="3m", layer="target", waits="15m",
     )  # fmt: skip
     yield Alert(
         "MessagesFailed", f'sum by (channel) (increase(goodfaith_deliveries_total{{result="failed"}}[{pace("1h")}])) > 0', "ticket",
@@ -544,13 +544,13 @@ def delivery_alerts(pace: Pace) -> Iterable[Alert]:
         "WebhooksFailing",
         f'sum(increase({attempts}{{outcome=~"failed|unknown"}}[{window}])) / sum(increase({attempts}[{window}])) > 0.5\n'
         f"and sum(increase({attempts}[{window}])) > 20",
-        "ticket", "Most calls to webhooks fail", "{{ $value | humanizePercentage }} of the calls to webhooks fail.", hold="5m", layer="promise", area="notification-webhooks",
+        "ticket", "Most calls to webhooks fail", "{{ $value | humanizePercentage }} of the calls to webhooks fail.", hold="5m", layer="target", area="notification-webhooks",
     )  # fmt: skip
     opened = 'sum(max by (state) (goodfaith_webhook_endpoints{state="open"}))'
     called = 'sum(max by (state) (goodfaith_webhook_endpoints{state!="disabled"}))'
     yield Alert(
         "WebhookCircuitsOpen", f"{opened} / {called} > 0.5\nand {opened} >= 3",
-        "page", "Most webhooks are not called for now", "{{ $value | humanizePercentage }} of the webhooks are not called.", hold="15m", layer="promise", area="notification-webhooks",
+        "page", "Most webhooks are not called for now", "{{ $value | humanizePercentage }} of the webhooks are not called.", hold="15m", layer="target", area="notification-webhooks",
     )  # fmt: skip
     yield Alert(
         "MarketplaceSilent",

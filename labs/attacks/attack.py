@@ -23,12 +23,12 @@ from deploy.local.up import JsonOption, bring_up, destroy
 from labs.attacks.files import FILES
 from labs.attacks.floods import FLOODS
 from labs.attacks.ground import Attack, AttackBed, Customer, Honest, Outcome, Result, Size, summary
-from labs.attacks.rules import DOORS, ENVIRONMENT
+from labs.attacks.rules import ENTRANCES, ENVIRONMENT
 from services.ops.terminal import console, errors, print_json
 from shared import db
 from shared.settings import Settings
 
-ATTACKS: Final[Sequence[Attack]] = (*FLOODS, *FILES, *DOORS)
+ATTACKS: Final[Sequence[Attack]] = (*FLOODS, *FILES, *ENTRANCES)
 COUNTS: Final = {
     **dict.fromkeys(fleet.SERVICES, 0), "mailbox": 1, "intake": 1, "notification": 1, "enforcement-api": 1,
 }  # fmt: skip

@@ -371,7 +371,7 @@ def internal_apis(ground: AttackBed) -> Outcome:
     ]
     shown += [f"Bearer {new_bogus_token()}", "Bearer " + "a" * 8000, "Bearer \u00ff"]
     settings, address = ground.settings, ground.address()
-    doors = [
+    routes = [
         (settings.intake_url, "POST", "/internal/contacts"), (settings.intake_url, "POST", "/internal/codes"),
         (settings.intake_url, "POST", "/internal/claims"), (settings.intake_url, "POST", "/internal/webhooks"),
         (settings.intake_url, "POST", "/internal/challenges"),
@@ -385,7 +385,7 @@ def internal_apis(ground: AttackBed) -> Outcome:
             fields = [] if credential is None else [(b"authorization", credential.encode("latin-1"))]
             return client.request(method, path, headers=fields, json={"ids": []} if method == "POST" else None)
 
-    told = ground.statuses([partial(ask, *door, credential) for door in doors for credential in shown], threads=4)
+    told = ground.statuses([partial(ask, *route, credential) for route in routes for credential in shown], threads=4)
     opened = told.total() - told["401"] - told["429"] - told["400"] - told["431"]
     return Outcome(opened > 0, listed(told))
 
@@ -523,7 +523,7 @@ class _Topic:
         """One event; its id."""
         id = secrets.token_hex(8)
         document = {
-            "specversion": "1.0", "id": id, "source": f"/upstream/{UPSTREAM}", "type": f"goodfaith.door.{kind}.v1",
+            "specversion": "1.0", "id": id, "source": f"/upstream/{UPSTREAM}", "type": f"goodfaith.request.{kind}.v1",
             "time": dt.datetime.now(dt.UTC).isoformat(), "datacontenttype": "application/json", "data": data, **changed,
         }  # fmt: skip
         self.send(as_json(document))
@@ -571,7 +571,7 @@ def hostile_records(ground: AttackBed) -> Outcome:
         None, b"", b"null", b"{}", b"[" * 100_000, b'{"a":' * 50_000, secrets.token_bytes(1000), b'"' + b"a" * 900_000 + b'"',
         b"\xff\xfe" * 10, b'{"specversion":"1.0","id":"\\u0000","source":"x","type":"y","data":{}}', b"9" * 500_000,
         b'{"specversion":"1.0","id":"' + b"i" * 10_000 + b'","source":"/","type":"t","data":{}}',
-        as_json({"specversion": "1.0", "id": "x", "source": "/", "type": "goodfaith.door.decide.v1", "data": {"on_behalf_of": "a-operator"}}),
+        as_json({"specversion": "1.0", "id": "x", "source": "/", "type": "goodfaith.request.decide.v1", "data": {"on_behalf_of": "a-operator"}}),
     ]  # fmt: skip
     with contextlib.closing(_Topic(ground)) as topic:
         for raw in rubbish:
@@ -587,7 +587,7 @@ def hostile_records(ground: AttackBed) -> Outcome:
     )
 
 
-DOORS: Final[Sequence[Attack]] = (
+ENTRANCES: Final[Sequence[Attack]] = (
     Attack("items cursor", "read items beyond the claim", items_cursor, "S4"),
     Attack("timeline cursor", "read the timeline beyond the claim", timeline_cursor, "S4"),
     Attack("evidence cursor", "learn other parties' document ids", evidence_cursor, "S9"),
@@ -610,7 +610,7 @@ DOORS: Final[Sequence[Attack]] = (
     Attack("mail injection", "inject headers and recipients", mail_injection),
     Attack("misleading links", "show one address and mean another", misleading_links, "S24"),
     Attack("impersonation", "act for a stranger through a topic", impersonation, "S13"),
-    Attack("hostile records", "stop the upstreams' door", hostile_records),
+    Attack("hostile records", "stop the upstream intake", hostile_records),
     # last, because it revokes the bootstrap token
     Attack("bootstrap token", "use the revoked bootstrap token after a restart", bootstrap_token, "S7", restarts=True),
 )

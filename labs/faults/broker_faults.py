@@ -146,26 +146,26 @@ def _coordinator(ground: FaultBed) -> None:
 
 
 def _two_down(ground: FaultBed) -> None:
-    """Nobody acknowledges a write to a topic any more: the door takes claims all the same, and says that they wait."""
+    """Nobody acknowledges a write to a topic any more: intake takes claims all the same, and says that they wait."""
     lost = NODES[1:]
     for node in lost:
         ground.stack.kill_kafka(node)
     begun, before = time.monotonic(), len(ground.record.items)
-    ground.wait("the door says that publishing is delayed", lambda: health(ground)["publishing"] == "delayed", 60)
+    ground.wait("intake says that publishing is delayed", lambda: health(ground)["publishing"] == "delayed", 60)
     said_after = time.monotonic() - begun
     time.sleep(max(LASTS_S - said_after, 5.0))
     if (taken := len(ground.record.items) - before) <= 0:
-        raise StackError("the door takes no claims while two of three brokers are down")
-    ground.notes.append(f"door took {taken} items meanwhile, said so after {said_after:.0f} s")
+        raise StackError("intake takes no claims while two of three brokers are down")
+    ground.notes.append(f"intake took {taken} items meanwhile, said so after {said_after:.0f} s")
     ground.clock()
     ground.stack.start_kafka(*lost)
     ground.flows()
-    ground.wait("the door says that publishing is current", lambda: health(ground)["publishing"] == "current", 60)
+    ground.wait("intake says that publishing is current", lambda: health(ground)["publishing"] == "current", 60)
     in_sync(ground)
 
 
 def health(ground: FaultBed) -> dict[str, Any]:
-    """What the door says of itself."""
+    """What intake says of itself."""
     with contextlib.suppress(httpx.HTTPError):
         answer: dict[str, Any] = httpx.get(
             f"{ground.settings.intake_url}/healthz",
@@ -199,7 +199,7 @@ def _cut(ground: FaultBed) -> None:
     link.cut()
     time.sleep(LASTS_S)
     taken = len(ground.record.items) - before
-    ground.notes.append(f"door took {taken} items meanwhile")
+    ground.notes.append(f"intake took {taken} items meanwhile")
     ground.clock()
     link.heal()
     if ground.in_flight < taken / 6:

@@ -132,9 +132,9 @@ def _crowded(ground: FaultBed) -> None:
             take()
             answers.add(_ask(ground))
             time.sleep(0.3)
-        ground.notes.append(f"{len(held)} connections held; the door answered {', '.join(map(str, sorted(answers)))}")
+        ground.notes.append(f"{len(held)} connections held; intake answered {', '.join(map(str, sorted(answers)))}")
         if 503 not in answers:
-            raise StackError(f"the door never answered 503, but {sorted(answers)}")
+            raise StackError(f"intake never answered 503, but {sorted(answers)}")
         ground.clock()
     finally:
         for connection in held:
@@ -143,14 +143,14 @@ def _crowded(ground: FaultBed) -> None:
 
 
 def _locked(ground: FaultBed) -> None:
-    """A transaction that somebody forgot holds what the door writes, and every partition of a worker: they give up and try again."""
+    """A transaction that somebody forgot holds what intake writes, and every partition of a worker: they give up and try again."""
     with ground.run.engine.connect() as connection, connection.begin() as holding:
         connection.exec_driver_sql("select from verification.partitions for update")
         connection.exec_driver_sql("lock table intake.admission_queue in share row exclusive mode")
         begun, before = time.monotonic(), len(ground.record.items)
         time.sleep(LASTS_S)
         taken = len(ground.record.items) - before
-        ground.notes.append(f"the door took {taken} items in {time.monotonic() - begun:.0f} s")
+        ground.notes.append(f"intake took {taken} items in {time.monotonic() - begun:.0f} s")
         ground.clock()
         holding.rollback()
     ground.flows()
@@ -161,7 +161,7 @@ def _trust(ground: FaultBed) -> ssl.SSLContext | bool:
 
 
 def _ask(ground: FaultBed) -> int:
-    """What the door answers to a question that needs the database; 0: nothing."""
+    """What intake answers to a question that needs the database; 0: nothing."""
     holder = ground.run.plan.holders[0]
     headers = {"authorization": f"Bearer {ground.run.tokens[holder]}"}
     with contextlib.suppress(httpx.HTTPError):
@@ -183,7 +183,7 @@ def _full(ground: FaultBed) -> None:
         begun = time.monotonic()
         seen: set[str] = set()
         while time.monotonic() - begun < LASTS_S:
-            seen.add("it ended" if not ground.stack.database().running else f"the door answered {_post(ground)}")
+            seen.add("it ended" if not ground.stack.database().running else f"intake answered {_post(ground)}")
             time.sleep(0.5)
         ground.notes.append(", ".join(sorted(seen)))
         ground.clock()
@@ -199,7 +199,7 @@ def _full(ground: FaultBed) -> None:
 
 
 def _post(ground: FaultBed) -> int:
-    """What the door answers to a request that is refused once the database has looked at it; 0: nothing."""
+    """What intake answers to a request that is refused once the database has looked at it; 0: nothing."""
     holder = ground.run.plan.holders[0]
     headers = {
         "authorization": f"Bearer {ground.run.tokens[holder]}",
@@ -250,7 +250,7 @@ def _freeze_in_transaction(ground: FaultBed, pid: int | None, name: str) -> None
 FAULTS: Final[Sequence[Fault]] = (
     Fault("failover", "the database is killed; its synchronous follower takes over, and the other way round", "promotion", _failover, "database"),
     Fault("connections", "others take all connections of the database", "they let go", _crowded, "database"),
-    Fault("locks", "a forgotten transaction holds the door's table and a worker's partitions for 12 s", "it ends", _locked, "database"),
+    Fault("locks", "a forgotten transaction holds intake's table and a worker's partitions for 12 s", "it ends", _locked, "database"),
     Fault("full database", "the disk of the database is full", "room is made, it is started", _full, "database", disks.missing),
     Fault("frozen", "a worker is frozen amid a transaction", "the database ends its session, another takes over; then it wakes", _frozen, "database"),
     Fault(

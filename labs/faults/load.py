@@ -28,7 +28,7 @@ from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from labs.doors import PATHS, Ask, Http
+from labs.clients import PATHS, Ask, Http
 from services.ops.idle import Watch
 from services.ops.verify.verify import Report, verify_stack
 from shared import clock, db, kafka_links, policy, topics
@@ -311,7 +311,7 @@ class Submitter:
             now = time.monotonic()
             if self.enough:
                 claim = None
-            # what the door could not take is made up for slowly, not in one burst
+            # what intake could not take is made up for slowly, not in one burst
             allowance = min(allowance + (now - begun) * self.rate, self.rate)
             begun = now
             while claim is not None and allowance > 0 and len(self._tasks) < IN_FLIGHT:
@@ -467,7 +467,7 @@ class Submitter:
     async def _relay(self, ask: Ask) -> None:
         """By the upstream's topic; acknowledged when the broker has it."""
         document = {
-            "specversion": "1.0", "id": ask.key, "source": f"/upstream/{UPSTREAM}", "type": f"goodfaith.door.{ask.kind}.v1",
+            "specversion": "1.0", "id": ask.key, "source": f"/upstream/{UPSTREAM}", "type": f"goodfaith.request.{ask.kind}.v1",
             "time": dt.datetime.now(dt.UTC), "data": {**ask.body, "on_behalf_of": ask.by},
         }  # fmt: skip
         value = msgspec.json.encode(document)

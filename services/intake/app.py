@@ -101,7 +101,7 @@ async def submit_claim(
         request,
         Filing(
             caller, idempotency_key, caller.id, filings.digest("submit_claim", "", await request.body()), "submit_claim", data,
-            caller.channel, listings=listings, rules=rules, over_quota=context.door.quota.over(caller.id),
+            caller.channel, listings=listings, rules=rules, over_quota=context.group_commit.quota.over(caller.id),
         ),
     )  # fmt: skip
 
@@ -427,7 +427,7 @@ def create(
         yield
         beginning.cancel()
         watching.cancel()
-        await context.door.close()
+        await context.group_commit.close()
         await context.enforcement.close()
         await context.notification.close()
         context.threads.shutdown()

@@ -286,7 +286,7 @@ class Intake:
                 if row.kind == "command":
                     counts["command"] = counts.get("command", 0) + 1
             # a key of its own: an event that the read model cannot process must not stop admission
-            entry = Incoming("@queue", row.partition, row.id, f"door:{row.listing}", str(row.id), kind, data)
+            entry = Incoming("@queue", row.partition, row.id, f"admission:{row.listing}", str(row.id), kind, data)
             if row.traceparent is not None:
                 entry.traced, entry.parent = True, row.traceparent
             incoming.append(entry)

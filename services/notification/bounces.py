@@ -142,7 +142,7 @@ class Server(SMTP):
             super().connection_lost(error)
 
 
-async def serve(door: BounceHandler, settings: Settings) -> asyncio.Server:
+async def serve(handler: BounceHandler, settings: Settings) -> asyncio.Server:
     """Start accepting reports.
 
     Raises:
@@ -153,7 +153,7 @@ async def serve(door: BounceHandler, settings: Settings) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     return await loop.create_server(
         lambda: Server(
-            door, hostname=door.domain, ident="Goodfaith", data_size_limit=MAX_BYTES, timeout=TIMEOUT_S, loop=loop
+            handler, hostname=handler.domain, ident="Goodfaith", data_size_limit=MAX_BYTES, timeout=TIMEOUT_S, loop=loop
         ),
         settings.bounce_host,
         settings.bounce_port,
@@ -168,16 +168,16 @@ def run(settings: Settings) -> None:
         OSError: a port is taken.
     """
     health = Health(NAME)
-    door = BounceHandler(settings, health)
+    handler = BounceHandler(settings, health)
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        server = await serve(door, settings)
+        server = await serve(handler, settings)
         health.ready()
-        log.info("started", worker=NAME, domain=door.domain)
+        log.info("started", worker=NAME, domain=handler.domain)
         while not stop.is_set():
             health.progress()
             metrics.PROGRESS.labels(NAME).set_to_current_time()
@@ -190,6 +190,6 @@ def run(settings: Settings) -> None:
 
     server = health.serve(settings)
     asyncio.run(main())
-    door.close()
+    handler.close()
     log.info("stopped", worker=NAME)
     server.shutdown()

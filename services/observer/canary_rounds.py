@@ -126,7 +126,7 @@ class Canary:
         self,
         settings: Settings,
         *,
-        door: httpx.Client | None = None,
+        intake: httpx.Client | None = None,
         pages: httpx.Client | None = None,
         sleep: Callable[[float], bool] = _nap,
         clock: Callable[[], float] = time.monotonic,
@@ -139,13 +139,13 @@ class Canary:
             raise ValueError("GOODFAITH_CANARY_TOKEN: needed by the canary")
         self._settings = settings
         headers = {"authorization": f"Bearer {settings.canary_token.get_secret_value()}"}
-        self._door = door or httpx.Client(
+        self._intake = intake or httpx.Client(
             base_url=settings.intake_url,
             timeout=10,
             trust_env=False,
             verify=trust(settings.intake_url, settings.internal_ca),
         )
-        self._door.headers.update(headers)
+        self._intake.headers.update(headers)
         self._pages = pages or httpx.Client(timeout=5, trust_env=False, follow_redirects=False)
         self._sleep = sleep
         self._clock = clock
@@ -154,7 +154,7 @@ class Canary:
 
     def close(self) -> None:
         """Close connections."""
-        self._door.close()
+        self._intake.close()
         self._pages.close()
 
     def round(self) -> float:
@@ -219,7 +219,7 @@ class Canary:
             self._rest(step, f"{item} is {seen.state}, page {seen.page}", until)
 
     def _look(self, step: Step, item: str, until: float) -> RoundState:
-        found = self._ask(step, lambda: self._door.get(f"/v1/items/{item}"), until)
+        found = self._ask(step, lambda: self._intake.get(f"/v1/items/{item}"), until)
         page: int | None = None
         if step in ("down", "restored") and self._settings.canary_page:
             try:
@@ -229,14 +229,14 @@ class Canary:
         return RoundState(found, page)
 
     def _get(self, path: str, until: float) -> Any:
-        return self._ask("filed", lambda: self._door.get(path), until)
+        return self._ask("filed", lambda: self._intake.get(path), until)
 
     def _post(self, step: Step, path: str, body: Mapping[str, Any], until: float) -> Any:
         # one key for all attempts: a request whose answer was lost is not accepted twice
         key = {"idempotency-key": f"canary-{uuid.uuid4().hex}"}
         # a whole round is one trace, if traces are on
         key["traceparent"] = f"00-{self.trace}-{secrets.token_hex(8)}-01"
-        return self._ask(step, lambda: self._door.post(path, json=body, headers=key), until)
+        return self._ask(step, lambda: self._intake.post(path, json=body, headers=key), until)
 
     def _ask(self, step: Step, call: Callable[[], httpx.Response], until: float) -> Any:
         """The API's answer. Asks again while the API cannot give one.
@@ -249,11 +249,11 @@ class Canary:
                 answer = call()
                 if answer.status_code < 300:
                     return answer.json()
-                why = f"the door answers {answer.status_code}"
+                why = f"intake answers {answer.status_code}"
                 if answer.status_code < 500 and answer.status_code != 429:
                     raise Failed(step, "refused", why)
             except (httpx.HTTPError, ValueError) as error:
-                why = f"the door does not answer: {type(error).__name__}"
+                why = f"intake does not answer: {type(error).__name__}"
             self._rest(step, why, until)
 
     def _rest(self, step: Step, why: str, until: float) -> None:

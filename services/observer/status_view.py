@@ -117,7 +117,7 @@ class Page:
         level: The overall level.
         verdict: The overall level in a few words; `because` gives the reason in a sentence.
         at: Time of the figures.
-        promise, now: Large figures.
+        target, now: Large figures.
         places: Open items by stage.
         waiting: The oldest open items; None: not known.
         alerts: Firing alerts; None: not known.
@@ -129,7 +129,7 @@ class Page:
     verdict: str
     because: str
     at: dt.datetime
-    promise: tuple[Figure, ...]
+    target: tuple[Figure, ...]
     now: tuple[Figure, ...]
     places: tuple[Place, ...]
     waiting: tuple[Waiting, ...] | None
@@ -157,7 +157,7 @@ def page(snapshot: Snapshot, oldest: Sequence[Old] | str, *, ids: bool = False) 
         verdict=verdict,
         because=because,
         at=snapshot.at,
-        promise=(
+        target=(
             _figure(snapshot, "handled_1d", label="In time, last day", note=f"target {TARGET:.0%}; {_ended(snapshot)}"),
             _figure(snapshot, "handled_1h", label="In time, last hour"),
             _figure(snapshot, "handled_30d", label="In time, 30 days", note=f"target {TARGET:.0%}"),
@@ -265,7 +265,7 @@ def _verdict(
         return "bad", "A person is needed now", f"{_number(len(pages), 'alert')}: {', '.join(a.name for a in pages)}."
     stands = {panel.title: level(panel, snapshot.answer(panel)) for panel in map(PANELS.__getitem__, _VITAL)}
     if bad := [title for title, how in stands.items() if how == "bad"]:
-        return "bad", "The promise is at risk", f"{'; '.join(bad)}."
+        return "bad", "The 24-hour target is at risk", f"{'; '.join(bad)}."
     if alerts:
         names = ", ".join(alert.name for alert in alerts)
         return "warn", "Claims flow; something waits for a person", f"{_number(len(alerts), 'ticket')}: {names}."

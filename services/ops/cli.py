@@ -28,7 +28,7 @@ from shared.settings import wrong
 PANELS: Final[Mapping[str, tuple[str, ...]]] = {
     "Local stack": ("deploy.local.up", "labs.demo"),
     "Look": (
-        "services.ops.claim", "services.ops.message", "services.ops.standing", "services.ops.promise", "services.observer.top",
+        "services.ops.claim", "services.ops.message", "services.ops.standing", "services.ops.target", "services.observer.top",
         "services.ops.verify.verify",
     ),
     "Operate": (

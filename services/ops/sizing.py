@@ -34,7 +34,7 @@ MESSAGES: Final = 268_012 / 124_762
 """Messages per item, on average over the real notices."""
 ITEMS: Final = 124_762 / 18_151
 """Items per claim, on average over the real notices."""
-DOOR_PER_S: Final = 2_968
+HTTP_PER_S: Final = 2_968
 """Claims per second of one `intake api`, with its client on the same cores."""
 SENDER_PER_S: Final = 750
 """Messages per second of one sender."""
@@ -181,8 +181,8 @@ def size(wanted: Wanted) -> Size:
         if share:
             needs.append(Need(name, cores, count(cores), f"{CPU_US[name]} us, {full:.0%} of a core each"))
 
-    doors = by_http / DOOR_PER_S
-    needs.append(Need("intake-api", doors, count(doors), f"{DOOR_PER_S:,} claims/s each, of {ITEMS:.1f} items"))
+    apis = by_http / HTTP_PER_S
+    needs.append(Need("intake-api", apis, count(apis), f"{HTTP_PER_S:,} claims/s each, of {ITEMS:.1f} items"))
     mails = wanted.peak * MESSAGES / SENDER_PER_S
     needs.append(
         Need("notification-sender", mails, count(mails), f"{MESSAGES:.2f} messages an item, {SENDER_PER_S}/s each")

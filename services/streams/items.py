@@ -97,7 +97,7 @@ def fold(state: Item | None, data: Data, meta: Meta) -> Item | None:
             return item
         return replace(
             item, claim_size=data.claim_size, received=us(data.accepted_at), tier=data.lane, right=data.right_type,
-            reason=data.reason, due=us(data.accepted_at) + _promised(data.policy),
+            reason=data.reason, due=us(data.accepted_at) + _target_of(data.policy),
         )  # fmt: skip
     if isinstance(data, NoticeSent) and data.kind == "seller_notice":
         at = us(data.sent_at)
@@ -123,21 +123,21 @@ def _changed(item: Item, data: ItemChanged, at: int) -> Item:
     due = us(data.sla_due) or item.due
     return replace(
         item, revision=revision, claim_size=data.claim_size, received=received, tier=data.lane, right=data.right_type,
-        reason=data.reason, state=data.state.value, due=due, pauses=max(due - received - _promised(data.policy), 0),
+        reason=data.reason, state=data.state.value, due=due, pauses=max(due - received - _target_of(data.policy), 0),
         handled=us(data.handled_at), sla=data.sla or "", held=data.held, upheld=data.upheld, settled=data.settled,
         **first,
     )  # fmt: skip
 
 
-def _promised(version: str) -> int:
+def _target_of(version: str) -> int:
     """Microseconds within which the policy requires an item to be handled."""
-    found = _PROMISED.get(version)
+    found = _TARGETS.get(version)
     if found is None:
-        found = _PROMISED[version] = policy.load(version).timers.review_sla.exact // dt.timedelta(microseconds=1)
+        found = _TARGETS[version] = policy.load(version).timers.review_sla.exact // dt.timedelta(microseconds=1)
     return found
 
 
-_PROMISED: Final[dict[str, int]] = {}
+_TARGETS: Final[dict[str, int]] = {}
 
 
 # --------------------------------------------------------------------------------------------------------- what it is

@@ -54,7 +54,7 @@ ACCOUNT_TYPES: Final = (
 """All types in the topic of accounts, as in the index ``event_log_accounts``."""
 # a change of standing is in the log once the worker has taken its notice from the admission queue: until then there is
 # no position. Filters by type to use its own index: millions of rows may follow the last one on an account
-_DOOR: Final = f"""
+_QUEUE: Final = f"""
     select case when exists (select from intake.admission_queue where partition = %(partition)s and type = 'goodfaith.account.notice.v1')
         then -2 else (select seq from intake.event_log where partition = %(partition)s and type in {ACCOUNT_TYPES}
             order by seq desc limit 1) end"""
@@ -198,7 +198,7 @@ TRUTHS: Final[Mapping[str, Truth]] = {
         standings,
     ),
     "accounts": Truth(
-        lambda partition: log_source("intake", partition, topics.ACCOUNTS.name), _DOOR, topics.ACCOUNTS, accounts
+        lambda partition: log_source("intake", partition, topics.ACCOUNTS.name), _QUEUE, topics.ACCOUNTS, accounts
     ),
     "filings": Truth(
         lambda partition: log_source("intake", partition, topics.FILINGS.name), _FILED, topics.FILINGS, filings

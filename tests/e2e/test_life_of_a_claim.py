@@ -260,7 +260,7 @@ def test_information_is_missing(world: World) -> None:
     for claim in (cured, lapsing):
         assert world.reach(claim.items[0], "NEEDS_INFO", due=...)["missing"] == ["identity"]
         assert world.until(lambda claim=claim: world.mails(fox, claim, "missing"))
-    due, promise = (world.item(lapsing.items[0])[name] for name in ("due", "sla_due"))
+    due, target = (world.item(lapsing.items[0])[name] for name in ("due", "sla_due"))
     world.to(at(due) - HOUR)
     world.do(fox, cured.items[0], "information")
     world.until(lambda: any(c["what"] == "needs_info" for c in world.timeline(cured)[1:]))
@@ -269,7 +269,7 @@ def test_information_is_missing(world: World) -> None:
     world.do(fox, cured.items[0], "information")
     shown = world.notified(cured.items[0])
     assert shown["sla"] == "met"
-    assert at(shown["sla_due"]) > at(promise)
+    assert at(shown["sla_due"]) > at(target)
     world.past(due)
     world.reach(lapsing.items[0], "LAPSED", settled=True)
     assert world.page("dora-2") == 200

@@ -92,7 +92,7 @@ def test_a_right_that_passes_on_is_claimed_anew(world: World) -> None:
 
 
 def test_nobody_claims_against_itself(world: World) -> None:
-    """Known to the judge alone: the door does not know who sells."""
+    """Known to the judge alone: intake does not know who sells."""
     holder = world.account("h-self")
     claim = world.file(holder, world.right(holder), world.offer(holder, "self-1"))
     world.reach(claim.items[0], "REJECTED", code="own_listing", held=False)

@@ -98,22 +98,22 @@ def test_the_last_instant_counts(world: World, hen: str, mark: str, away: str) -
 
 
 def test_the_sweeper_is_late(world: World, hen: str, mark: str) -> None:
-    """39: verification down for six hours over the 24-hour promise: the miss is stamped at the deadline, not at the sweep."""
+    """39: verification down for six hours over the 24-hour target: the miss is stamped at the deadline, not at the sweep."""
     seller = world.account("s-mia", "seller")
     links = world.offer(seller, "mia-1")
     world.settle()
     world.kill("enforcement-worker")  # no receipt, so the item is not handled
     claim = world.file(hen, mark, links)
     (item,) = claim.items
-    promise = at(world.reach(item, "NOTIFIED", sla_due=...)["sla_due"])
-    world.to(promise - HOUR)
+    target = at(world.reach(item, "NOTIFIED", sla_due=...)["sla_due"])
+    world.to(target - HOUR)
     time.sleep(0.5)
     assert world.item(item)["sla"] is None
     world.kill("verification")
-    world.to(promise + 5 * HOUR)
+    world.to(target + 5 * HOUR)
     world.start("verification")
     world.reach(item, "NOTIFIED", sla="missed")
-    assert [at(c["at"]) for c in world.timeline(claim, item) if c["what"] == "overdue"] == [promise]
+    assert [at(c["at"]) for c in world.timeline(claim, item) if c["what"] == "overdue"] == [target]
     world.start("enforcement-worker")
     assert world.notified(item)["sla"] == "missed"
     assert [c["what"] for c in world.timeline(claim, item)].count("overdue") == 1

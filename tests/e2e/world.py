@@ -219,7 +219,7 @@ class World:
     def relay(self, event: str, kind: str, who: str, **data: Any) -> None:
         """A request by the upstream's topic."""
         document = {
-            "specversion": "1.0", "id": event, "source": "/desk", "type": f"goodfaith.door.{kind}.v1",
+            "specversion": "1.0", "id": event, "source": "/desk", "type": f"goodfaith.request.{kind}.v1",
             "data": {**data, "on_behalf_of": who},
         }  # fmt: skip
         producer: Any = KafkaProducer(bootstrap_servers=self.settings.kafka, acks="all")

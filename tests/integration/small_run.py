@@ -105,7 +105,7 @@ class SmallRun:
         """A claim by the upstream's topic; what is not a request is refused there."""
         data = {**body, "on_behalf_of": who}
         document = {
-            "specversion": "1.0", "id": f"desk.{number}", "source": "/desk", "type": "goodfaith.door.submit_claim.v1", "data": data,
+            "specversion": "1.0", "id": f"desk.{number}", "source": "/desk", "type": "goodfaith.request.submit_claim.v1", "data": data,
         }  # fmt: skip
         producer: Any = KafkaProducer(bootstrap_servers=self.settings.kafka, acks="all")
         producer.send(

@@ -72,7 +72,7 @@ def barrier(parts: Parts) -> Barrier:
 
 
 def accepted(parts: Parts, item: str) -> dt.datetime:
-    """A command as the door takes it; when it was accepted."""
+    """A command as intake takes it; when it was accepted."""
     withdraw = Filing(HOLDER, None, HOLDER.id, b"", "withdraw", requests.Withdraw(ground="error"), "http", item=item)
     return dt.datetime.fromisoformat(file(parts, withdraw)[0]["accepted_at"])
 
@@ -129,7 +129,7 @@ def test_a_slower_follower_does_not_take_the_watermark_back(
     high = upto(parts)
     assert high is not None
     ahead(-0.4)
-    assert barrier.turn()  # the door was closed, and T is what it was
+    assert barrier.turn()  # intake was closed, and T is what it was
     assert upto(parts) == high
     assert accepted(parts, item["item"]) == high + dt.timedelta(microseconds=1)
     seen = [upto(parts)]
@@ -158,7 +158,7 @@ def test_a_process_with_a_wrong_clock_leaves_the_watermarks_to_another(parts: Pa
     assert not behind.turn()
 
 
-def test_one_worker_closes_the_door_and_all_use_what_it_found(parts: Parts) -> None:
+def test_one_worker_closes_intake_and_all_use_what_it_found(parts: Parts) -> None:
     barriers = [Barrier(parts.engine, parts.settings, ()) for _ in range(4)]
     for barrier in barriers:  # each takes its first look at once
         barrier.turn()
@@ -175,7 +175,7 @@ def test_one_worker_closes_the_door_and_all_use_what_it_found(parts: Parts) -> N
 
 
 def test_a_slow_batch_of_an_upstream_holds_up_no_command_and_no_watermark(parts: Parts) -> None:
-    """It used to take the door's lock for as long as it lasts, so that the barrier gave up again and again."""
+    """It used to take intake's lock for as long as it lasts, so that the barrier gave up again and again."""
     for partition in range(PARTITIONS):
         parts.query("insert into inbound_progress values ('inbound.market', %s, now() + interval '1 hour')", partition)
     service = Inbound(parts.settings, background=False)
@@ -198,9 +198,9 @@ def transaction(connection: Any) -> Tx:
 
 def incoming(parts: Parts, offset: int, stamped: dt.datetime, partition: int = 0) -> Incoming:
     """A claim of the upstream's, as the broker has stamped it."""
-    from tests.integration.test_intake_worker import CLAIM, door_event
+    from tests.integration.test_intake_worker import CLAIM, request_event
 
-    raw = door_event(
+    raw = request_event(
         f"e-{partition}-{offset}",
         "submit_claim",
         {**CLAIM, "listings": [f"https://market.example/items/{partition}-{offset}"]},

@@ -412,7 +412,7 @@ def test_a_trace_goes_with_a_command_to_the_marketplace_and_comes_back_with_its_
     assert json.loads(payload)["traceparent"] == tracing.context_of(last)
 
 
-def test_the_door_refuses_what_is_not_signed_and_does_a_command_once(world: World, shop: httpx.Client) -> None:
+def test_intake_refuses_what_is_not_signed_and_does_a_command_once(world: World, shop: httpx.Client) -> None:
     def post(
         command: marketplace.MarketplaceCommand, *, secret: str = HUSH, ago_s: int = 0, **headers: str
     ) -> httpx.Response:

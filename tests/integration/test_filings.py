@@ -1,4 +1,4 @@
-"""Filings: what the door tells of claims, folded as it goes from the door, against intake's tables at every step."""
+"""Filings: what intake tells of claims, folded as it goes from intake, against intake's tables at every step."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def claim(account: Account, channel: str, *listings: str) -> Filing:
     )  # fmt: skip
 
 
-def test_view_and_tables_agree_whatever_waits_in_the_door(parts: Parts) -> None:
+def test_view_and_tables_agree_whatever_waits_in_intake(parts: Parts) -> None:
     dice = random.Random(7)
     service = Intake(parts.settings, background=False)
     service._inbound = ()
@@ -81,7 +81,7 @@ def test_view_and_tables_agree_whatever_waits_in_the_door(parts: Parts) -> None:
             now, wall = store.enter_admission(connection)
             results = filing_store.file(connection, filed, now, wall, PARTITIONS)
         assert all(isinstance(result, requested.Filed) for result in results), results
-        assert agree() == told, "what waits in the door is in no log yet"
+        assert agree() == told, "what waits in intake is in no log yet"
         for _ in range(turn % 3):
             for incoming in pull(parts, service, 40):
                 if isinstance(incoming.data, events.ClaimFiled):
@@ -121,7 +121,7 @@ def test_a_partitions_claims_of_some_days_are_found_by_index(parts: Parts) -> No
     with parts.engine.begin() as connection:
         untold = connection.exec_driver_sql(f"explain {filing_store._UNTOLD}", (given["since"], 1000)).scalars().all()
         last = connection.exec_driver_sql(f"explain {reconcile._FILED}", given).scalars().all()
-        told = connection.exec_driver_sql(f"explain {reconcile._DOOR}", given).scalars().all()
+        told = connection.exec_driver_sql(f"explain {reconcile._QUEUE}", given).scalars().all()
     assert any("claims_told" in line for line in untold), untold
     assert any("event_log_filings" in line for line in last), last
     assert any("event_log_accounts" in line for line in told), told

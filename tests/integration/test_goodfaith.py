@@ -122,7 +122,7 @@ def life(item: str, account: str, *states: State | tuple[State, str], **values: 
 
 
 def insert_items(parts: Parts, changes: Iterable[ItemChanged]) -> None:
-    """The items' rows, as the door leaves them."""
+    """The items' rows, as intake leaves them."""
     firsts = {data.item: data for data in changes}
     with parts.engine.begin() as connection:
         for data in firsts.values():
@@ -176,7 +176,7 @@ def settle(service: Intake, parts: Parts, account: str, now: dt.datetime, **ends
 
 
 def standing(parts: Parts, account: str) -> tuple[Any, ...]:
-    """(state, how, demote_on, barred_until, what the door reads)."""
+    """(state, how, demote_on, barred_until, what intake reads)."""
     rows = parts.query(
         """select s.state, s.how, s.demote_on, s.barred_until, a.good_faith
         from accounts a left join good_faith_standings s on s.account = a.id where a.id = %s""",
@@ -352,7 +352,7 @@ def test_upgraded_warned_demoted_barred_and_back(parts: Parts, people: People, a
     quiet.judge()
     assert standing(parts, account) == ("in", "statistic", None, None, True)
     assert history(parts, account) == ["upgraded"]
-    # the door knows
+    # intake knows
     assert people.claim(headers, people.right(headers), uuid.uuid4().hex)["lane"] == "express"
 
     settle(quiet, parts, account, at.now, upheld=5, refused=3)  # 25 of 28

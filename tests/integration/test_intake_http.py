@@ -1,4 +1,4 @@
-"""Intake's HTTP door as a process on a real database: durable, idempotent, closed to others, clear in refusing."""
+"""Intake's HTTP API as a process on a real database: durable, idempotent, closed to others, clear in refusing."""
 
 from __future__ import annotations
 
@@ -885,7 +885,7 @@ def test_forms_are_open_to_anyone_in_the_readers_language(client: httpx.Client) 
     assert client.get("/openapi.json").json()["paths"]["/v1/forms"]["get"]["security"] == [{}]
 
 
-def test_what_a_form_offers_the_door_takes(people: People, client: httpx.Client) -> None:
+def test_what_a_form_offers_intake_takes(people: People, client: httpx.Client) -> None:
     _, headers = people.open()
     form = client.get("/v1/forms").json()
     made = {"trademark": {"number": "1234567"}, "copyright": {}}

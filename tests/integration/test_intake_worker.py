@@ -1,4 +1,4 @@
-"""Intake's worker and the upstreams' door on the real broker and database."""
+"""Intake's worker and upstream intake on the real broker and database."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def submit(account: Account, *listings: str, right: str = "r-1") -> Filing:
 
 
 def file(parts: Parts, *filings: Filing) -> list[dict[str, Any]]:
-    """Accept filings as the door does."""
+    """Accept filings as intake does."""
     with parts.engine.begin() as connection:
         now, wall = store.enter_admission(connection)
         results = filing_store.file(connection, filings, now, wall, PARTITIONS)
@@ -91,7 +91,7 @@ def file(parts: Parts, *filings: Filing) -> list[dict[str, Any]]:
 
 
 def backlog(parts: Parts, lane: str, complainant: str, count: int) -> None:
-    """Rows of the door as many claims would leave them."""
+    """Rows of intake as many claims would leave them."""
     parts.query(
         """insert into claims select 'c-' || %s || n, %s, 'p', 'r-1', 'trademark', 'counterfeit', 'ipp', %s, 1, 'http', now(), %s
         from generate_series(1, %s) as n""",
@@ -466,7 +466,7 @@ def changed(item: dict[str, Any], **values: Any) -> bytes:
     )  # fmt: skip
 
 
-def test_what_the_door_accepted_is_published_once_and_read_back(parts: Parts) -> None:
+def test_what_intake_accepted_is_published_once_and_read_back(parts: Parts) -> None:
     topics.create(parts.settings)
     settings = parts.settings.model_copy(update={"upstreams": {}})
     made = file(parts, *(submit(HOLDER, f"l{number}", f"m{number}") for number in range(20)))
@@ -556,13 +556,13 @@ def test_what_the_door_accepted_is_published_once_and_read_back(parts: Parts) ->
             assert upto is None or dt.datetime.fromisoformat(event["data"]["accepted_at"]) > upto
 
 
-def door_event(id: str, kind: str, data: dict[str, Any], **values: Any) -> bytes:
+def request_event(id: str, kind: str, data: dict[str, Any], **values: Any) -> bytes:
     return msgspec.json.encode(
         {
             "specversion": "1.0",
             "id": id,
             "source": "/upstream",
-            "type": f"goodfaith.door.{kind}.v1",
+            "type": f"goodfaith.request.{kind}.v1",
             "data": data,
             **values,
         }
@@ -583,38 +583,38 @@ REFUSED: list[tuple[bytes | None, str, str | None]] = [
     (b"[" * 100_000, "not_a_cloudevent", None),
     (b"x" * 950_000, "malformed", None),
     (b"{}", "not_a_cloudevent", "id"),
-    (door_event("e-time", "submit_claim", CLAIM, time="yesterday"), "not_a_cloudevent", "time"),
-    (door_event("e\u0000", "submit_claim", CLAIM), "bad_id", "id"),
-    (door_event("e-type", "nope", CLAIM), "unknown_type", "type"),
-    (door_event("e-field", "submit_claim", {**CLAIM, "extra": 1}), "invalid", "extra"),
-    (door_event("e-missing", "submit_claim", {"on_behalf_of": HOLDER.id}), "invalid", "right"),
-    (door_event("e-link", "submit_claim", {**CLAIM, "listings": ["x"]}), "bad_link", "listings[0]"),
-    (door_event("e-301", "submit_claim", {**CLAIM, "listings": CLAIM["listings"] * 301}), "invalid", "listings"),  # type: ignore[operator]
-    (door_event("e-right", "submit_claim", {**CLAIM, "right": "r-none"}), "right_not_owned", "right"),
-    (door_event("e-document", "submit_claim", {**CLAIM, "evidence": ["d-none"]}), "unknown_document", "evidence[0]"),
-    (door_event("e-self", "submit_claim", {**CLAIM, "on_behalf_of": None}), "not_your_role", "on_behalf_of"),
-    (door_event("e-who", "submit_claim", {**CLAIM, "on_behalf_of": "a-none"}), "unknown_account", "on_behalf_of"),
-    (door_event("e-operator", "decide", {"decision": "uphold", "item": "i-1", "on_behalf_of": "a-operator"}), "unknown_account", "on_behalf_of"),
-    (door_event("e-not-for", "submit_claim", {**CLAIM, "on_behalf_of": "a-other"}), "not_bound", "on_behalf_of"),
-    (door_event("e-not-for-unknown", "submit_claim", {**CLAIM, "on_behalf_of": "z-none"}), "not_bound", "on_behalf_of"),
-    (door_event("e-not-that", "complain", {"item": "i-1", "on_behalf_of": HOLDER.id}), "not_bound", "type"),
-    (door_event("e-target", "withdraw", {"ground": "error", "on_behalf_of": HOLDER.id}), "no_target", "item"),
-    (door_event("e-gone", "withdraw", {"ground": "error", "item": "i-none", "on_behalf_of": HOLDER.id}), "not_found", None),
-    (door_event("e-sub", "withdraw", {"ground": "error", "submission": "none", "on_behalf_of": HOLDER.id}), "not_found", "submission"),
+    (request_event("e-time", "submit_claim", CLAIM, time="yesterday"), "not_a_cloudevent", "time"),
+    (request_event("e\u0000", "submit_claim", CLAIM), "bad_id", "id"),
+    (request_event("e-type", "nope", CLAIM), "unknown_type", "type"),
+    (request_event("e-field", "submit_claim", {**CLAIM, "extra": 1}), "invalid", "extra"),
+    (request_event("e-missing", "submit_claim", {"on_behalf_of": HOLDER.id}), "invalid", "right"),
+    (request_event("e-link", "submit_claim", {**CLAIM, "listings": ["x"]}), "bad_link", "listings[0]"),
+    (request_event("e-301", "submit_claim", {**CLAIM, "listings": CLAIM["listings"] * 301}), "invalid", "listings"),  # type: ignore[operator]
+    (request_event("e-right", "submit_claim", {**CLAIM, "right": "r-none"}), "right_not_owned", "right"),
+    (request_event("e-document", "submit_claim", {**CLAIM, "evidence": ["d-none"]}), "unknown_document", "evidence[0]"),
+    (request_event("e-self", "submit_claim", {**CLAIM, "on_behalf_of": None}), "not_your_role", "on_behalf_of"),
+    (request_event("e-who", "submit_claim", {**CLAIM, "on_behalf_of": "a-none"}), "unknown_account", "on_behalf_of"),
+    (request_event("e-operator", "decide", {"decision": "uphold", "item": "i-1", "on_behalf_of": "a-operator"}), "unknown_account", "on_behalf_of"),
+    (request_event("e-not-for", "submit_claim", {**CLAIM, "on_behalf_of": "a-other"}), "not_bound", "on_behalf_of"),
+    (request_event("e-not-for-unknown", "submit_claim", {**CLAIM, "on_behalf_of": "z-none"}), "not_bound", "on_behalf_of"),
+    (request_event("e-not-that", "complain", {"item": "i-1", "on_behalf_of": HOLDER.id}), "not_bound", "type"),
+    (request_event("e-target", "withdraw", {"ground": "error", "on_behalf_of": HOLDER.id}), "no_target", "item"),
+    (request_event("e-gone", "withdraw", {"ground": "error", "item": "i-none", "on_behalf_of": HOLDER.id}), "not_found", None),
+    (request_event("e-sub", "withdraw", {"ground": "error", "submission": "none", "on_behalf_of": HOLDER.id}), "not_found", "submission"),
 ]  # fmt: skip
 
 
 def test_upstreams_file_and_are_refused_with_reasons(parts: Parts) -> None:
     topics.create(parts.settings)
     topic = topics.inbound("market")
-    good = door_event(
+    good = request_event(
         "e-1",
         "submit_claim",
         {**CLAIM, "listings": ["https://market.example/items/1", "https://market.example/items/2"]},
     )
     send(
-        parts, topic, ("k", good), ("k", good), ("k", door_event("e-1", "submit_claim", CLAIM)),
-        ("k", door_event("e-2", "withdraw", {"ground": "settled", "submission": "e-1", "listing": "2", "on_behalf_of": HOLDER.id})),
+        parts, topic, ("k", good), ("k", good), ("k", request_event("e-1", "submit_claim", CLAIM)),
+        ("k", request_event("e-2", "withdraw", {"ground": "settled", "submission": "e-1", "listing": "2", "on_behalf_of": HOLDER.id})),
         *((f"bad-{place}", value) for place, (value, _, _) in enumerate(REFUSED)),
     )  # fmt: skip
     service = Inbound(parts.settings)
@@ -652,8 +652,8 @@ def test_any_record_of_an_upstream_is_filed_or_refused(parts: Parts) -> None:
     dice = random.Random(7)
     topics.create(parts.settings)
     good = [
-        door_event("e", "submit_claim", CLAIM),
-        door_event("e", "counter", {"item": "i-1", "materials": ["x"], "on_behalf_of": "s-1"}),
+        request_event("e", "submit_claim", CLAIM),
+        request_event("e", "counter", {"item": "i-1", "materials": ["x"], "on_behalf_of": "s-1"}),
     ]
     values: list[tuple[str, bytes | None]] = []
     for number in range(400):

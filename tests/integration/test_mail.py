@@ -239,7 +239,7 @@ def counted(result: str) -> float:
 
 
 @contextmanager
-def door(world: World, **more: Any) -> Iterator[int]:
+def bounces(world: World, **more: Any) -> Iterator[int]:
     """The process that takes reports, in a thread."""
     port = free_port(set())
     settings = world.settings(mail_key=KEY, bounce_port=port, **more)
@@ -247,12 +247,12 @@ def door(world: World, **more: Any) -> Iterator[int]:
     ready, stop = threading.Event(), asyncio.Event()
 
     async def run() -> None:
-        door = BounceHandler(settings)
-        server = await serve(door, settings)
+        bounces = BounceHandler(settings)
+        server = await serve(bounces, settings)
         ready.set()
         await stop.wait()
         server.close()
-        door.close()
+        bounces.close()
         await asyncio.sleep(0.05)
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
@@ -289,7 +289,7 @@ def of(id_: str, outcome: str, reason: str) -> bytes:
 
 
 def test_a_bounce_sends_the_notice_the_other_way_and_the_next_one_at_once(world: World) -> None:
-    with world.running(mail_key=KEY), door(world) as port:
+    with world.running(mail_key=KEY), bounces(world) as port:
         world.claim(1)
         wait(world.idle)
         ((notice,),) = world.messages("id", "kind = 'seller_notice'")
@@ -332,7 +332,7 @@ def test_a_bounce_sends_the_notice_the_other_way_and_the_next_one_at_once(world:
 
 
 def test_a_changed_address_is_written_to_again(world: World) -> None:
-    with world.running(mail_key=KEY), door(world) as port:
+    with world.running(mail_key=KEY), bounces(world) as port:
         world.claim(1)
         wait(world.idle)
         ((notice,),) = world.messages("id", "kind = 'seller_notice'")
@@ -348,7 +348,7 @@ def test_a_changed_address_is_written_to_again(world: World) -> None:
 
 def test_only_a_return_path_of_ours_is_listened_to(world: World) -> None:
     unknown = "m-" + uuid.uuid4().hex
-    with door(world) as port:
+    with bounces(world) as port:
         before = {name: counted(name) for name in ("refused", "ignored", "unknown")}
         forged = return_path("other" * 10, unknown, DOMAIN)
         for address in (forged, f"someone@{DOMAIN}", back(unknown).replace(DOMAIN, "other.example")):
@@ -365,7 +365,7 @@ def test_a_report_about_a_message_that_is_being_sent_comes_again(world: World) -
         wait(world.idle)
     ((notice,),) = world.messages("id", "kind = 'seller_notice'")
     world.sql("update notification.messages set state = 'sending' where id = %s", notice)
-    with door(world) as port:
+    with bounces(world) as port:
         assert hand_over(port, back(notice), of(notice, "bounced", "5.1.1")) == 451
         world.sql("update notification.messages set state = 'sent' where id = %s", notice)
         assert hand_over(port, back(notice), of(notice, "bounced", "5.1.1")) == 250
@@ -463,7 +463,7 @@ def test_the_mailbox_reports_what_it_is_asked_for(world: World, tmp_path: Path) 
     from deploy.mailbox.__main__ import Keeper
 
     world.post.stop()
-    with door(world) as port:
+    with bounces(world) as port:
         keeper = Keeper(tmp_path, ("127.0.0.1", port))
         with (
             listening(keeper, port=world.post.port),  # type: ignore[arg-type]
@@ -487,7 +487,7 @@ def test_a_domain_that_refuses_for_now_delays_no_other(world: World) -> None:
 
 
 def test_what_became_of_messages_is_told_to_the_front(world: World) -> None:
-    with world.running(mail_key=KEY), door(world) as port:
+    with world.running(mail_key=KEY), bounces(world) as port:
         world.claim(1)
         wait(world.idle)
         world.say(State.UPHELD, item="c.1", previous=State.NOTIFIED, seller="seller-0", claim="c", revision=2)

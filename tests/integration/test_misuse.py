@@ -188,7 +188,7 @@ def test_each_is_shown_its_own(people: People) -> None:
     assert missing.status_code == 404
 
 
-# ---- the door
+# ---- intake
 
 
 def put_under(parts: Parts, people: People, at: Clock, kind: str, items: int | None = None, days: int = 10) -> Any:
@@ -239,7 +239,7 @@ def test_a_quota_is_exact_and_drops_nothing(parts: Parts, people: People, at: Cl
     at.to(midnight)
     assert post(people, headers, right, "c1", key="k2").status_code == 202
     assert people.client.get("/v1/misuse", headers=headers).json()["used"] == 1
-    # and everything is in the door
+    # and everything is in intake
     assert parts.query("select count(*) from admission_queue where complainant = %s and kind = 'submit'", account) == [
         (8,)
     ]
@@ -362,7 +362,7 @@ def test_a_suspension_makes_claims_wait_and_its_end_processes_them(
         taken = quiet.pull(Tx(connection, now, wall, list(range(PARTITIONS)), {}, frozenset()), 10_000)
         connection.rollback()
     assert {one.data.accepted_at for one in taken if getattr(one.data, "complainant", "") == account} == {at.now}
-    # by now the door takes claims as usual, before anybody was judged
+    # by now intake takes claims as usual, before anybody was judged
     assert "held_until" not in post(people, headers, right, "w5").json()
     quiet.judge()
     assert of(people, account)["state"] == "clear"

@@ -208,7 +208,7 @@ def subject(people: People) -> tuple[str, Headers]:
     return account, headers
 
 
-def test_erasing_destroys_the_key_and_closes_the_door(
+def test_erasing_destroys_the_key_and_closes_intake(
     parts: Parts, people: People, subject: tuple[str, Headers]
 ) -> None:
     account, headers = subject

@@ -110,7 +110,7 @@ class Town:
         self.listed(Listing(**{"listing": listing, "seller": seller, "state": "visible", "title": title, **more}))
 
     def settle(self) -> None:
-        """Let the door's rows go to verification, and back."""
+        """Let intake's rows go to verification, and back."""
         while True:
             with self.parts.engine.begin() as connection:
                 now, wall = clock.read(connection)

@@ -116,7 +116,7 @@ def test_a_commit_that_did_not_wait_for_the_follower_is_of_unknown_outcome(alone
         add(patient, 2)
     canceller.join()
     assert isinstance(unknown.value.orig, db.UnknownOutcome)
-    assert db.is_transient(unknown.value), "workers claim again, the door answers 503"
+    assert db.is_transient(unknown.value), "workers claim again, intake answers 503"
     assert kept(patient) == [1, 2], "it is there, as long as this server is"
     stack.start_postgres("standby")
     replica.wait_following(first, "standby", synchronous=True)

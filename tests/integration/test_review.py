@@ -1,6 +1,6 @@
 """The review queue over HTTP on a real database: leases, decisions, four eyes, and people who get in each other's way.
 
-The judge is the real life cycle, run by the test between the door's table and the read model's fold: no broker is needed.
+The judge is the real life cycle, run by the test between intake's table and the read model's fold: no broker is needed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 
 
 class Judge:
-    """Verification and intake's worker, in one thread: what the door accepted is judged and folded."""
+    """Verification and intake's worker, in one thread: what intake accepted is judged and folded."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts

@@ -45,7 +45,7 @@ def filing(account: str, right: str, *listings: str) -> filings.Filing:
 
 
 def file(connection: sa.Connection, *filings: filings.Filing) -> None:
-    """Accept filings as the door does."""
+    """Accept filings as intake does."""
     now, wall = store.enter_admission(connection)
     results = filing_store.file(connection, filings, now, wall, PARTITIONS)
     assert all(isinstance(result, filings.Filed) for result in results), results
@@ -56,8 +56,8 @@ def changes(parts: Parts, id: str) -> list[str]:
     return [kind for (kind,) in parts.query("select kind from right_changes where right_id = %s order by id", id)]
 
 
-def test_no_change_of_a_right_waits_for_the_door(parts: Parts, people: People) -> None:
-    """A request in the door's transaction never ends; each change is made all the same, and takes no part of the door."""
+def test_no_change_of_a_right_waits_for_intake(parts: Parts, people: People) -> None:
+    """A request in intake's transaction never ends; each change is made all the same, and takes no part of intake."""
     owner, owners = people.open()
     heir, _ = people.open()
     agent, _ = people.open()
@@ -208,7 +208,7 @@ def test_a_claim_that_is_being_filed_meanwhile_is_told_too(parts: Parts, people:
                 assert right_jobs.pick_up(job) == 1
             with parts.engine.begin() as job:
                 assert right_jobs.tell_next(job, PARTITIONS) is None
-            # what the door writes of a claim, by what it has read above
+            # what intake writes of a claim, by what it has read above
             claim = _filed_by_what_was_read(connection, account, made, now, wall)
         parts.tell_rights()
     assert told(parts, claim) == ["lost"]

@@ -337,7 +337,7 @@ def test_a_command_on_a_seller_is_not_taken_as_one_on_a_listing(world: World) ->
         assert answer.status_code == (422 if path == "/commands" else 401), answer.text
 
 
-def test_the_door_does_a_command_on_a_seller_once(world: World) -> None:
+def test_intake_does_a_command_on_a_seller_once(world: World) -> None:
     def post(command: SellerCommand, **headers: str) -> httpx.Response:
         body = msgspec.json.encode(command)
         signed = marketplace.signed_headers(

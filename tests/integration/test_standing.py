@@ -1,4 +1,4 @@
-"""Sellers through the real applications: intake's door asks enforcement, which reads what the real ledger wrote."""
+"""Sellers through the real applications: intake asks enforcement, which reads what the real ledger wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One caller cannot keep others from the door: forged cursors, slow reads, statements that take too long."""
+"""One caller cannot keep others from intake: forged cursors, slow reads, statements that take too long."""
 
 from __future__ import annotations
 

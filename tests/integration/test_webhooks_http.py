@@ -35,7 +35,7 @@ URL = "https://1.1.1.1/hook?token=deep-secret"
 
 
 def said(parts: Parts, account: str) -> list[AccountChannels]:
-    """What was put into the door for notification."""
+    """What was put into intake for notification."""
     rows = parts.query(
         "select payload from admission_queue where listing = %s and type = 'goodfaith.account.channels.v1' order by id",
         account,

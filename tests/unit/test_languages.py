@@ -66,7 +66,7 @@ def test_translations_of_messages_have_the_places_of_their_texts(language: str) 
 
 @each_language
 def test_the_catalogue_has_nothing_stale_of_policies_and_forms(language: str) -> None:
-    """Refusals of the door are looked at by `make messages`: what has no translation yet is shown in English."""
+    """Refusals of intake are looked at by `make messages`: what has no translation yet is shown in English."""
     places = {
         place for group in (messages.of_policies(), messages.of_forms()) for where in group.values() for place in where
     }
@@ -167,7 +167,7 @@ def test_a_template_has_words_of_its_own() -> None:
     assert not languages.is_template("Between {a}{b} is nothing")
 
 
-def test_the_door_speaks_to_be_translated() -> None:
+def test_intake_speaks_to_be_translated() -> None:
     """What the extraction finds: texts, f-strings, texts handed through helpers, and constants."""
     found = messages.of_code()
     for text in (

@@ -72,7 +72,7 @@ class GroupCommit:
         self._waiting: list[tuple[Filing, asyncio.Future[Filed]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._running = 0
-        self._threads = ThreadPoolExecutor(COMMITS, thread_name_prefix="door")
+        self._threads = ThreadPoolExecutor(COMMITS, thread_name_prefix="group-commit")
         self._tasks: set[asyncio.Task[None]] = set()
         self.quota = Quota()
 
@@ -88,10 +88,10 @@ class GroupCommit:
         future: asyncio.Future[Filed] = asyncio.get_running_loop().create_future()
         self._waiting.append((filing, future))
         if self._running < COMMITS:
-            if len(self._waiting) >= self._settings.door_commit_max:
+            if len(self._waiting) >= self._settings.group_commit_max:
                 self._start()
             elif self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(self._settings.door_commit_ms / 1000, self._start)
+                self._timer = asyncio.get_running_loop().call_later(self._settings.group_commit_ms / 1000, self._start)
         return await future
 
     async def close(self) -> None:
@@ -108,7 +108,7 @@ class GroupCommit:
             self._timer = None
         if not self._waiting or self._running >= COMMITS:
             return
-        limit = self._settings.door_commit_max
+        limit = self._settings.group_commit_max
         group, self._waiting = self._waiting[:limit], self._waiting[limit:]
         self._running += 1
         task = asyncio.create_task(self._run(group))
@@ -152,8 +152,8 @@ class GroupCommit:
                 log.exception("request failed in the database", kind=filings[0].kind)
                 return [error]
             return [result for filing in filings for result in self.commit([filing])]
-        metrics.DOOR_COMMIT_REQUESTS.observe(len(filings))
-        metrics.DOOR_COMMIT_SECONDS.observe(time.monotonic() - started)
+        metrics.GROUP_COMMIT_REQUESTS.observe(len(filings))
+        metrics.GROUP_COMMIT_SECONDS.observe(time.monotonic() - started)
         for filing, result in zip(filings, results, strict=True):
             observe(filing, result)
             if isinstance(result, Filed) and result.rows and result.rows.items and not filing.account.canary:

@@ -25,7 +25,7 @@ import structlog
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
 
-from services.intake.filing import group_commit as door
+from services.intake.filing import group_commit
 from services.intake.filing import store as filing_store
 from services.intake.filing.watermark import Clocks, published_upto
 from services.intake.kernel import domain, filings, requests, store
@@ -118,7 +118,7 @@ class Inbound:
         self._engine = db.connect(
             settings.present("database"), schema="intake", name=f"intake-ends-{settings.instance}", pool_size=1
         )
-        self.quota = door.Quota()
+        self.quota = group_commit.Quota()
         self._skew = dt.timedelta(milliseconds=settings.broker_skew_ms)
         self._ends: Ends | None = None
         self._admin: Any = None
@@ -233,7 +233,7 @@ class Inbound:
             )
             for (place, filing), result in zip(filings, filed, strict=True):
                 results[place] = result
-                door.observe(filing, result)
+                group_commit.observe(filing, result)
                 if isinstance(result, Filed) and result.rows is not None and result.rows.items:
                     self.quota.add(filing.account.id, len(result.rows.items))
         self._progress(tx.connection, last)
@@ -377,7 +377,7 @@ class Inbound:
         if account.canary:
             # its items would come in under the upstream's channel, for any listing
             raise Refused(
-                403, "canary_listing_only", "A canary files at the public door only.", field="on_behalf_of",
+                403, "canary_listing_only", "A canary files through the public API only.", field="on_behalf_of",
                 cure="Name somebody else.",
             )  # fmt: skip
         filing = Filing(

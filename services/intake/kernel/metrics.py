@@ -13,7 +13,7 @@ from shared.metrics import CHANNELS, CODE, RIGHT_TYPES, ROUTE, TIERS, counter, g
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _API: Final = "intake-api"
 _WORKER: Final = "intake-worker"
-_DOORS: Final = ("intake-api", "intake-inbound")
+_ENTRANCES: Final = ("intake-api", "intake-inbound")
 _FILED: Final = ("http", "kafka", "canary")
 _STATES: Final = tuple(state.value for state in DECISIONS)
 _STATUS: Final = ("free", "leased", "decided")
@@ -22,25 +22,25 @@ CLAIMS_RECEIVED = counter(
     "goodfaith_claims_received_total",
     "Claims accepted, by channel (`recurrence`: filed by the system), kind of right and lane.",
     {"channel": CHANNELS, "right_type": RIGHT_TYPES, "tier": TIERS},
-    of=(*_DOORS, _WORKER),
+    of=(*_ENTRANCES, _WORKER),
 )
 ITEMS_RECEIVED = counter(
     "goodfaith_items_received_total",
     "Items of claims accepted.",
     {"channel": CHANNELS, "tier": TIERS},
-    of=(*_DOORS, _WORKER),
+    of=(*_ENTRANCES, _WORKER),
 )
 COMMANDS_RECEIVED = counter(
     "goodfaith_commands_received_total",
     "Commands accepted, by kind.",
     {"channel": _FILED, "kind": tuple(COMMANDS)},
-    of=_DOORS,
+    of=_ENTRANCES,
 )
 REQUESTS_REFUSED = counter(
     "goodfaith_requests_refused_total",
     "Requests refused, by reason.",
     {"channel": CHANNELS, "reason": CODE},
-    of=(*_DOORS, _WORKER),
+    of=(*_ENTRANCES, _WORKER),
     do="one reason jumps: a client changed, or ignores answers",
     series=[("http", "busy"), ("http", "unavailable")],
 )
@@ -56,17 +56,17 @@ HTTP_SECONDS = histogram(
     of=_API,
     do="`5xx`: the database; else logs",
 )
-DOOR_COMMIT_REQUESTS = histogram(
-    "goodfaith_door_commit_requests",
+GROUP_COMMIT_REQUESTS = histogram(
+    "goodfaith_group_commit_requests",
     "Requests in one group commit.",
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
-    of=_DOORS,
+    of=_ENTRANCES,
 )
-DOOR_COMMIT_SECONDS = histogram(
-    "goodfaith_door_commit_seconds",
+GROUP_COMMIT_SECONDS = histogram(
+    "goodfaith_group_commit_seconds",
     "Wall time of one group commit.",
     buckets=_SECONDS,
-    of=_DOORS,
+    of=_ENTRANCES,
     do="grows: the database's disk",
 )
 RIGHT_JOBS_SINCE = gauge(
@@ -141,7 +141,7 @@ DECIDED = counter(
     "goodfaith_review_decisions_total",
     "People's decisions accepted: `proposal` is the first of four eyes, `break_glass` an operator's without a lease.",
     {"kind": ("proposal", "decision", "break_glass")},
-    of=_DOORS,
+    of=_ENTRANCES,
     do="`break_glass` grows: somebody bypasses the queue; the log says who",
 )
 LEASES = counter(

@@ -16,7 +16,7 @@ DELAYED_S: Final = 5.0
 """What waits for longer than this is delayed. A busy worker, or a change of workers, takes less."""
 State = Literal["current", "delayed", "unknown"]
 
-_DOOR: Final = "select exists (select from admission_queue)"
+_QUEUED: Final = "select exists (select from admission_queue)"
 _HEADS: Final = "select partition, seq, published_upto from partitions"
 
 
@@ -34,7 +34,7 @@ class LogState(NamedTuple):
 
 def look(connection: sa.Connection) -> LogState:
     """Read whether the admission queue is empty, and the log's heads."""
-    waiting = bool(connection.exec_driver_sql(_DOOR).scalar())
+    waiting = bool(connection.exec_driver_sql(_QUEUED).scalar())
     return LogState(waiting, {row[0]: (row[1], row[2]) for row in connection.exec_driver_sql(_HEADS)})
 
 
@@ -42,7 +42,7 @@ class Publishing:
     """Works out from repeated observations, at monotonic times, for how long something has stood still."""
 
     def __init__(self) -> None:
-        self._door: tuple[int, float] | None = None
+        self._queued: tuple[int, float] | None = None
         self._heads: dict[int, tuple[int, float]] = {}
         self._known = False
         self.delay_s = 0.0
@@ -63,14 +63,14 @@ class Publishing:
         """Record an observation made at ``now``."""
         admitted = sum(seq for seq, _ in seen.heads.values())
         if not seen.waiting:
-            self._door = None
-        elif self._door is None or self._door[0] != admitted:
-            self._door = (admitted, now)
+            self._queued = None
+        elif self._queued is None or self._queued[0] != admitted:
+            self._queued = (admitted, now)
         self._heads = {
             partition: known if (known := self._heads.get(partition)) and known[0] == upto else (upto, now)
             for partition, (seq, upto) in seen.heads.items()
             if seq > upto
         }
-        since = [when for _, when in self._heads.values()] + ([self._door[1]] if self._door else [])
+        since = [when for _, when in self._heads.values()] + ([self._queued[1]] if self._queued else [])
         self.delay_s = now - min(since, default=now)
         self._known = True

@@ -525,7 +525,7 @@ def _addressed(kind: type[In], *, target: bool) -> type[In]:
 
 
 BY_TOPIC: Final[dict[str, type[In]]] = {
-    "goodfaith.door.submit_claim.v1": _addressed(SubmitClaim, target=False),
-    **{f"goodfaith.door.{name}.v1": _addressed(kind, target=True) for name, kind in COMMANDS.items()},
+    "goodfaith.request.submit_claim.v1": _addressed(SubmitClaim, target=False),
+    **{f"goodfaith.request.{name}.v1": _addressed(kind, target=True) for name, kind in COMMANDS.items()},
 }
 """CloudEvents type of an upstream's record -> its data."""

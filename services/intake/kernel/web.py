@@ -92,10 +92,10 @@ class Context:
     """The application context: engine, threads for reading, group commit, contacts, evidence, recently seen tokens.
 
     Args:
-        door: makes the group commit on the engine.
+        group_commit: makes the group commit on the engine.
     """
 
-    def __init__(self, settings: Settings, door: Callable[[sa.Engine], GroupCommit], evidence: Evidence) -> None:
+    def __init__(self, settings: Settings, group_commit: Callable[[sa.Engine], GroupCommit], evidence: Evidence) -> None:
         self.settings = settings
         self.engine = db.connect(
             settings.present("database"),
@@ -122,7 +122,7 @@ class Context:
             timeout_s=settings.internal_timeout_s,
             authorities=settings.internal_ca,
         )
-        self.door = door(self.engine)
+        self.group_commit = group_commit(self.engine)
         self.evidence = evidence
         self.outbound = outbound.Rules.of(settings)
         self.names: outbound.Names = outbound.Dns(5.0)
@@ -440,7 +440,7 @@ def out(kind: type[_T], row: Mapping[str, Any]) -> _T:
 
 async def filed(request: Request[Account, Any, Any], filing: Filing) -> Response[Any]:
     """File a request through the group commit: 202 once it is durable."""
-    result = await context_of(request).door.file(filing)
+    result = await context_of(request).group_commit.file(filing)
     headers = {"Idempotency-Replayed": "true"} if result.replayed else None
     return Response(result.answer, status_code=202, media_type="application/json", headers=headers)
 

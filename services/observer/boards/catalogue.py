@@ -54,9 +54,9 @@ def one(expr: str, legend: str = "") -> tuple[Query, ...]:
 
 # ------------------------------------------------------------------------------------------------ the 24-hour target
 
-PROMISE: Final = Board(
-    key="promise",
-    title="The promise",
+TARGET: Final = Board(
+    key="target",
+    title="24-hour target",
     help="Are claims handled within 24 hours, and will they be? For those on call and those answerable for the "
     "target.",
     rows=(
@@ -289,7 +289,7 @@ FLOW: Final = Board(
             ),
         ),
         Row(
-            "Door and queues",
+            "Intake and queues",
             (
                 Panel(
                     "lanes", "Admitted by lane",
@@ -298,12 +298,12 @@ FLOW: Final = Board(
                     one(rate("goodfaith_admitted_total", "tier"), "{{tier}}"), "per_second",
                 ),
                 Panel(
-                    "under_way", "Under way between door and verification",
+                    "under_way", "Under way between intake and verification",
                     "Above the windows (4,000 standard, 1,000 bulk) for long: add verification workers.",
                     one("max(goodfaith_admission_under_way)"), "count", limits=Limits(1000, 4000),
                 ),
                 Panel(
-                    "refused", "Refused at the door",
+                    "refused", "Refused at intake",
                     "By reason. If one jumps, a client has changed, or does not read the answers.",
                     one(f"topk(5, {rate('goodfaith_requests_refused_total', 'reason')} > 0)", "{{reason}}"), "per_second",
                     may_be_empty=True,
@@ -622,5 +622,5 @@ INFRASTRUCTURE: Final = Board(
     ),
 )  # fmt: skip
 
-BOARDS: Final = (PROMISE, FLOW, OFFENDERS, INFRASTRUCTURE)
+BOARDS: Final = (TARGET, FLOW, OFFENDERS, INFRASTRUCTURE)
 PANELS: Final = {panel.key: panel for board in BOARDS for panel in board.panels()}

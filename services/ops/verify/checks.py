@@ -24,7 +24,7 @@ from shared.events import ItemSubmitted
 Check = Callable[[Evidence], list[Finding]]
 # a dead letter waits for a person and is reported as such: what depends on it is not reported as lost too
 _NOT_PARKED: Final = "not in (select key from {schema}.{prefix}dead_letters where state <> 'done')"
-_DOOR: Final = _NOT_PARKED.format(schema="intake", prefix="")
+_NOT_HELD: Final = _NOT_PARKED.format(schema="intake", prefix="")
 _WAITING: Final = _NOT_PARKED.format(schema="verification", prefix="")
 
 
@@ -89,7 +89,7 @@ def items_published(e: Evidence) -> list[Finding]:
         " select item from intake.admission_queue where kind = 'submit' union all select item from intake.held_items) t group by item) p on p.item = i.id"
     )
     return [
-        *e.find("lost", "item-unpublished", f"{counted} where n is null and 'door:' || i.listing {_DOOR}"),
+        *e.find("lost", "item-unpublished", f"{counted} where n is null and 'admission:' || i.listing {_NOT_HELD}"),
         *e.find("doubled", "item-published-twice", f"{counted} where n > 1"),
         *e.find(
             "problem", "item-unaccepted",
@@ -117,7 +117,7 @@ def claims_told(e: Evidence) -> list[Finding]:
     return [
         *e.find(
             "lost", "claim-untold",
-            f"{counted} where t.n is null and c.told_partition is not null and 'door:' || c.complainant {_DOOR}",
+            f"{counted} where t.n is null and c.told_partition is not null and 'admission:' || c.complainant {_NOT_HELD}",
         ),
         *e.find("doubled", "claim-told-twice", f"{counted} where t.n > 1"),
         *e.find(
@@ -182,7 +182,7 @@ def commands_published(e: Evidence) -> list[Finding]:
     return [
         *e.find(
             "lost", "command-unpublished",
-            f"{counted} join intake.items i on i.id = k.item where n is null and 'door:' || i.listing {_DOOR}",
+            f"{counted} join intake.items i on i.id = k.item where n is null and 'admission:' || i.listing {_NOT_HELD}",
         ),
         *e.find("doubled", "command-published-twice", f"{counted} where n > 1"),
         *e.find(
@@ -795,13 +795,13 @@ def review_queue(e: Evidence) -> list[Finding]:
         *e.find(
             "lost", "case-missing",
             "select v.item || ': ' || v.state from v_item v left join intake.cases c on c.item = v.item"
-            f" where v.state in ({reviewable}) and c.item is null and not v.canary and v.listing {_DOOR}",
+            f" where v.state in ({reviewable}) and c.item is null and not v.canary and v.listing {_NOT_HELD}",
         ),
         *e.find(
             "problem", "case-differs",
             "select c.item || ': ' || c.state || '/' || c.revision from intake.cases c left join v_item v on v.item = c.item"
             " where (v.state, v.revision) is distinct from (c.state, c.revision)"
-            f" and c.listing {_DOOR}",
+            f" and c.listing {_NOT_HELD}",
         ),
         *e.find(
             "lost", "decision-forgotten",

@@ -116,7 +116,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
         f" and key = {SANCTIONED}",
     ),
     "seller-differs": ("problem", f"update marketplace.sellers set measures = '' where seller = {SANCTIONED}"),
-    # the door
+    # intake
     "claim-missing": ("lost", f"delete from intake.claims where id = {CLAIM}"),
     "command-missing": ("lost", f"delete from intake.commands where id = {COMMAND}"),
     "acknowledged-item-missing": ("lost", f"delete from intake.items where id = {ITEM}"),

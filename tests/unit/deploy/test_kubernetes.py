@@ -586,7 +586,7 @@ def test_a_second_role_as_the_document_has_it_may_do_the_same() -> None:
     assert second["passwordSecret"]["name"] not in {role["passwordSecret"]["name"] for role in roles if role["login"]}
 
 
-def test_the_public_sees_the_doors_public_paths_only() -> None:
+def test_the_public_sees_intake_public_paths_only() -> None:
     (ingress,) = of_kind(rendered(KUBERNETES / "examples/ingress"), "Ingress").values()
     (rule,) = ingress["spec"]["rules"]
     shown = [(path["path"], path["pathType"]) for path in rule["http"]["paths"]]

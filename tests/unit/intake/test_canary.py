@@ -69,7 +69,7 @@ def test_no_upstream_files_for_a_canary(bound: str) -> None:
     try:
         record: Any = SimpleNamespace(topic="inbound.x", trace=None)
         body = SubmitClaim(right="r-canary", reason="counterfeit", listings=[])
-        read = Read("e-1", "goodfaith.door.submit_claim.v1", b"{}", body)
+        read = Read("e-1", "goodfaith.request.submit_claim.v1", b"{}", body)
         people = {"a-upstream": Account("a-upstream", "upstream"), "a-canary": OWN}
         with pytest.raises(Refused) as refused:
             inbound._filing(record, read, "a-canary", people, NOW)

@@ -1,4 +1,4 @@
-"""The front door's decisions: links, ids, claims, commands, shares."""
+"""Intake's decisions: links, ids, claims, commands, shares."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_listing_that_is_named_twice_counts_once() -> None:
 
 
 def test_what_an_upstream_may_relay_is_all_that_its_topic_knows() -> None:
-    assert {f"goodfaith.door.{name}.v1" for name in get_args(Relayed)} == set(requests.BY_TOPIC)
+    assert {f"goodfaith.request.{name}.v1" for name in get_args(Relayed)} == set(requests.BY_TOPIC)
 
 
 def test_a_binding_of_an_upstream_that_there_is_not_is_refused() -> None:

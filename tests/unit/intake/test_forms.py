@@ -1,4 +1,4 @@
-"""Forms: what they offer is what the door takes."""
+"""Forms: what they offer is what intake takes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_kind_of_right_has_a_name() -> None:
     assert set(forms.RIGHTS) == set(get_args(RightType))
 
 
-def test_grounds_of_a_withdrawal_are_those_of_the_door() -> None:
+def test_grounds_of_a_withdrawal_are_those_of_intake() -> None:
     (ground,) = [field for field in msgspec.structs.fields(requests.Withdraw) if field.name == "ground"]
     assert set(forms.GROUNDS) == set(get_args(ground.type))
 

@@ -1,4 +1,4 @@
-"""What the door answers when nobody can say what became of a commit."""
+"""What intake answers when nobody can say what became of a commit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Engine:
 def test_a_commit_of_unknown_outcome_is_answered_503(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "enter_admission", lambda _connection: (WHEN, WHEN))
     monkeypatch.setattr(group_commit.filing_store, "file", lambda _connection, filings, *_: list(filings))
-    door = GroupCommit(Engine(), Settings())  # type: ignore[call-arg, arg-type, unused-ignore]
+    commits = GroupCommit(Engine(), Settings())  # type: ignore[call-arg, arg-type, unused-ignore]
     filings: list[Any] = [object(), object()]
-    answers = door.commit(filings)
+    answers = commits.commit(filings)
     assert [isinstance(one, Refused) and one.status for one in answers] == [503, 503]

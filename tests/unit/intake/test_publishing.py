@@ -1,4 +1,4 @@
-"""What the door says of what it accepted: on its way, delayed, or unknown."""
+"""What intake says of what it accepted: on its way, delayed, or unknown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_one_partition_that_stands_is_enough() -> None:
     assert after(*looks).state == "delayed"
 
 
-def test_the_worker_is_away_and_the_door_fills() -> None:
+def test_the_worker_is_away_and_intake_fills() -> None:
     assert after((0, LogState(True, {0: (7, 7)})), (6, LogState(True, {0: (7, 7)}))).state == "delayed"
     assert after((0, LogState(True, {0: (7, 7)})), (6, LogState(True, {0: (8, 8)}))).state == "current"
 
@@ -53,11 +53,11 @@ def test_without_the_database_nothing_is_known() -> None:
 
 
 def how_long(history: list[tuple[bool, int, int]]) -> int:
-    """For how many looks before the last one the log, or the door, looked as it does now and something waited there."""
+    """For how many looks before the last one the log, or intake, looked as it does now and something waited there."""
     _, seq, upto = history[-1]
     log = list(itertools.takewhile(lambda one: one[1] > one[2] == upto, reversed(history)))
-    door = list(itertools.takewhile(lambda one: one[0] and one[1] == seq, reversed(history)))
-    return max(len(log), len(door), 1) - 1
+    queue = list(itertools.takewhile(lambda one: one[0] and one[1] == seq, reversed(history)))
+    return max(len(log), len(queue), 1) - 1
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30))

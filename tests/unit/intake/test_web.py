@@ -1,4 +1,4 @@
-"""What the door answers to what it did not foresee."""
+"""What intake answers to what it did not foresee."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ def test_too_late_does_not() -> None:
 # ---- the load
 
 
-class Door:
-    """A door with a clock that is set ahead: items are noticed when they are filed, and their windows end three days later."""
+class Intake:
+    """An intake with a clock that is set ahead: items are noticed when they are filed, and their windows end three days later."""
 
     def __init__(self) -> None:
         self.anchor = (DUE, time.monotonic())
@@ -98,14 +98,14 @@ def test_the_load_counters_on_both_sides_of_deadlines(monkeypatch: pytest.Monkey
     plan = Plan(300, 1, "n", pace=0.01)
     plan.rights = dict.fromkeys(plan.holders, "r")
     tokens = dict.fromkeys((*plan.holders, *plan.sellers, plan.reviewer), "t")
-    door = Door()
-    submitter = Submitter(plan, MagicMock(topic_prefix="", intake_url="http://door"), tokens, rate=400, step=door.step)
-    submitter._http = httpx.AsyncClient(base_url="http://door", transport=httpx.MockTransport(door.answer))
+    intake = Intake()
+    submitter = Submitter(plan, MagicMock(topic_prefix="", intake_url="http://intake"), tokens, rate=400, step=intake.step)
+    submitter._http = httpx.AsyncClient(base_url="http://intake", transport=httpx.MockTransport(intake.answer))
     asyncio.run(submitter.run(lambda _: None))
     assert submitter.record.contradictions == []
     close = submitter.record.close
-    assert len(close) == len(door.counters) > 5
+    assert len(close) == len(intake.counters) > 5
     # what is answered is what is compared
-    assert sorted((call.due, call.accepted_at) for call in close) == sorted(door.counters)
+    assert sorted((call.due, call.accepted_at) for call in close) == sorted(intake.counters)
     assert {call.in_time for call in close} == {True, False}
     assert all(count == 1 for (_, kind), count in submitter.record.asked.items() if kind == "counter")

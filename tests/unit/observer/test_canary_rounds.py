@@ -1,4 +1,4 @@
-"""The canary's rounds against a door and a page that answer as told."""
+"""The canary's rounds against an intake and a page that answer as told."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOKEN = "gf_canary00_" + "x" * 43
 
 
 class Town:
-    """A door, a listing's page and a clock. An item goes one step further at every look, as long as ``until`` lets it."""
+    """An intake, a listing's page and a clock. An item goes one step further at every look, as long as ``until`` lets it."""
 
     def __init__(
         self, *, until: str = "restored", answers: Callable[[httpx.Request], int | None] = lambda _: None
@@ -38,7 +38,7 @@ class Town:
         )
         self.canary = Canary(
             settings,
-            door=httpx.Client(base_url="http://door.example", transport=httpx.MockTransport(self.door)),
+            intake=httpx.Client(base_url="http://intake.example", transport=httpx.MockTransport(self.intake)),
             pages=httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(self.page))),
             sleep=self.sleep,
             clock=lambda: self.now,
@@ -49,8 +49,8 @@ class Town:
         self.now += seconds
         return True
 
-    def door(self, request: httpx.Request) -> httpx.Response:
-        """What the door answers."""
+    def intake(self, request: httpx.Request) -> httpx.Response:
+        """What intake answers."""
         assert request.headers["authorization"] == f"Bearer {TOKEN}"
         self.asked.append(f"{request.method} {request.url.path}")
         status = self.answers(request)
@@ -159,7 +159,7 @@ def test_a_refusal_is_not_tried_again(status: int) -> None:
     assert town.asked.count("POST /v1/claims") == 1
 
 
-def test_a_door_that_is_away_is_asked_again_under_the_same_key() -> None:
+def test_an_intake_that_is_away_is_asked_again_under_the_same_key() -> None:
     left = [503, 429, 500]
     town = Town(answers=lambda request: left.pop() if request.method == "POST" and left else None)
     town.canary.round()

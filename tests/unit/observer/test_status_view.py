@@ -31,9 +31,9 @@ def one(value: float, name: str = "") -> Answer:
 def test_all_is_well() -> None:
     made = page(calm(), OLD)
     assert (made.level, made.verdict, made.unknown) == ("good", "Claims are handled in time", ())
-    assert [figure.value for figure in made.promise][:1] == ["99.93 %"]
-    assert made.promise[0].note == "target 99%; 12 in time, 12 missed"
-    assert all(not figure.word for figure in (*made.promise, *made.now, *made.flow))
+    assert [figure.value for figure in made.target][:1] == ["99.93 %"]
+    assert made.target[0].note == "target 99%; 12 in time, 12 missed"
+    assert all(not figure.word for figure in (*made.target, *made.now, *made.flow))
     assert [place.stage for place in made.places] == list(status_view.STAGES.values())
 
 
@@ -47,7 +47,7 @@ def test_the_page_knows_all_stages_and_the_target() -> None:
     ("snapshot", "level", "verdict", "because"),
     [
         (replace(calm(), alerts=(ALERT, TICKET)), "bad", "A person is needed now", "1 alert: OldestItemOld."),
-        (calm(oldest=one(70_000)), "bad", "The promise is at risk", "Oldest open item."),
+        (calm(oldest=one(70_000)), "bad", "The 24-hour target is at risk", "Oldest open item."),
         (replace(calm(), alerts=(TICKET,)), "warn", "Claims flow; something waits for a person", "1 ticket: WebhookCircuitsOpen."),
         (calm(broker=Answer(error="nobody exports it")), "unknown", "Not all is known", "Not known: Broker."),
         (calm(forecast=Answer(error="too young")), "good", "Claims are handled in time", "No alert fires. A part is not known, see below."),
@@ -64,7 +64,7 @@ def test_the_verdict(snapshot: Snapshot, level: str, verdict: str, because: str)
 def test_nothing_old_is_shown_when_prometheus_is_away() -> None:
     for snapshot in (AWAY, replace(calm(), scraped=AT - dt.timedelta(hours=1))):
         made = page(snapshot, "streams does not answer")
-        assert {figure.value for figure in (*made.promise, *made.now, *made.flow)} == {"not known"}
+        assert {figure.value for figure in (*made.target, *made.now, *made.flow)} == {"not known"}
         assert {(place.open, place.oldest) for place in made.places} == {("not known", "not known")}
         assert made.alerts is None
         assert made.waiting is None

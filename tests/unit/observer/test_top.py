@@ -16,10 +16,10 @@ from services.observer.observing import Answer, Series, Snapshot
 from services.observer.top import as_json, as_svg, render
 from tests.unit.observer.observed import ALERT, AWAY, calm
 
-PROMISE = BOARDS[0]
+TARGET = BOARDS[0]
 
 
-def _text(snapshot: Snapshot, board: Board = PROMISE, width: int = 110) -> str:
+def _text(snapshot: Snapshot, board: Board = TARGET, width: int = 110) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(render(snapshot, board, keys=True))
     text = console.file.getvalue().replace("\u00a0", " ")  # type: ignore[attr-defined]
@@ -69,7 +69,7 @@ def test_no_figure_is_shown_when_prometheus_is_away(snapshot: Snapshot) -> None:
     assert snapshot.trouble in text
     assert "nothing is known" in text
     assert "alerts: not known" in text
-    assert not [panel.title for panel in PROMISE.panels() if panel.title in text]
+    assert not [panel.title for panel in TARGET.panels() if panel.title in text]
     answer = as_json(snapshot, "http://127.0.0.1:1", BOARDS)
     assert answer["known"] is False
     assert answer["alerts"] is None
@@ -79,7 +79,7 @@ def test_no_figure_is_shown_when_prometheus_is_away(snapshot: Snapshot) -> None:
 
 
 def test_a_picture_needs_nothing_from_elsewhere() -> None:
-    picture = as_svg(render(calm(), PROMISE), "goodfaith top")
+    picture = as_svg(render(calm(), TARGET), "goodfaith top")
     root = ElementTree.fromstring(picture)  # noqa: S314 (made by us)
     assert root.tag.endswith("svg")
     assert "@font-face" not in picture
@@ -93,8 +93,8 @@ def test_a_picture_needs_nothing_from_elsewhere() -> None:
 def test_json_has_every_figure_and_is_strict() -> None:
     snapshot = replace(calm(takedown=Answer((Series("last day", float("nan")),))), alerts=(ALERT,))
     answer = json.loads(json.dumps(as_json(snapshot, "http://127.0.0.1:1", BOARDS), allow_nan=False))
-    assert answer["boards"]["promise"]["takedown"]["series"] == [{"name": "last day", "value": None}]
-    assert answer["boards"]["promise"]["handled_1d"] == {
+    assert answer["boards"]["target"]["takedown"]["series"] == [{"name": "last day", "value": None}]
+    assert answer["boards"]["target"]["handled_1d"] == {
         "title": "Handled in time, last day",
         "unit": "ratio",
         "level": "good",

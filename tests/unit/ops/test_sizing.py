@@ -42,7 +42,7 @@ def test_figures_are_those_that_were_measured() -> None:
 
     assert number(r"\| items/s, end to end \| ([\d,]+)") == sizing.RATE
     assert number(r"\| items/s until handled \(receipts in\) \| ([\d,]+)") == sizing.RATE_HANDLED
-    assert number(r"\| ([\d,]+) durable claims/s") == sizing.DOOR_PER_S
+    assert number(r"\| ([\d,]+) durable claims/s") == sizing.HTTP_PER_S
     assert number(r"one worker, 24 partitions .*? \| ([\d,]+) events/s") == sizing.STREAMS_PER_S
     assert number(r"CPU a message, about ([\d,]+)/s of one core") == sizing.SENDER_PER_S
     claims, items, events, messages = (

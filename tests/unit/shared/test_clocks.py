@@ -45,7 +45,7 @@ def test_a_stamp_in_whole_milliseconds_may_be_a_millisecond_older() -> None:
     assert Offset.of(1.000, 1.0019, 1.003, 0.001).certain == pytest.approx(-0.0009)
 
 
-def test_the_door_is_kept_waiting_longer_each_time_and_not_for_ever() -> None:
+def test_intake_is_kept_waiting_longer_each_time_and_not_for_ever() -> None:
     waits = [patience_ms(failures) for failures in range(40)]
     assert waits == sorted(waits)
     assert (waits[0], waits[-1]) == (200, 5_000)

@@ -678,7 +678,7 @@ class TestRow18:
         assert world.got.upheld == (upheld and ground == "settled")
         assert world.last.released
 
-    def test_18_before_it_was_handled_no_promise_is_left(self) -> None:
+    def test_18_before_it_was_handled_no_target_is_left(self) -> None:
         world = World(MANUAL).to(S.UNDER_REVIEW)
         world.withdraw()
         assert (world.got.handled_at, world.got.sla) == (None, None)

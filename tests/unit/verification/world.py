@@ -402,7 +402,7 @@ def check_item(item: Item) -> None:
         assert item.held
     if item.state in (State.COUNTERED, State.LITIGATION, State.SUSPENDED, State.APPEALED):
         assert item.stack
-    # exactly one outcome of the 24 hours: reached, or still to come, or nothing is left to promise
+    # exactly one outcome of the 24 hours: reached, or still to come, or no target is left
     running = "sla" in kinds or item.paused_at is not None
     if item.state in ENDED:
         assert item.sla is not None or item.handled_at is None

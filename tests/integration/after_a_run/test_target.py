@@ -1,4 +1,4 @@
-"""`goodfaith promise` after a small real run: equal to `verify`, exact in its windows."""
+"""`goodfaith target` after a small real run: equal to `verify`, exact in its windows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import astuple
 import pytest
 import sqlalchemy as sa
 
-from services.ops.promise import Figures, count
+from services.ops.target import Figures, count
 from services.ops.verify.verify import examine
 from shared import clock
 from tests.integration.small_run import SmallRun
@@ -68,7 +68,7 @@ def test_an_item_counts_when_its_outcome_came(run: SmallRun) -> None:
                     "insert into verification.event_log (partition, seq, topic, key, target, type, claim, payload, hash)"
                     " select partition, seq + 900000 + :r, topic, key, target,"
                     " 'goodfaith.item.handled.v1', claim, jsonb_build_object('time', cast(:at as timestamptz), 'data',"
-                    " jsonb_build_object('item', 'i-promise', 'revision', :r, 'state', cast(:state as text), 'held',"
+                    " jsonb_build_object('item', 'i-target', 'revision', :r, 'state', cast(:state as text), 'held',"
                     " cast(:held as boolean), 'sla', 'missed', 'handled_at', '2040-01-01T00:00:00Z'))::text, hash"
                     " from verification.event_log limit 1"
                 ),

@@ -1,4 +1,4 @@
-"""`goodfaith promise`: the 24-hour target and the takedown rate, counted by SQL.
+"""`goodfaith target`: the 24-hour target and the takedown rate, counted by SQL.
 
 It asks only the database, so you can check the figures of Prometheus's rules against it. Canaries are left out.
 Definitions: docs/explanation/domain.md, "Terms with an exact meaning".
@@ -115,7 +115,7 @@ def show(at: dt.datetime, figures: Mapping[str, Figures]) -> None:
     from services.ops.terminal import console
 
     table = Table(
-        "window", "in time", "met", "missed", "taken down", "items", title=f"The promise as of {at:%Y-%m-%d %H:%M:%S}Z"
+        "window", "in time", "met", "missed", "taken down", "items", title=f"Targets as of {at:%Y-%m-%d %H:%M:%S}Z"
     )
     for window, one in figures.items():
         table.add_row(
@@ -129,7 +129,7 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.2%}"
 
 
-def promise(
+def target(
     stack: StackOption = "default",
     at: Annotated[str, typer.Option(help="Count at this business time (RFC 3339); default: now.")] = "",
     json: JsonOption = False,
@@ -156,4 +156,4 @@ def promise(
 
 def register(app: typer.Typer) -> None:
     """Add this module's command."""
-    app.command()(promise)
+    app.command()(target)

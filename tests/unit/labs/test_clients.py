@@ -6,7 +6,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from labs import doors
+from labs import clients
 from shared.settings import Settings
 
 
@@ -20,7 +20,7 @@ def test_it_asks_again_after_the_seconds_that_it_is_told(wait: str, answers: lis
         seen.append(request)
         return httpx.Response(answers[len(seen) - 1], headers={"retry-after": wait})
 
-    http = doors.Http(Settings(operator_token=SecretStr("t" * 40)))
+    http = clients.Http(Settings(operator_token=SecretStr("t" * 40)))
     http._client = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://intake.example")
     (response,) = http.all([http.call("POST", "/v1/accounts", {}, token="t")])
     assert (response.status_code, len(seen)) == (answers[asked - 1], asked)

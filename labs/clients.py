@@ -1,4 +1,4 @@
-"""The two doors, as a marketplace's own programs would use them: HTTP with each party's token, and an upstream's topic."""
+"""The two entrances to intake, used as a marketplace's own programs would: HTTP with each party's token, and an upstream's topic."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PATIENCE_S = 30
 
 
 class Ask(Struct, frozen=True):
-    """One request at a door.
+    """One request to intake.
 
     Attributes:
         by: account that asks.
@@ -199,7 +199,7 @@ class Upstream:
             if ask.item is not None:
                 data["item"] = ask.item
             document = {
-                "specversion": "1.0", "id": ask.key, "source": self._source, "type": f"goodfaith.door.{ask.kind}.v1",
+                "specversion": "1.0", "id": ask.key, "source": self._source, "type": f"goodfaith.request.{ask.kind}.v1",
                 "time": dt.datetime.now(dt.UTC), "datacontenttype": "application/json", "data": data,
             }  # fmt: skip
             # by complainant or seller: what one party sends stays in order

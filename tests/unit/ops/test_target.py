@@ -1,8 +1,8 @@
-"""The promise in numbers: out of counts by window."""
+"""The 24-hour target in numbers, from counts by window."""
 
 from __future__ import annotations
 
-from services.ops.promise import WINDOWS, Figures, windows
+from services.ops.target import WINDOWS, Figures, windows
 
 
 def test_windows_are_figures_of_their_own() -> None:
