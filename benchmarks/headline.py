@@ -96,11 +96,18 @@ def main() -> int:
     equal = told == truth and not any(views.values()) and proof.clean and max(exported.values()) < MOST_SERIES
     print_json(
         {
-            "notices": report.notices, "items": report.items, "lost": proof.counts["lost"], "doubled": proof.counts["doubled"],
-            "problems": proof.counts["problems"], "sql": truth, "prometheus": told, "reconciliation": views, "series": exported,
+            "notices": report.notices,
+            "items": report.items,
+            "lost": proof.counts["lost"],
+            "doubled": proof.counts["doubled"],
+            "problems": proof.counts["problems"],
+            "sql": truth,
+            "prometheus": told,
+            "reconciliation": views,
+            "series": exported,
             "equal": equal,
         }
-    )  # fmt: skip
+    )
     return 0 if equal else 1
 
 

@@ -131,10 +131,15 @@ def complainants(url: str, count: int, operator: str) -> list[tuple[str, str]]:
                 .raise_for_status()
                 .json()
             )
-            right = client.post(
-                "/v1/rights", headers={"Authorization": f"Bearer {account['token']}"},
-                json={"right_type": "trademark", "number": str(number), "proof": "bench"},
-            ).raise_for_status().json()  # fmt: skip
+            right = (
+                client.post(
+                    "/v1/rights",
+                    headers={"Authorization": f"Bearer {account['token']}"},
+                    json={"right_type": "trademark", "number": str(number), "proof": "bench"},
+                )
+                .raise_for_status()
+                .json()
+            )
             made.append((account["token"], right["id"]))
     return made
 
@@ -185,12 +190,18 @@ def main() -> None:
     operator = os.environ["GOODFAITH_OPERATOR_TOKEN"]
     print(
         json.dumps(
-            dataclasses.asdict(measure(
-                options.url, operator, connections=options.connections, items=options.items, seconds=options.seconds,
-                accounts=options.accounts,
-            ))
+            dataclasses.asdict(
+                measure(
+                    options.url,
+                    operator,
+                    connections=options.connections,
+                    items=options.items,
+                    seconds=options.seconds,
+                    accounts=options.accounts,
+                )
+            )
         )
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -154,9 +154,16 @@ def measure(stack: Stack, *, messages: int, senders: int, dkim: str, timeout_s: 
     migrate.migrate(stack.admin_url, stack.role_passwords("notification"))
     engine = db.administer(stack.admin_url, autocommit=True)
     facts = Facts(
-        listing="l-1", seller="s-1", complainant="h-1", principal="h-1", right="r-1", right_type="trademark",
-        reason="counterfeit", policy="ipp-2026-11", state=State.NOTIFIED,
-    )  # fmt: skip
+        listing="l-1",
+        seller="s-1",
+        complainant="h-1",
+        principal="h-1",
+        right="r-1",
+        right_type="trademark",
+        reason="counterfeit",
+        policy="ipp-2026-11",
+        state=State.NOTIFIED,
+    )
     with engine.connect() as connection:
         connection.execute(
             sa.text(

@@ -25,9 +25,14 @@ BATCH = 2000
 
 def _stage(number: int, kafka: str, database: str, prefix: str, partitions: int, total: int) -> None:
     consumer: Any = KafkaConsumer(
-        bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest", group_id=f"{prefix}{number}",
-        max_poll_records=BATCH, fetch_max_wait_ms=50, max_partition_fetch_bytes=2_000_000,
-    )  # fmt: skip
+        bootstrap_servers=kafka,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        group_id=f"{prefix}{number}",
+        max_poll_records=BATCH,
+        fetch_max_wait_ms=50,
+        max_partition_fetch_bytes=2_000_000,
+    )
     consumer.assign([TopicPartition(f"{prefix}{number}", p) for p in range(partitions)])
     producer: Any = KafkaProducer(bootstrap_servers=kafka, acks="all", batch_size=262_144, linger_ms=5)
     connection = psycopg2.connect(database)

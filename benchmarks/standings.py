@@ -52,9 +52,17 @@ def fill(connection: sa.Connection, sellers: int, entries: int, prefix: str) -> 
             entry = Entry(f"{name}.{place}", cost)
             seller.history[claim] = Violation(claim, True, cost.ledger, at, entry)
             row = {
-                "seller": name, "claim": claim, "in_force": True, "severity": severity, "at": at, "entry": entry.entry,
-                "ledger": cost.ledger, "points": cost.points, "effective_at": at, "expires_at": cost.expires_at,
-            }  # fmt: skip
+                "seller": name,
+                "claim": claim,
+                "in_force": True,
+                "severity": severity,
+                "at": at,
+                "entry": entry.entry,
+                "ledger": cost.ledger,
+                "points": cost.points,
+                "effective_at": at,
+                "expires_at": cost.expires_at,
+            }
             for key, value in row.items():
                 columns.setdefault(key, []).append(value)
         penalties.recount(seller, rules, NOW)
@@ -62,12 +70,20 @@ def fill(connection: sa.Connection, sellers: int, entries: int, prefix: str) -> 
         front = sanctions.front(sanctions.grounds(live, rules, NOW), live, newest.version, NOW)
         general, serious = sanctions.levels(front)
         row = {
-            "seller": name, "partition": seller.partition, "general_points": seller.general_points,
-            "serious_strikes": seller.serious_strikes, "violations": seller.violations, "repeat_offender": True,
-            "general_level": general, "serious_level": serious, "next_change": seller.next_change, "changed_at": NOW,
-            "entries": entries, "tail": msgspec.json.encode(seller.tail).decode(),
+            "seller": name,
+            "partition": seller.partition,
+            "general_points": seller.general_points,
+            "serious_strikes": seller.serious_strikes,
+            "violations": seller.violations,
+            "repeat_offender": True,
+            "general_level": general,
+            "serious_level": serious,
+            "next_change": seller.next_change,
+            "changed_at": NOW,
+            "entries": entries,
+            "tail": msgspec.json.encode(seller.tail).decode(),
             "front": msgspec.json.encode(front).decode(),
-        }  # fmt: skip
+        }
         for key, value in row.items():
             standings.setdefault(key, []).append(value)
     db.copy(connection, "violations", columns)
@@ -81,9 +97,15 @@ def one_more(engine: sa.Engine, settings: Settings) -> dict[str, float]:
     def told(number: int) -> Incoming:
         at = NOW + dt.timedelta(seconds=number)
         data = ViolationChanged(
-            seller="many-0", claim=f"d-{number:06}", item=f"i-{number}", listing="l", severity="general", in_force=True,
-            revision=1, at=at,
-        )  # fmt: skip
+            seller="many-0",
+            claim=f"d-{number:06}",
+            item=f"i-{number}",
+            listing="l",
+            severity="general",
+            in_force=True,
+            revision=1,
+            at=at,
+        )
         return Incoming("enforcement.violations", 0, number, "many-0", f"x.{number}", "", data)
 
     def batch(connection: sa.Connection, records: list[Incoming]) -> tuple[float, float]:
@@ -133,8 +155,11 @@ def main() -> None:
         found = recompute.whole(stack.admin_url, "ipp", os.cpu_count() or 1)
         took = time.perf_counter() - begun
         told = {
-            "entries": ENTRIES, **one_more(engine, settings), **found.as_json(), "recompute_s": round(took, 1),
-        }  # fmt: skip
+            "entries": ENTRIES,
+            **one_more(engine, settings),
+            **found.as_json(),
+            "recompute_s": round(took, 1),
+        }
         engine.dispose()
         print(json.dumps(told))
     finally:

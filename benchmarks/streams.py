@@ -76,10 +76,19 @@ def histories(seed: int) -> Iterator[Event]:
 
 def _item(number: int, claim: str, size: int, right: str, reason: str, at: dt.datetime, seller: str) -> Iterator[Event]:
     common: dict[str, Any] = {
-        "item": f"i-{number:012d}", "claim": claim, "claim_size": size, "listing": f"l-{number:012d}", "complainant": f"a-{number % 50}",
-        "principal": f"a-{number % 50}", "right": f"r-{number % 80}", "right_type": right, "reason": reason, "profile": "ipp",
-        "policy": "ipp-2026-11", "lane": ("express", "standard", "bulk")[number % 3],
-    }  # fmt: skip
+        "item": f"i-{number:012d}",
+        "claim": claim,
+        "claim_size": size,
+        "listing": f"l-{number:012d}",
+        "complainant": f"a-{number % 50}",
+        "principal": f"a-{number % 50}",
+        "right": f"r-{number % 80}",
+        "right_type": right,
+        "reason": reason,
+        "profile": "ipp",
+        "policy": "ipp-2026-11",
+        "lane": ("express", "standard", "bulk")[number % 3],
+    }
     listing = common["listing"]
     yield INTAKE, listing, "goodfaith.item.submitted.v1", ItemSubmitted(**common, accepted_at=at), at
     changes: tuple[tuple[State, dict[str, Any]], ...] = (
@@ -94,17 +103,28 @@ def _item(number: int, claim: str, size: int, right: str, reason: str, at: dt.da
     for revision, (state, more) in enumerate(changes, 1):
         later = at + revision * 30 * SECOND
         change = ItemChanged(
-            **common, seller=seller, revision=revision, state=state, rule="7-upheld-prima-facie", received_at=at,
-            sla_due=at + dt.timedelta(days=1), **more,
-        )  # fmt: skip
+            **common,
+            seller=seller,
+            revision=revision,
+            state=state,
+            rule="7-upheld-prima-facie",
+            received_at=at,
+            sla_due=at + dt.timedelta(days=1),
+            **more,
+        )
         yield VERIFICATION, listing, f"goodfaith.item.{state.lower()}.v1", change, later
         if revision == 2:
             hold = HoldChanged(item=change.item, claim=claim, listing=listing, held=True, at=later + 10 * SECOND)
             yield ENFORCEMENT, listing, "goodfaith.hold.changed.v1", hold, hold.at
             notice = NoticeSent(
-                item=change.item, claim=claim, listing=listing, message=f"m-{number}", kind="seller_notice", revision=2,
+                item=change.item,
+                claim=claim,
+                listing=listing,
+                message=f"m-{number}",
+                kind="seller_notice",
+                revision=2,
                 sent_at=later + 20 * SECOND,
-            )  # fmt: skip
+            )
             yield NOTIFICATION, listing, "goodfaith.notice.sent.v1", notice, notice.sent_at
     if number % 2:
         violation = ViolationChanged(

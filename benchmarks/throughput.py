@@ -37,8 +37,13 @@ from shared.events import Listing, MarketplaceCommand, Receipt, decode_data, dec
 from shared.settings import Settings
 
 PROCESSES = (
-    "intake-worker", "intake-inbound", "verification", "enforcement-worker", "enforcement-ledger", "notification-worker",
-)  # fmt: skip
+    "intake-worker",
+    "intake-inbound",
+    "verification",
+    "enforcement-worker",
+    "enforcement-ledger",
+    "notification-worker",
+)
 HOLDERS = 50
 _NOTICES = (
     "select listing, pg_xact_commit_timestamp(xmin) from notification.message_items"
@@ -96,9 +101,14 @@ def _answer(kafka: str, prefix: str, partitions: int, ready: Any, stop: Any) -> 
                 assert isinstance(command, MarketplaceCommand)
                 receipt = Receipt(command=command.command, listing=command.listing, seq=command.seq)
                 raw = encode(
-                    receipt, id=f"receipt.{command.command}", source="/bench", type="goodfaith.marketplace.receipt.v1",
-                    subject=command.listing, time=dt.datetime.now(dt.UTC), key=command.listing,
-                )  # fmt: skip
+                    receipt,
+                    id=f"receipt.{command.command}",
+                    source="/bench",
+                    type="goodfaith.marketplace.receipt.v1",
+                    subject=command.listing,
+                    time=dt.datetime.now(dt.UTC),
+                    key=command.listing,
+                )
                 producer.send(
                     prefix + topics.MARKETPLACE_RECEIPTS.name, key=record.key, value=raw, partition=record.partition
                 )
@@ -155,9 +165,14 @@ class Bench:
         for n in range(count):
             listing = f"{run}x{n}"
             raw = encode(
-                Listing(listing=listing, seller=f"bench-seller-{n % 20_000}", state="visible"), id=f"seed.{listing}", source="/bench",
-                type="goodfaith.marketplace.listing.v1", subject=listing, time=now, key=listing,
-            )  # fmt: skip
+                Listing(listing=listing, seller=f"bench-seller-{n % 20_000}", state="visible"),
+                id=f"seed.{listing}",
+                source="/bench",
+                type="goodfaith.marketplace.listing.v1",
+                subject=listing,
+                time=now,
+                key=listing,
+            )
             partition = topics.partition_of(listing, self.settings.partitions)
             self._producer.send(name, key=listing.encode(), value=raw, partition=partition)
         self._producer.flush()
@@ -247,12 +262,18 @@ class Bench:
             for listing in listings:
                 self._claim_of[listing] = event
             document = {
-                "specversion": "1.0", "id": event, "source": "/bench", "type": "goodfaith.request.submit_claim.v1", "time": now,
+                "specversion": "1.0",
+                "id": event,
+                "source": "/bench",
+                "type": "goodfaith.request.submit_claim.v1",
+                "time": now,
                 "data": {
-                    "right": right, "reason": "copied_image_or_text", "on_behalf_of": holder,
+                    "right": right,
+                    "reason": "copied_image_or_text",
+                    "on_behalf_of": holder,
                     "listings": [f"https://market.example/items/{listing}" for listing in listings],
                 },
-            }  # fmt: skip
+            }
             claims.append((event, f"{holder}.{len(claims)}".encode(), msgspec.json.encode(document)))
             at += size
         return claims

@@ -69,12 +69,24 @@ class Bench:
         for _ in range(BATCH):
             self.seq += 1
             data = events.Accept(
-                command=f"k-{self.seq}", item=f"i-{self.seq}", claim="c-1", listing="li-1", by="s-1", role="seller", accepted_at=NOW
-            )  # fmt: skip
+                command=f"k-{self.seq}",
+                item=f"i-{self.seq}",
+                claim="c-1",
+                listing="li-1",
+                by="s-1",
+                role="seller",
+                accepted_at=NOW,
+            )
             raw = events.encode(
-                data, id=f"intake.0.{self.seq}", source="/goodfaith/intake", type=TYPE, subject=data.item, time=NOW, key="li-1",
+                data,
+                id=f"intake.0.{self.seq}",
+                source="/goodfaith/intake",
+                type=TYPE,
+                subject=data.item,
+                time=NOW,
+                key="li-1",
                 correlation="c-1",
-            )  # fmt: skip
+            )
             headers = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
             if int(self.seq * traced) != int((self.seq - 1) * traced):
                 headers.append(("traceparent", f"00-{self.seq:032x}-{self.seq:016x}-01".encode()))

@@ -27,13 +27,26 @@ def main() -> None:
     assert rules is not None
     items = [
         Item(
-            item=f"i-{n}", claim="c-1", claim_size=1, listing=f"l-{n}", complainant="a-1", principal="a-1", right="r-1",
-            right_type="trademark", reason="counterfeit", profile="ipp", policy="ipp-2026-11", received_at=now, sla_due=now,
-            good_faith=True, materials=("certificate", "ownership", "photograph"), mark=f"Acme {n % 50}",
+            item=f"i-{n}",
+            claim="c-1",
+            claim_size=1,
+            listing=f"l-{n}",
+            complainant="a-1",
+            principal="a-1",
+            right="r-1",
+            right_type="trademark",
+            reason="counterfeit",
+            profile="ipp",
+            policy="ipp-2026-11",
+            received_at=now,
+            sla_due=now,
+            good_faith=True,
+            materials=("certificate", "ownership", "photograph"),
+            mark=f"Acme {n % 50}",
             record=Record(settled=50, upheld=49, countered=1),
         )
         for n in range(ITEMS)
-    ]  # fmt: skip
+    ]
     facts = [
         Facts(
             listing=Listing(

@@ -187,9 +187,15 @@ def prepare(connection: sa.Connection, parties: dict[str, str]) -> None:
 def tell(engine: sa.Engine, parties: list[str], rate: int, seconds: float) -> dict[int, float]:
     """Write what is to be told at an even rate; returns when each item was."""
     facts = Facts(
-        listing="l", complainant="x", principal="x", right="r-1", right_type="trademark", reason="counterfeit",
-        policy="ipp-2026-11", state=State.REJECTED,
-    )  # fmt: skip
+        listing="l",
+        complainant="x",
+        principal="x",
+        right="r-1",
+        right_type="trademark",
+        reason="counterfeit",
+        policy="ipp-2026-11",
+        state=State.REJECTED,
+    )
     text = msgspec.json.encode(facts).decode()
     told: dict[int, float] = {}
     began = time.time()
@@ -249,10 +255,16 @@ def run(stack: Stack, options: argparse.Namespace, sick: float) -> dict[str, Any
     with engine.begin() as connection:
         prepare(connection, parties)
     settings = {
-        "DATABASE": stack.role_url("notification"), "KAFKA": stack.kafka, "INTAKE_URL": f"http://127.0.0.1:{intake_port}",
-        "INTERNAL_TOKEN": INNER, "WEBHOOK_NETWORKS": '["127.0.0.0/8"]', "WEBHOOK_HTTP": "true", "WEBHOOK_PORTS": "[]",
-        "POLL_MS": "20", "WEBHOOK_TIMEOUT_S": str(options.timeout),
-    }  # fmt: skip
+        "DATABASE": stack.role_url("notification"),
+        "KAFKA": stack.kafka,
+        "INTAKE_URL": f"http://127.0.0.1:{intake_port}",
+        "INTERNAL_TOKEN": INNER,
+        "WEBHOOK_NETWORKS": '["127.0.0.0/8"]',
+        "WEBHOOK_HTTP": "true",
+        "WEBHOOK_PORTS": "[]",
+        "POLL_MS": "20",
+        "WEBHOOK_TIMEOUT_S": str(options.timeout),
+    }
     env = {**os.environ, **{f"GOODFAITH_{name}": value for name, value in settings.items()}}
     # parties in an order that mixes those that are sick among the others
     order = [f"p-{(n * 7919) % len(paths)}" for n in range(len(paths))]
@@ -266,10 +278,12 @@ def run(stack: Stack, options: argparse.Namespace, sick: float) -> dict[str, Any
         workers = [
             subprocess.Popen(
                 [sys.executable, "-m", "services.notification", "webhooks"],
-                env={**env, "GOODFAITH_METRICS_PORT": str(port)}, stdout=log, stderr=log,
+                env={**env, "GOODFAITH_METRICS_PORT": str(port)},
+                stdout=log,
+                stderr=log,
             )
             for port in health
-        ]  # fmt: skip
+        ]
         try:
             for port in health:
                 ready(port)
@@ -311,14 +325,24 @@ def run(stack: Stack, options: argparse.Namespace, sick: float) -> dict[str, Any
     first = min(told.values(), default=0.0) + options.warm
     waits = [1000 * (came[number] - told[number]) for number in healthy if number in came and told[number] >= first]
     return {
-        "endpoints": len(paths), "sick": 2 * bad, "rate_per_s": rate, "messages": len(told), "healthy_messages": len(healthy),
+        "endpoints": len(paths),
+        "sick": 2 * bad,
+        "rate_per_s": rate,
+        "messages": len(told),
+        "healthy_messages": len(healthy),
         "healthy_received": sum(number in came for number in healthy),
-        "healthy_per_s": round(sum(number in came for number in healthy) / took, 1), "p50_ms": round(percentile(waits, 0.5), 1),
-        "p95_ms": round(percentile(waits, 0.95), 1), "p99_ms": round(percentile(waits, 0.99), 1),
-        "max_ms": round(max(waits, default=float("nan")), 1), "calls": calls, "deliveries": deliveries,
-        "rss_mb": round(sum(peak) / 1e6, 1), "rss_growth_mb": round((sum(peak) - sum(before)) / 1e6, 1),
-        "cpu_s": round(cpu, 2), "seconds": round(took, 1),
-    }  # fmt: skip
+        "healthy_per_s": round(sum(number in came for number in healthy) / took, 1),
+        "p50_ms": round(percentile(waits, 0.5), 1),
+        "p95_ms": round(percentile(waits, 0.95), 1),
+        "p99_ms": round(percentile(waits, 0.99), 1),
+        "max_ms": round(max(waits, default=float("nan")), 1),
+        "calls": calls,
+        "deliveries": deliveries,
+        "rss_mb": round(sum(peak) / 1e6, 1),
+        "rss_growth_mb": round((sum(peak) - sum(before)) / 1e6, 1),
+        "cpu_s": round(cpu, 2),
+        "seconds": round(took, 1),
+    }
 
 
 def main() -> None:

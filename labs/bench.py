@@ -25,9 +25,16 @@ SETTINGS = {
     "GOODFAITH_WINDOW_STANDARD": "20000",
 }
 COUNTS = {
-    "intake": 1, "verification": 1, "enforcement-worker": 1, "enforcement-ledger": 1, "notification-worker": 1,
-    "notification-sender": 0, "notification-webhooks": 0, "marketplace": 0, "mailbox": 0,
-}  # fmt: skip
+    "intake": 1,
+    "verification": 1,
+    "enforcement-worker": 1,
+    "enforcement-ledger": 1,
+    "notification-worker": 1,
+    "notification-sender": 0,
+    "notification-webhooks": 0,
+    "marketplace": 0,
+    "mailbox": 0,
+}
 
 
 def bench(

@@ -199,9 +199,14 @@ class Upstream:
             if ask.item is not None:
                 data["item"] = ask.item
             document = {
-                "specversion": "1.0", "id": ask.key, "source": self._source, "type": f"goodfaith.request.{ask.kind}.v1",
-                "time": dt.datetime.now(dt.UTC), "datacontenttype": "application/json", "data": data,
-            }  # fmt: skip
+                "specversion": "1.0",
+                "id": ask.key,
+                "source": self._source,
+                "type": f"goodfaith.request.{ask.kind}.v1",
+                "time": dt.datetime.now(dt.UTC),
+                "datacontenttype": "application/json",
+                "data": data,
+            }
             # by complainant or seller: what one party sends stays in order
             self._producer.send(self._topic, key=ask.by.encode(), value=encode(document))
             self._accepted[ask.kind] += 1

@@ -8,8 +8,17 @@ from typing import Final
 import typer
 
 MODULES: Final = (
-    "tour", "replay", "bench", "deep", "canary", "faults.fault_runs", "attacks.attack", "drills", "restore_drill", "upgrade_drill",
-)  # fmt: skip
+    "tour",
+    "replay",
+    "bench",
+    "deep",
+    "canary",
+    "faults.fault_runs",
+    "attacks.attack",
+    "drills",
+    "restore_drill",
+    "upgrade_drill",
+)
 
 
 def build() -> typer.Typer:

@@ -57,9 +57,8 @@ PARTITIONS: Final = 3
 BEGINS: Final = dt.datetime(2027, 10, 1, 6, tzinfo=dt.UTC)
 """So that the windows meet short months and 29 February 2028."""
 SPANS: Final = tuple(
-    dt.timedelta(hours=hours)
-    for hours in (0, 0, 0, 1, 1, 13, 20, 30, 80, 80, 80, 24 * 8, 24 * 8, 24 * 31, 24 * 92)
-)  # fmt: skip
+    dt.timedelta(hours=hours) for hours in (0, 0, 0, 1, 1, 13, 20, 30, 80, 80, 80, 24 * 8, 24 * 8, 24 * 31, 24 * 92)
+)
 GROUNDS: Final = ("error", "settled", "licensed")
 
 
@@ -115,14 +114,29 @@ def walk(dice: random.Random, number: int, account: str, reason: str) -> History
             (
                 now,
                 ItemChanged(
-                    item=f"i-{number}", claim="c", claim_size=1, listing="l", complainant=account, principal="p", right="r",
-                    right_type="trademark", reason=reason, profile="ipp", policy="p", revision=revision, state=state,
-                    previous=previous, rule="9-stands" if stands and not stood else "r", code=code, held=held,
+                    item=f"i-{number}",
+                    claim="c",
+                    claim_size=1,
+                    listing="l",
+                    complainant=account,
+                    principal="p",
+                    right="r",
+                    right_type="trademark",
+                    reason=reason,
+                    profile="ipp",
+                    policy="p",
+                    revision=revision,
+                    state=state,
+                    previous=previous,
+                    rule="9-stands" if stands and not stood else "r",
+                    code=code,
+                    held=held,
                     upheld=state in UPHELD or stands,
-                    settled=state in SETTLED or (stands and state is State.NOTIFIED), received_at=BEGINS,
+                    settled=state in SETTLED or (stands and state is State.NOTIFIED),
+                    received_at=BEGINS,
                 ),
             )
-        )  # fmt: skip
+        )
     return made
 
 
@@ -137,15 +151,24 @@ def _policies() -> tuple[policy.Policy, ...]:
         replace(
             ipp,
             rules=replace(
-                ipp.rules, removal=removal, review=review, counter_check=check, holder_silent=silent, overdue_decision=overdue,
+                ipp.rules,
+                removal=removal,
+                review=review,
+                counter_check=check,
+                holder_silent=silent,
+                overdue_decision=overdue,
                 seller_silent=seller,
             ),
         )
         for removal, review, check, silent, overdue, seller in product(
-            ("on_notice", "after_window"), ("prima_facie", "manual"), ("rule", "manual"),
-            ("platform_review", "restore"), ("restore", "uphold"), ("uphold", "nothing"),
+            ("on_notice", "after_window"),
+            ("prima_facie", "manual"),
+            ("rule", "manual"),
+            ("platform_review", "restore"),
+            ("restore", "uphold"),
+            ("uphold", "nothing"),
         )
-    )  # fmt: skip
+    )
 
 
 class Engine:
@@ -163,11 +186,20 @@ class Engine:
             (*(Listing(listing="l", seller="s", state="visible"),) * 8, Listing(listing="l", state="unknown"), None)
         )
         submitted = ItemSubmitted(
-            **name, claim_size=1, complainant=account, principal=account, right="r",
-            right_type=rules.reasons[reason].rights[0], reason=reason, profile="ipp", policy=rules.version,
-            identity_verified=True, authority="owner", materials=("ownership",) if dice.random() < 0.9 else (),
+            **name,
+            claim_size=1,
+            complainant=account,
+            principal=account,
+            right="r",
+            right_type=rules.reasons[reason].rights[0],
+            reason=reason,
+            profile="ipp",
+            policy=rules.version,
+            identity_verified=True,
+            authority="owner",
+            materials=("ownership",) if dice.random() < 0.9 else (),
             accepted_at=now,
-        )  # fmt: skip
+        )
         made: History = []
         original = "i-other" if dice.random() < 0.05 else None
 
@@ -227,14 +259,27 @@ class Engine:
             (Counter, "s", "seller", {"materials": complete}),
             (Accept, "s", "seller", {}),
             (Respond, account, "holder", {"accept": dice.random() < 0.5}),
-            (Decide, "rev-0", "reviewer", {
-                "decision": dice.choice(("uphold", "refuse", "complete", "incomplete", "restore")), "code": "not_infringing",
-            }),
+            (
+                Decide,
+                "rev-0",
+                "reviewer",
+                {
+                    "decision": dice.choice(("uphold", "refuse", "complete", "incomplete", "restore")),
+                    "code": "not_infringing",
+                },
+            ),
             (Decide, "rev-0", "reviewer", {"decision": dice.choice(("uphold", "complete"))}),
-            (AddInformation, account, "holder", {
-                "identity_verified": True, "authority": "owner", "materials": ("ownership",),
-            }),
-        ]  # fmt: skip
+            (
+                AddInformation,
+                account,
+                "holder",
+                {
+                    "identity_verified": True,
+                    "authority": "owner",
+                    "materials": ("ownership",),
+                },
+            ),
+        ]
         rare: list[tuple[type[Command], str, Any, dict[str, Any]]] = [
             (Withdraw, account, "holder", {"ground": dice.choice(GROUNDS)}),
             (ReportAction, account, "holder", {"proof": "p"}),
@@ -327,8 +372,11 @@ def differences(dice: random.Random, histories: Sequence[History], terms: policy
 
 def _numbers(counts: Counts) -> recount.Numbers:
     return {
-        "settled": counts.settled, "upheld": counts.upheld, "taken_down": counts.taken_down, "restored": counts.restored,
-    }  # fmt: skip
+        "settled": counts.settled,
+        "upheld": counts.upheld,
+        "taken_down": counts.taken_down,
+        "restored": counts.restored,
+    }
 
 
 def run_block(seed: int, first: int, count: int, engine_every: int) -> dict[str, int]:
@@ -405,8 +453,9 @@ def deep(
                     f"{total['histories']:,} histories, {total['differences']} differences,"
                     f" {total['penalty_entries']:,} penalty entries, {total['penalty_differences']} differences,"
                     f" {time.monotonic() - begun:.0f} s",
-                    style="dim", highlight=False,
-                )  # fmt: skip
+                    style="dim",
+                    highlight=False,
+                )
     print_json({**total, "seed": seed, "seconds": round(time.monotonic() - begun, 1)})
     if total["differences"] or total["penalty_differences"]:
         raise typer.Exit(1)

@@ -98,12 +98,14 @@ class Book:
             + (_times(grounds) != recount_ledger.times(violations, self.rules, now))
             + (by_rows != {"general": points, "serious": strikes})
             + (
-                sorted((r.penalty.claim, r.penalty.ledger, r.penalty.points, r.penalty.effective_at, r.penalty.expires_at)
-                       for r in standing)
+                sorted(
+                    (r.penalty.claim, r.penalty.ledger, r.penalty.points, r.penalty.effective_at, r.penalty.expires_at)
+                    for r in standing
+                )
                 != sorted(tuple(cost) for cost in costs)
             )
             + (len({row.entry for row in self.rows}) != len(self.rows) or len(self.rows) != seller.entries)
-        )  # fmt: skip
+        )
 
 
 def _times(grounds: Iterable[Ground]) -> recount_ledger.Times:
@@ -186,9 +188,15 @@ class World:
         self.items[item] = (seller, claim, revision, in_force)
         at = self.now - (dice.choice(BACK) if dice.random() < self.mixed else dt.timedelta())
         return ViolationChanged(
-            seller=seller, claim=claim, item=item, listing="l", severity="serious" if dice.random() < self.serious else "general",
-            in_force=in_force, revision=revision, at=at,
-        )  # fmt: skip
+            seller=seller,
+            claim=claim,
+            item=item,
+            listing="l",
+            severity="serious" if dice.random() < self.serious else "general",
+            in_force=in_force,
+            revision=revision,
+            at=at,
+        )
 
     def _link(self) -> None:
         """Have an account share a key, or share it no longer."""

@@ -252,9 +252,15 @@ class Engineer:
         """Run some lines of shell; what takes too long is ended with status -1."""
         begun = time.monotonic()
         shell = subprocess.Popen(
-            ["sh", "-c", command], cwd=REPOSITORY, env=self.env, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
+            ["sh", "-c", command],
+            cwd=REPOSITORY,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
         try:
             output, _ = shell.communicate(timeout=COMMAND_S)
             status = shell.returncode
@@ -464,11 +470,20 @@ class Result:
     def json(self) -> dict[str, Any]:
         """As printed."""
         return {
-            "fault": self.drill.fault, "alert": self.drill.alert, "speed": self.speed, "alert_s": _round(self.alert_s),
-            "recovery_s": _round(self.recovery_s), "lost": self.lost, "doubled": self.doubled, "problems": self.problems,
-            "reconciliation": self.reconciliation, "paged": self.paged, "commands": len(self.commands),
-            "steps": self.steps, "failures": self.failures,
-        }  # fmt: skip
+            "fault": self.drill.fault,
+            "alert": self.drill.alert,
+            "speed": self.speed,
+            "alert_s": _round(self.alert_s),
+            "recovery_s": _round(self.recovery_s),
+            "lost": self.lost,
+            "doubled": self.doubled,
+            "problems": self.problems,
+            "reconciliation": self.reconciliation,
+            "paged": self.paged,
+            "commands": len(self.commands),
+            "steps": self.steps,
+            "failures": self.failures,
+        }
 
 
 def _round(seconds: float | None) -> float | None:
@@ -851,10 +866,16 @@ def _show(results: Sequence[Result]) -> int:
     table = Table("fault", "paged", "speed", "to alert", "to recovery", "lost", "doubled", "reconciliation", "")
     for one in results:
         table.add_row(
-            one.drill.fault, ", ".join(one.paged), f"{one.speed:g}", _seconds(one.alert_s), _seconds(one.recovery_s), str(one.lost),
-            str(one.doubled), "-" if one.reconciliation is None else f"{one.reconciliation:.0f}",
+            one.drill.fault,
+            ", ".join(one.paged),
+            f"{one.speed:g}",
+            _seconds(one.alert_s),
+            _seconds(one.recovery_s),
+            str(one.lost),
+            str(one.doubled),
+            "-" if one.reconciliation is None else f"{one.reconciliation:.0f}",
             "failed" if one.failures else "",
-        )  # fmt: skip
+        )
     console.print(table)
     return sum(bool(one.failures) for one in results)
 

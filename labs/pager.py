@@ -63,9 +63,16 @@ class Notes:
         told = msgspec.json.decode(body, type=_Notification)
         with self._changed:
             self._notes += [
-                Note(at, told.receiver, one.labels.get("alertname", ""), one.status == "firing", one.labels, one.annotations)
+                Note(
+                    at,
+                    told.receiver,
+                    one.labels.get("alertname", ""),
+                    one.status == "firing",
+                    one.labels,
+                    one.annotations,
+                )
                 for one in told.alerts
-            ]  # fmt: skip
+            ]
             self._changed.notify_all()
 
     def notes(self, since: float = 0.0) -> list[Note]:

@@ -70,10 +70,16 @@ class Report:
     def json(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
-            "notices": self.notices, "claims": self.claims, "items": self.items, "expected_refusals": self.no_listing,
-            "commands": dict(self.commands), "without_item": dict(self.without_item), "refused": self.refused,
-            "steps": self.steps, "seconds": round(self.seconds, 1),
-        }  # fmt: skip
+            "notices": self.notices,
+            "claims": self.claims,
+            "items": self.items,
+            "expected_refusals": self.no_listing,
+            "commands": dict(self.commands),
+            "without_item": dict(self.without_item),
+            "refused": self.refused,
+            "steps": self.steps,
+            "seconds": round(self.seconds, 1),
+        }
 
 
 Act = Callable[[], Iterator[Ask]]
@@ -503,8 +509,16 @@ def replay(
     if not notices:
         raise StackError(f"{file.name}: no notices in it")
     report = execute(
-        running(stack), notices, via=via, step=step, per_second=rate, namespace=namespace, seed=seed, profile=profile, quiet=json  # type: ignore[arg-type]
-    )  # fmt: skip
+        running(stack),
+        notices,
+        via=via,
+        step=step,
+        per_second=rate,
+        namespace=namespace,
+        seed=seed,
+        profile=profile,
+        quiet=json,  # type: ignore[arg-type]
+    )
     if json:
         print_json(report.json())
     else:

@@ -234,10 +234,13 @@ class Drill:
         found, kinds = self._verify(kind)
         facts |= found
         facts |= {
-            "acknowledged": len(self.kept.claims), "not_stored": len(self.missing()), "stored_twice": self.doubled(),
-            "longest_answer_s": round(self.kept.longest_s, 1), "troubles": self.kept.troubles[:5],
+            "acknowledged": len(self.kept.claims),
+            "not_stored": len(self.missing()),
+            "stored_twice": self.doubled(),
+            "longest_answer_s": round(self.kept.longest_s, 1),
+            "troubles": self.kept.troubles[:5],
             "kinds": [*facts.get("kinds", ()), *kinds],
-        }  # fmt: skip
+        }
         names = (
             "lost",
             "doubled",
@@ -275,9 +278,13 @@ class Drill:
         missing = self.missing()
         first_lost = min((self.kept.at[key] for key in missing), default=lost_at)
         return self._report(
-            "whole", rpo_s=round(lost_at - first_lost, 1), lost_requests=len(missing), database_answers_s=round(answers_s, 1),
-            rto_s=round(serves_s, 1), backup_s=round(backup_s, 1),
-        )  # fmt: skip
+            "whole",
+            rpo_s=round(lost_at - first_lost, 1),
+            lost_requests=len(missing),
+            database_answers_s=round(answers_s, 1),
+            rto_s=round(serves_s, 1),
+            backup_s=round(backup_s, 1),
+        )
 
     def cut(self) -> dict[str, Any]:
         """Without the last of the log."""
@@ -321,10 +328,17 @@ class Drill:
                 post(http, self.faults.tokens, self.kept.asks[key], self.kept, lock)
         facts = anew.as_json()
         return self._report(
-            "cut", rpo_s=round((now - at).total_seconds(), 1), lost_requests=len(missing),
-            database_answers_s=round(answers_s, 1), rto_s=round(serves_s, 1), backup_s=round(backup_s, 1),
-            topics_s=facts.pop("seconds"), before_refiling=sum(abs(number or 0) for number in before.values()), kinds=kinds, **{f"anew_{name}": value for name, value in facts.items()},
-        )  # fmt: skip
+            "cut",
+            rpo_s=round((now - at).total_seconds(), 1),
+            lost_requests=len(missing),
+            database_answers_s=round(answers_s, 1),
+            rto_s=round(serves_s, 1),
+            backup_s=round(backup_s, 1),
+            topics_s=facts.pop("seconds"),
+            before_refiling=sum(abs(number or 0) for number in before.values()),
+            kinds=kinds,
+            **{f"anew_{name}": value for name, value in facts.items()},
+        )
 
     def close(self) -> None:
         """Close connections."""

@@ -77,9 +77,13 @@ def registers(tour: Tour, cast: Cast) -> None:
     """A pending number, and its cure."""
     tour.chapter("A trade mark is registered")
     body: dict[str, Any] = {
-        "right_type": "trademark", "register": "us", "number": "97 123 456", "mark": "Owl and Moon", "classes": ["18", "25"],
+        "right_type": "trademark",
+        "register": "us",
+        "number": "97 123 456",
+        "mark": "Owl and Moon",
+        "classes": ["18", "25"],
         "expires_at": "2027-03-01T00:00:00Z",
-    }  # fmt: skip
+    }
     refused = tour.call(cast.owl, "POST", "/v1/rights", body, expect=422)
     tour.say(f"The number `97 123 456` is refused ({refused['field']}): {refused['detail']} {refused['cure']}")
     right = tour.call(cast.owl, "POST", "/v1/rights", {**body, "number": "5,123,456"})
@@ -303,9 +307,12 @@ def agent(tour: Tour, cast: Cast) -> None:
     fox = tour.account("h-fox", "holder")
     links = tour.offer(cast.sellers[2], {f"late-{n}": f"Owl and Moon raincoat {n}" for n in range(3)})
     refused = tour.call(
-        fox, "POST", "/v1/claims",
-        {"right": cast.right, "reason": "counterfeit", "listings": links, "principal": cast.owl}, expect=422,
-    )  # fmt: skip
+        fox,
+        "POST",
+        "/v1/claims",
+        {"right": cast.right, "reason": "counterfeit", "listings": links, "principal": cast.owl},
+        expect=422,
+    )
     tour.say(f"Fox claims for Owl and is refused at intake: {refused['detail']} {refused['cure']}")
     until = tour.day + 2 * DAY
     tour.call(

@@ -117,9 +117,14 @@ def warned(tour: Tour, cast: Cast) -> None:
         goods = {listing: title for listing, whose, title in GOODS if whose == seller}
         tour.offer(seller, {**goods, f"open-{seller}": "Garden chair"})
     right = {
-        "right_type": "trademark", "register": "us", "number": "5,123,456", "mark": "Owl and Moon", "classes": ["18"],
-        "proof": "certificate-1", "owner": cast.owl,
-    }  # fmt: skip
+        "right_type": "trademark",
+        "register": "us",
+        "number": "5,123,456",
+        "mark": "Owl and Moon",
+        "classes": ["18"],
+        "proof": "certificate-1",
+        "owner": cast.owl,
+    }
     cast.right = tour.call("operator", "POST", "/v1/rights", right)["id"]
     _upheld(tour, cast, "improper_use")
     _mail(tour, SOUTH, "A warning to your account")

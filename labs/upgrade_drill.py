@@ -135,8 +135,11 @@ def migrate_as(version: Version, stack: Stack) -> None:
     env = _environment(version.code, **where)
     done = subprocess.run(
         [sys.executable, "-m", "services.ops.cli", "migrate"],
-        cwd=version.code, env={**env, "GOODFAITH_DATABASE": stack.admin_url}, capture_output=True, check=False,
-    )  # fmt: skip
+        cwd=version.code,
+        env={**env, "GOODFAITH_DATABASE": stack.admin_url},
+        capture_output=True,
+        check=False,
+    )
     if done.returncode:
         raise StackError(f"the version before cannot migrate: {done.stderr.decode()[-1000:]}")
 
@@ -257,28 +260,48 @@ class Outcome:
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
         return {
-            "old": self.old, "exchanged": self.exchanged, "migrated_s": round(self.migrated_s, 1),
-            "filed": sum(phase.filed for phase in self.phases), "lag_s": round(self.lag_s, 1), "clean": self.clean,
-            "lost": len(self.lost), "doubled": len(self.doubled), "problems": len(self.problems), "rests": self.rests,
+            "old": self.old,
+            "exchanged": self.exchanged,
+            "migrated_s": round(self.migrated_s, 1),
+            "filed": sum(phase.filed for phase in self.phases),
+            "lag_s": round(self.lag_s, 1),
+            "clean": self.clean,
+            "lost": len(self.lost),
+            "doubled": len(self.doubled),
+            "problems": len(self.problems),
+            "rests": self.rests,
             "examples": [*self.lost, *self.doubled, *self.problems][:20],
             "phases": [
                 {
-                    "name": one.name, "seconds": round(one.seconds, 1), "filed": one.filed, "retries": one.retries,
-                    "lag_s": round(one.lag_s, 1), "of": one.of, "unseen_s": round(one.unseen_s, 1),
+                    "name": one.name,
+                    "seconds": round(one.seconds, 1),
+                    "filed": one.filed,
+                    "retries": one.retries,
+                    "lag_s": round(one.lag_s, 1),
+                    "of": one.of,
+                    "unseen_s": round(one.unseen_s, 1),
                 }
                 for one in self.phases
             ],
             "seconds": round(self.seconds, 1),
-        }  # fmt: skip
+        }
 
 
 class Drill:
     """One run on a fresh stack."""
 
     def __init__(
-        self, stack: Stack, old: Version, commit: str, *, instances: int, rate: float, stay: float,
-        without: Collection[str], tell: Callable[[str], None],
-    ) -> None:  # fmt: skip
+        self,
+        stack: Stack,
+        old: Version,
+        commit: str,
+        *,
+        instances: int,
+        rate: float,
+        stay: float,
+        without: Collection[str],
+        tell: Callable[[str], None],
+    ) -> None:
         self._stack = stack
         self._old = old
         left_out = (SPARED - {"mailbox", "marketplace"}) | set(without)
@@ -402,9 +425,16 @@ class Drill:
 
 
 def drill(
-    old: str | None, name: str, *, instances: int, rate: float, stay: float, without: Collection[str] = (),
-    keep: bool = False, tell: Callable[[str], None],
-) -> Outcome:  # fmt: skip
+    old: str | None,
+    name: str,
+    *,
+    instances: int,
+    rate: float,
+    stay: float,
+    without: Collection[str] = (),
+    keep: bool = False,
+    tell: Callable[[str], None],
+) -> Outcome:
     """Run it on a fresh stack; the stack is destroyed afterwards unless it is to be kept.
 
     Args:
@@ -480,8 +510,14 @@ def show(outcome: Outcome) -> None:
     table = Table("phase", "seconds", "items", "asked again", "longest lag", "of", "unseen")
     for one in facts["phases"]:
         table.add_row(
-            one["name"], str(one["seconds"]), str(one["filed"]), str(one["retries"]), f"{one['lag_s']} s", one["of"], f"{one['unseen_s']} s"
-        )  # fmt: skip
+            one["name"],
+            str(one["seconds"]),
+            str(one["filed"]),
+            str(one["retries"]),
+            f"{one['lag_s']} s",
+            one["of"],
+            f"{one['unseen_s']} s",
+        )
     console.print(table)
     for line in _lines(facts):
         console.print(escape(line), highlight=False)

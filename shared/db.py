@@ -250,7 +250,9 @@ def unnest(connection: sa.Connection, statement: str, rows: Sequence[tuple[Any, 
 
 _REFUSALS: Final = (
     (
-        re.compile(r'password authentication failed for user "([^"]{1,100})"|role "([^"]{1,100})" (?:does not exist|is not permitted)'),
+        re.compile(
+            r'password authentication failed for user "([^"]{1,100})"|role "([^"]{1,100})" (?:does not exist|is not permitted)'
+        ),
         "the database does not take user {} with this password: mend GOODFAITH_DATABASE or the role",
     ),
     (
@@ -262,12 +264,15 @@ _REFUSALS: Final = (
         re.compile(r"certificate verify failed|root certificate file"),
         "the database's certificate is not vouched for by the authorities that GOODFAITH_DATABASE names (sslrootcert): add the one that issued it",
     ),
-    (re.compile(r"server does not support SSL"), "the database does not speak TLS, which GOODFAITH_DATABASE asks for (sslmode)"),
+    (
+        re.compile(r"server does not support SSL"),
+        "the database does not speak TLS, which GOODFAITH_DATABASE asks for (sslmode)",
+    ),
     (
         re.compile(r"no pg_hba.conf entry for host .*no encryption"),
         "the database lets nobody in without TLS: set sslmode=verify-full in GOODFAITH_DATABASE",
     ),
-)  # fmt: skip
+)
 
 
 def refused(error: BaseException) -> str | None:

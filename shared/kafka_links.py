@@ -367,17 +367,26 @@ def _unknown(settings: Settings, _text: str) -> str:
 
 
 _SENTENCES: Final[tuple[tuple[str, Any], ...]] = (
-    (r"certificate has expired", "the broker's certificate has expired: renew it at the broker (or mend this machine's clock)"),
+    (
+        r"certificate has expired",
+        "the broker's certificate has expired: renew it at the broker (or mend this machine's clock)",
+    ),
     (r"certificate is not yet valid", "the broker's certificate is not valid yet: mend the clocks"),
     (r"hostname mismatch|IP address mismatch|doesn't match", _name),
     (r"CERTIFICATE_VERIFY_FAILED", _unknown),
-    (r"ALERT_(CERTIFICATE|BAD_CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)|alert (bad|certificate|unknown ca)|certificate required", _own),
-    (r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|unknown protocol", "the broker does not speak TLS at this address: name its TLS listener in GOODFAITH_KAFKA"),
+    (
+        r"ALERT_(CERTIFICATE|BAD_CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)|alert (bad|certificate|unknown ca)|certificate required",
+        _own,
+    ),
+    (
+        r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|unknown protocol",
+        "the broker does not speak TLS at this address: name its TLS listener in GOODFAITH_KAFKA",
+    ),
     (
         r"UnsupportedSaslMechanism|unsupported sasl mechanism|Kafka broker does not support|IllegalSaslState",
         f"the broker's listener does not take {MECHANISM}: name another in GOODFAITH_KAFKA, or set GOODFAITH_KAFKA_SECURITY=tls",
     ),
-)  # fmt: skip
+)
 
 
 def why(settings: Settings) -> str | None:

@@ -468,8 +468,20 @@ def begin(worker: str, topics: Iterable[str], writes: Iterable[str] = ()) -> Non
     for part in ("broker", "database", "bug"):
         RETRIES.labels(worker, part)
     for one in (
-        OUTBOX_OLDEST, DEAD_LETTERS_OLDEST, REBALANCES, REJOINS, MISSING_TOPICS, FENCED, TIMERS_FIRED, OUTBOX_PENDING, DEAD_LETTERS_DEPTH, ASSIGNED, BATCH_SECONDS, BATCH_RECORDS, WENT_BACK,
-    ):  # fmt: skip
+        OUTBOX_OLDEST,
+        DEAD_LETTERS_OLDEST,
+        REBALANCES,
+        REJOINS,
+        MISSING_TOPICS,
+        FENCED,
+        TIMERS_FIRED,
+        OUTBOX_PENDING,
+        DEAD_LETTERS_DEPTH,
+        ASSIGNED,
+        BATCH_SECONDS,
+        BATCH_RECORDS,
+        WENT_BACK,
+    ):
         one.labels(worker)
 
 

@@ -75,8 +75,15 @@ MEMBERS: Final = {"watch": "pg_monitor"}
 PARTY: Final = "goodfaith_intake_party"
 """The role that intake assumes to read for a party: no login, no writes, only rows that row-level policies allow."""
 PARTY_READS: Final = (
-    "claims", "items", "timeline", "commands", "messages", "rights", "right_changes", "authorisations",
-)  # fmt: skip
+    "claims",
+    "items",
+    "timeline",
+    "commands",
+    "messages",
+    "rights",
+    "right_changes",
+    "authorisations",
+)
 """Tables of intake that are read for parties under this role; each has row-level security."""
 ROLES: Final = (*SERVICES, *DEMO, *READS)
 """Services with a role of their own."""

@@ -31,14 +31,47 @@ MEASURES: Final = ("warning", "quota", "suspension")
 Count = Annotated[int, Meta(ge=0)]
 Elements = tuple[Id, ...]
 Eea = Literal[
-    "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IS", "IT", "LI", "LT", "LU",
-    "LV", "MT", "NL", "NO", "PL", "PT", "RO", "SE", "SI", "SK",
-]  # fmt: skip
+    "AT",
+    "BE",
+    "BG",
+    "CY",
+    "CZ",
+    "DE",
+    "DK",
+    "EE",
+    "ES",
+    "FI",
+    "FR",
+    "GR",
+    "HR",
+    "HU",
+    "IE",
+    "IS",
+    "IT",
+    "LI",
+    "LT",
+    "LU",
+    "LV",
+    "MT",
+    "NL",
+    "NO",
+    "PL",
+    "PT",
+    "RO",
+    "SE",
+    "SI",
+    "SK",
+]
 """Countries of the European Economic Area, ISO 3166-1 alpha-2."""
 ContentType = Literal[
-    "CONTENT_TYPE_APP", "CONTENT_TYPE_AUDIO", "CONTENT_TYPE_IMAGE", "CONTENT_TYPE_PRODUCT", "CONTENT_TYPE_SYNTHETIC_MEDIA",
-    "CONTENT_TYPE_TEXT", "CONTENT_TYPE_VIDEO",
-]  # fmt: skip
+    "CONTENT_TYPE_APP",
+    "CONTENT_TYPE_AUDIO",
+    "CONTENT_TYPE_IMAGE",
+    "CONTENT_TYPE_PRODUCT",
+    "CONTENT_TYPE_SYNTHETIC_MEDIA",
+    "CONTENT_TYPE_TEXT",
+    "CONTENT_TYPE_VIDEO",
+]
 SourceType = Literal["SOURCE_ARTICLE_16", "SOURCE_TRUSTED_FLAGGER", "SOURCE_TYPE_OTHER_NOTIFICATION"]
 
 
@@ -204,9 +237,17 @@ class Reason(Part, frozen=True, kw_only=True):
 
 
 SignalName = Literal[
-    "good_faith", "settled", "takedown_rate", "counter_rate", "evidence", "claim_size", "title_similarity", "failed_before",
-    "upheld_here", "seller_violations",
-]  # fmt: skip
+    "good_faith",
+    "settled",
+    "takedown_rate",
+    "counter_rate",
+    "evidence",
+    "claim_size",
+    "title_similarity",
+    "failed_before",
+    "upheld_here",
+    "seller_violations",
+]
 
 
 class TriageRule(Part, frozen=True, kw_only=True):
@@ -730,12 +771,14 @@ def _misuse_problems(policy: Policy) -> list[tuple[str, str]]:
     found = [
         (f"misuse.{name}", "expected days")
         for name, span in (
-            ("window", misuse.window), ("complaint", misuse.complaint), ("forged.lasts", misuse.forged.lasts),
+            ("window", misuse.window),
+            ("complaint", misuse.complaint),
+            ("forged.lasts", misuse.forged.lasts),
             *((f"steps.{step.measure}.after", step.after) for step in misuse.steps),
             *((f"steps.{step.measure}.lasts", step.lasts) for step in misuse.steps),
         )
         if span is not None and (span.working_days or span.exact % UNITS["d"])
-    ]  # fmt: skip
+    ]
     order = [MEASURES.index(step.measure) for step in misuse.steps]
     if order and (order[0] != 0 or order != sorted(set(order))):
         # art. 23(2): "after having issued a prior warning"

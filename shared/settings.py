@@ -67,9 +67,17 @@ def wrong(error: ValidationError | secret_files.SecretFileError) -> str:
 
 
 Relayed = Literal[
-    "submit_claim", "add_information", "withdraw", "accept", "counter", "respond", "report_action", "report_result", "complain",
+    "submit_claim",
+    "add_information",
+    "withdraw",
+    "accept",
+    "counter",
+    "respond",
+    "report_action",
+    "report_result",
+    "complain",
     "decide",
-]  # fmt: skip
+]
 """What an upstream may file: the names of ``goodfaith.request.<name>.v1``."""
 
 

@@ -85,8 +85,13 @@ def stream_bomb() -> bytes:
     body.write(b"%PDF-1.5\n")
     offsets = {}
     for number, text in (
-        (4, b"<< /Type /ObjStm /N 3 /First 100 /Filter /FlateDecode /Length %d >>\nstream\n" % len(packed) + packed + b"\nendstream"),
-    ):  # fmt: skip
+        (
+            4,
+            b"<< /Type /ObjStm /N 3 /First 100 /Filter /FlateDecode /Length %d >>\nstream\n" % len(packed)
+            + packed
+            + b"\nendstream",
+        ),
+    ):
         offsets[number] = body.tell()
         body.write(b"%d 0 obj\n" % number + text + b"\nendobj\n")
     at = body.tell()
@@ -96,7 +101,9 @@ def stream_bomb() -> bytes:
     )
     packed = zlib.compress(entries)
     body.write(
-        b"5 0 obj\n<< /Type /XRef /Size 6 /W [1 4 1] /Root 1 0 R /Filter /FlateDecode /Length %d >>\nstream\n" % len(packed)
-        + packed + b"\nendstream\nendobj\nstartxref\n%d\n%%%%EOF\n" % at
-    )  # fmt: skip
+        b"5 0 obj\n<< /Type /XRef /Size 6 /W [1 4 1] /Root 1 0 R /Filter /FlateDecode /Length %d >>\nstream\n"
+        % len(packed)
+        + packed
+        + b"\nendstream\nendobj\nstartxref\n%d\n%%%%EOF\n" % at
+    )
     return body.getvalue()

@@ -229,9 +229,11 @@ def complete(bom: dict[str, Any], locked: Sequence[Pin]) -> dict[str, Any]:
         if component["version"] != pin.version:
             raise ValueError(f"{name} is {component['version']} here, {pin.version} in the lock file: `make setup`")
         archives = {
-            "type": "distribution", "url": component["purl"], "comment": "archives that the lock file admits",
+            "type": "distribution",
+            "url": component["purl"],
+            "comment": "archives that the lock file admits",
             "hashes": [{"alg": "SHA-256", "content": one} for one in pin.hashes],
-        }  # fmt: skip
+        }
         references = [*component.get("externalReferences", ()), archives]
         components[component["bom-ref"]] = {**component, "externalReferences": references}
     if wanted:
@@ -256,11 +258,25 @@ def sbom(python: str = sys.executable) -> dict[str, Any]:
     """
     made = subprocess.run(
         [
-            sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "environment", "--pyproject", str(ROOT / "pyproject.toml"),
-            "--spec-version", "1.6", "--output-reproducible", "--no-validate", "--output-file", "-", python,
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "cyclonedx_py",
+            "environment",
+            "--pyproject",
+            str(ROOT / "pyproject.toml"),
+            "--spec-version",
+            "1.6",
+            "--output-reproducible",
+            "--no-validate",
+            "--output-file",
+            "-",
+            python,
         ],
-        stdout=subprocess.PIPE, check=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        check=True,
+    )
     return complete(json.loads(made.stdout), pins(LOCK.read_text()))
 
 
@@ -311,11 +327,24 @@ def ask(lock: str) -> dict[str, Any]:
         file.write_text(lock)
         done = subprocess.run(
             [
-                sys.executable, "-m", "pip_audit", "--requirement", str(file), "--require-hashes", "--disable-pip",
-                "--format", "json", "--progress-spinner", "off", "--timeout", "15",
+                sys.executable,
+                "-m",
+                "pip_audit",
+                "--requirement",
+                str(file),
+                "--require-hashes",
+                "--disable-pip",
+                "--format",
+                "json",
+                "--progress-spinner",
+                "off",
+                "--timeout",
+                "15",
             ],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     try:
         report: dict[str, Any] = json.loads(done.stdout)
     except ValueError:

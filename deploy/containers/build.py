@@ -188,9 +188,15 @@ def project(engine: Engine, base: str) -> str:
     fetch(python.strip())
     tag = f"goodfaith:{images.version()}"
     engine.build(
-        HERE / "Dockerfile", ROOT, tag, BASE=base, PIP_NO_INDEX="1", VERSION=images.version(), REVISION=_revision(),
+        HERE / "Dockerfile",
+        ROOT,
+        tag,
+        BASE=base,
+        PIP_NO_INDEX="1",
+        VERSION=images.version(),
+        REVISION=_revision(),
         CREATED=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-    )  # fmt: skip
+    )
     return tag
 
 

@@ -62,8 +62,14 @@ class Engine:
         """
         try:
             done = subprocess.run(
-                argv, cwd=ROOT, env=PATIENT | self.environment | dict(more or {}), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
-            )  # fmt: skip
+                argv,
+                cwd=ROOT,
+                env=PATIENT | self.environment | dict(more or {}),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+            )
         except subprocess.TimeoutExpired:
             raise StackError(f"{' '.join(argv[:4])} took longer than {timeout_s:.0f} s") from None
         if done.returncode:

@@ -91,8 +91,10 @@ class Installation:
         """Its containers by service."""
         found = self._engine.client.containers.list(
             # containers of single commands come and go
-            all=True, ignore_removed=True, filters={"label": f"com.docker.compose.project={PROJECT}"},
-        )  # fmt: skip
+            all=True,
+            ignore_removed=True,
+            filters={"label": f"com.docker.compose.project={PROJECT}"},
+        )
         return {one.labels["com.docker.compose.service"]: one for one in found}
 
     def wait_healthy(self, timeout_s: float = READY_S) -> None:
@@ -133,8 +135,14 @@ class Installation:
         mounted = ["-v", f"{ROOT / 'labs'}:/opt/lab/labs:ro", "-e", "PYTHONPATH=/opt/lab"]
         command = [*self._command, "run", "--rm", "-T", *mounted, "operator", "lab", *words, "--json"]
         return subprocess.Popen(
-            command, cwd=ROOT, env=self._engine.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )  # fmt: skip
+            command,
+            cwd=ROOT,
+            env=self._engine.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def down(self) -> None:
         """Remove containers, volumes and secrets."""

@@ -90,9 +90,12 @@ def _panel(panel: Panel) -> Visual:
     elif panel.kind == "lines":
         visual = timeseries.Panel().min(0).line_width(1).fill_opacity(8).show_points(c.VisibilityMode.NEVER)
         visual = visual.legend(
-            common.VizLegendOptions().display_mode(c.LegendDisplayMode.LIST).placement(c.LegendPlacement.BOTTOM)
-            .show_legend(True).calcs(["lastNotNull"])
-        ).tooltip(common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING))  # fmt: skip
+            common.VizLegendOptions()
+            .display_mode(c.LegendDisplayMode.LIST)
+            .placement(c.LegendPlacement.BOTTOM)
+            .show_legend(True)
+            .calcs(["lastNotNull"])
+        ).tooltip(common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING))
         if panel.limits:
             visual = visual.thresholds_style(common.GraphThresholdsStyleConfig().mode(c.GraphTresholdsStyleMode.DASHED))
     else:

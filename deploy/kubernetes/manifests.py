@@ -88,7 +88,7 @@ def _environment(process: Process) -> list[Document]:
         {"name": "GOODFAITH_METRICS_PORT", "value": str(METRICS_PORT)},
         *(listens if process.spec.port else ()),
         *([{"name": "GOODFAITH_BOUNCE_HOST", "value": "0.0.0.0"}] if process.name == "notification-bounces" else ()),  # noqa: S104
-    ]  # fmt: skip
+    ]
 
 
 def _secret(name: str, items: Mapping[str, str], *, optional: bool = False) -> Document:
@@ -229,10 +229,12 @@ def _pod(process: Process) -> Document:
                 "topologyKey": key,
                 "whenUnsatisfiable": "ScheduleAnyway",
                 "labelSelector": {"matchLabels": labels(process.name)},
-                "matchLabelKeys": ["pod-template-hash"] if process.shape.kind != "stored" else ["controller-revision-hash"],
+                "matchLabelKeys": ["pod-template-hash"]
+                if process.shape.kind != "stored"
+                else ["controller-revision-hash"],
             }
             for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
-        ]  # fmt: skip
+        ]
     return pod
 
 
@@ -261,7 +263,12 @@ def workload(process: Process) -> Document:
             "template": pod,
             "volumeClaimTemplates": [disk],
         }
-        return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": _meta(process.name, process.name, **kind), "spec": spec}  # fmt: skip
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": _meta(process.name, process.name, **kind),
+            "spec": spec,
+        }
     if shape.overlap:
         # one more first: it takes over partitions while the rest go on working
         spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
@@ -271,7 +278,12 @@ def workload(process: Process) -> Document:
     if shape.kind == "single" and not shape.standby:
         spec["replicas"] = 1  # must not be changed
     spec["template"] = pod
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _meta(process.name, process.name, **kind), "spec": spec}  # fmt: skip
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _meta(process.name, process.name, **kind),
+        "spec": spec,
+    }
 
 
 def service(process: Process) -> Document | None:
@@ -504,15 +516,24 @@ def other_logins() -> Iterator[Document]:
         other = login(principal, other=True)
         patch = [
             {"op": "replace", "path": f"{at}/metadata/annotations/{LOGIN.replace('/', '~1')}", "value": other},
-            {"op": "replace", "path": f"{at}/spec/volumes/{volume}/projected/sources/{source}/secret/name", "value": other},
-        ]  # fmt: skip
+            {
+                "op": "replace",
+                "path": f"{at}/spec/volumes/{volume}/projected/sources/{source}/secret/name",
+                "value": other,
+            },
+        ]
         target = {"kind": document["kind"], "name": document["metadata"]["name"]}
         yield {"target": target, "patch": dump(patch).rstrip("\n")}
 
 
 def kustomization(resources: Iterable[str], **more: Any) -> Document:
     """A kustomization of the base's namespace."""
-    return {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": list(resources), **more}  # fmt: skip
+    return {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": list(resources),
+        **more,
+    }
 
 
 def component(resources: Iterable[str], **more: Any) -> Document:

@@ -55,7 +55,12 @@ class Shape:
 SHAPES: Final[dict[str, Shape]] = {
     "intake-api": Shape(
         # uploads are in /tmp (16 at a time), and two processes that examine them take up to 1 GB of address space each
-        "api", ("store",), asks=("enforcement-api", "notification-api"), cpu=250, memory=512, scratch=1024,
+        "api",
+        ("store",),
+        asks=("enforcement-api", "notification-api"),
+        cpu=250,
+        memory=512,
+        scratch=1024,
     ),
     "intake-worker": Shape("worker", ("store",), group="intake"),
     "intake-inbound": Shape("worker", group="intake-inbound"),
@@ -76,7 +81,7 @@ SHAPES: Final[dict[str, Shape]] = {
     # two would duplicate each other's claims
     "canary": Shape("single", ("site",), asks=("intake-api",), overlap=False),
     "watch": Shape("single", kafka=True, overlap=False),
-}  # fmt: skip
+}
 """Every process of `FLEET` except the stand-ins."""
 
 OPTIONAL: Final = {name: spec for name, spec in BY_NAME.items() if name in SHAPES and spec.needs is not None}

@@ -32,9 +32,13 @@ _PORTS: Final[dict[Place, tuple[int, ...]]] = {
     "site": (443,),
 }
 _LABEL: Final[dict[Place, str]] = {
-    "kafka": "kafka", "postgres": "postgres", "mail": "mail", "marketplace": "marketplace", "store": "evidence-store",
+    "kafka": "kafka",
+    "postgres": "postgres",
+    "mail": "mail",
+    "marketplace": "marketplace",
+    "store": "evidence-store",
     "prometheus": "monitoring",
-}  # fmt: skip
+}
 """Labels of the namespaces that hold an external system; systems without one are public."""
 
 NAMESPACE_LABELS: Final = (*dict.fromkeys((*_LABEL.values(), "ingress", "traces")),)

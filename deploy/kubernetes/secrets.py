@@ -24,8 +24,14 @@ from deploy.prometheus.model import dump
 from shared import callers
 
 OWN = (
-    *fleet.CALLERS.values(), "contact_key", "operator_token", "evidence_key", "mail_key", "canary_token", "status_token",
-)  # fmt: skip
+    *fleet.CALLERS.values(),
+    "contact_key",
+    "operator_token",
+    "evidence_key",
+    "mail_key",
+    "canary_token",
+    "status_token",
+)
 """Secrets that we generate ourselves."""
 ADMIN = "goodfaith"
 """Role that owns the database."""

@@ -67,7 +67,9 @@ def _operation(name: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the documents."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.kubernetes.users", description="Logins of pods at a broker that Strimzi runs.")  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.kubernetes.users", description="Logins of pods at a broker that Strimzi runs."
+    )
     parser.add_argument("--other", action="store_true", help="print the second logins")
     given = parser.parse_args(arguments)
     sys.stdout.write("---\n".join(dump(one) for one in users(Settings(), other=given.other, names=principals())))

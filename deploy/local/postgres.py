@@ -299,9 +299,14 @@ class Postgres(Child):
         """
         try:
             done = subprocess.run(
-                self.command(tool, *arguments), env=self.client_environment(), stdin=subprocess.DEVNULL,
-                capture_output=True, text=True, timeout=timeout_s, cwd="/",
-            )  # fmt: skip
+                self.command(tool, *arguments),
+                env=self.client_environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                cwd="/",
+            )
         except subprocess.TimeoutExpired:
             raise StackError(f"{tool} took longer than {timeout_s:.0f} s") from None
         if done.returncode:

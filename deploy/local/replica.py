@@ -34,9 +34,19 @@ def copy(follower: Postgres, of: Postgres, name: str) -> None:
         of.ask(f"select pg_drop_replication_slot('{name}')")
     follower.give(follower.folder)
     of.run(
-        "pg_basebackup", "-D", str(follower.folder), "-R", "-X", "stream", "-C", "-S", name, "--checkpoint=fast",
-        "-d", f"application_name={name}",
-    )  # fmt: skip
+        "pg_basebackup",
+        "-D",
+        str(follower.folder),
+        "-R",
+        "-X",
+        "stream",
+        "-C",
+        "-S",
+        name,
+        "--checkpoint=fast",
+        "-d",
+        f"application_name={name}",
+    )
     with contextlib.suppress(FileNotFoundError):
         # once promoted, it must not wait for followers of its own until told to
         auto = follower.folder / "postgresql.auto.conf"

@@ -60,9 +60,15 @@ class S3Server:
             PROPERTIES.format(port=self._port, identity="test", credential=self._credential, data=folder / "data")
         )
         self._command = [
-            "java", *JVM, f"-Dlogback.configurationFile={folder / 'logback.xml'}", "-cp", f"{JARS.fetched()}/*", "org.gaul.s3proxy.Main",
-            "--properties", str(self._properties),
-        ]  # fmt: skip
+            "java",
+            *JVM,
+            f"-Dlogback.configurationFile={folder / 'logback.xml'}",
+            "-cp",
+            f"{JARS.fetched()}/*",
+            "org.gaul.s3proxy.Main",
+            "--properties",
+            str(self._properties),
+        ]
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
@@ -105,6 +111,9 @@ class S3Server:
     def environment(self) -> dict[str, str]:
         """The environment variables with which a process uses it."""
         return {
-            "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": self._credential, "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": self._credential,
+            "AWS_REGION": "us-east-1",
+            "AWS_ALLOW_HTTP": "true",
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
-        }  # fmt: skip
+        }

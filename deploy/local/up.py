@@ -94,9 +94,13 @@ def bring_up(
     """
     wished = dict(ports or {})
     stack = Stack.start(
-        root(), name, kafka_port=wished.pop("kafka", 0), postgres_port=wished.pop("postgres", 0), brokers=brokers,
+        root(),
+        name,
+        kafka_port=wished.pop("kafka", 0),
+        postgres_port=wished.pop("postgres", 0),
+        brokers=brokers,
         secure=secure,
-    )  # fmt: skip
+    )
     for part, port in wished.items():
         stack.port(part, port)
     prepare(stack, {**(env or {}), **(canary_settings(stack) if canary else {})})

@@ -55,11 +55,25 @@ def report(
     rule = b"--=_report"
     return b"\r\n".join(
         (
-            head.encode(), b"", rule, b"Content-Type: text/plain", b"", b"This is a report.", rule,
-            b"Content-Type: message/delivery-status", b"", fields.encode(), rule, b"Content-Type: text/rfc822-headers", b"",
-            headers, b"", rule + b"--", b"",
+            head.encode(),
+            b"",
+            rule,
+            b"Content-Type: text/plain",
+            b"",
+            b"This is a report.",
+            rule,
+            b"Content-Type: message/delivery-status",
+            b"",
+            fields.encode(),
+            rule,
+            b"Content-Type: text/rfc822-headers",
+            b"",
+            headers,
+            b"",
+            rule + b"--",
+            b"",
         )
-    )  # fmt: skip
+    )
 
 
 def outcome_of(recipient: str, notify: frozenset[str]) -> tuple[str, str] | None:

@@ -127,9 +127,14 @@ def healthy() -> World:
             world.set("goodfaith_consumer_position_timestamp_seconds", flows(), topic=topic, **at)
             for partition in range(4):
                 world.set(
-                    "goodfaith_consumer_lag_seconds", steady(0), job="watch", instance="watch.0",
-                    group=group, topic=topic, partition=str(partition),
-                )  # fmt: skip
+                    "goodfaith_consumer_lag_seconds",
+                    steady(0),
+                    job="watch",
+                    instance="watch.0",
+                    group=group,
+                    topic=topic,
+                    partition=str(partition),
+                )
             world.set("goodfaith_unread_gone_partitions", steady(0), topic=topic, **at)
         world.set("goodfaith_consumer_assigned_partitions", steady(4), **at)
         world.set("goodfaith_database_went_back", steady(0), **at)
@@ -144,9 +149,7 @@ def healthy() -> World:
         world.set(f"goodfaith_{name}_up", steady(1), **at)
         world.set("goodfaith_watch_last_success_timestamp_seconds", flows(), part=name, **at)
     world.set("goodfaith_broker_offline_partitions", steady(0), **at)
-    world.set(
-        "goodfaith_canary_last_completed_timestamp_seconds", flows(), job="canary", instance="canary.0"
-    )  # fmt: skip
+    world.set("goodfaith_canary_last_completed_timestamp_seconds", flows(), job="canary", instance="canary.0")
     sender = {"job": "notification-sender", "instance": "notification-sender.0"}
     world.set("goodfaith_delivery_oldest_pending_timestamp_seconds", steady(0), channel="email", **sender)
     for state, count in (("open", 0), ("closed", 5)):
@@ -466,9 +469,15 @@ class Fault:
 
 
 PROCESSES: Final = (
-    "intake-api", "verification", "notification-sender", "enforcement-ledger", "notification-bounces",
-    "streams", "watch", "canary",
-)  # fmt: skip
+    "intake-api",
+    "verification",
+    "notification-sender",
+    "enforcement-ledger",
+    "notification-bounces",
+    "streams",
+    "watch",
+    "canary",
+)
 """One or more of each area."""
 
 FAULTS: Final = (

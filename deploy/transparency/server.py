@@ -20,8 +20,9 @@ Fault = Literal["500", "503", "slow", "drop before", "drop after"]
 """An error without effect; no answer until the caller has given up; the connection cut before or after the effect."""
 
 _VISIBILITY: Final = {
-    f"DECISION_VISIBILITY_CONTENT_{what}" for what in ("REMOVED", "DISABLED", "DEMOTED", "AGE_RESTRICTED", "INTERACTION_RESTRICTED", "LABELLED")
-} | {"DECISION_VISIBILITY_OTHER"}  # fmt: skip
+    f"DECISION_VISIBILITY_CONTENT_{what}"
+    for what in ("REMOVED", "DISABLED", "DEMOTED", "AGE_RESTRICTED", "INTERACTION_RESTRICTED", "LABELLED")
+} | {"DECISION_VISIBILITY_OTHER"}
 _ACCOUNT: Final = {"DECISION_ACCOUNT_SUSPENDED", "DECISION_ACCOUNT_TERMINATED"}
 _CONTENT: Final = {
     f"CONTENT_TYPE_{what}" for what in ("APP", "AUDIO", "IMAGE", "PRODUCT", "SYNTHETIC_MEDIA", "TEXT", "VIDEO", "OTHER")
@@ -38,9 +39,37 @@ _SOURCES: Final = {
 }
 _DECISIONS: Final = {f"AUTOMATED_DECISION_{what}" for what in ("FULLY", "PARTIALLY", "NOT_AUTOMATED")}
 _COUNTRIES: Final = {
-    "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IS", "IT", "LI", "LT", "LU",
-    "LV", "MT", "NL", "NO", "PL", "PT", "RO", "SE", "SI", "SK",
-}  # fmt: skip
+    "AT",
+    "BE",
+    "BG",
+    "CY",
+    "CZ",
+    "DE",
+    "DK",
+    "EE",
+    "ES",
+    "FI",
+    "FR",
+    "GR",
+    "HR",
+    "HU",
+    "IE",
+    "IS",
+    "IT",
+    "LI",
+    "LT",
+    "LU",
+    "LV",
+    "MT",
+    "NL",
+    "NO",
+    "PL",
+    "PT",
+    "RO",
+    "SE",
+    "SI",
+    "SK",
+}
 
 
 def problems(statement: Any) -> dict[str, list[str]]:

@@ -30,8 +30,12 @@ from shared.settings import Settings
 
 ATTACKS: Final[Sequence[Attack]] = (*FLOODS, *FILES, *ENTRANCES)
 COUNTS: Final = {
-    **dict.fromkeys(fleet.SERVICES, 0), "mailbox": 1, "intake": 1, "notification": 1, "enforcement-api": 1,
-}  # fmt: skip
+    **dict.fromkeys(fleet.SERVICES, 0),
+    "mailbox": 1,
+    "intake": 1,
+    "notification": 1,
+    "enforcement-api": 1,
+}
 """The processes that strangers can reach, and those behind their mail and documents."""
 SETTINGS: Final = {
     "GOODFAITH_PARTITIONS": "4",

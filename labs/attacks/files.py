@@ -195,11 +195,16 @@ def deep_json(ground: AttackBed) -> Outcome:
     """Send JSON that nests, repeats or grows without limit."""
     person = ground.person()
     bodies = {
-        "deep list": b"[" * 400_000, "deep object": b'{"a":' * 150_000, "large number": b'{"kind": ' + b"9" * 400_000 + b"}",
-        "repeated": b"{" + b",".join([b'"kind": "person"'] * 40_000) + b"}", "large text": b'{"kind": "' + b"a" * 900_000 + b'"}',
-        "escapes": b'{"kind": "' + b"\\ud83d" * 100_000 + b'"}', "too large": b'{"kind": "' + b"a" * 3_000_000 + b'"}',
-        "nothing": b"", "NUL": b"\0" * 100_000,
-    }  # fmt: skip
+        "deep list": b"[" * 400_000,
+        "deep object": b'{"a":' * 150_000,
+        "large number": b'{"kind": ' + b"9" * 400_000 + b"}",
+        "repeated": b"{" + b",".join([b'"kind": "person"'] * 40_000) + b"}",
+        "large text": b'{"kind": "' + b"a" * 900_000 + b'"}',
+        "escapes": b'{"kind": "' + b"\\ud83d" * 100_000 + b'"}',
+        "too large": b'{"kind": "' + b"a" * 3_000_000 + b'"}',
+        "nothing": b"",
+        "NUL": b"\0" * 100_000,
+    }
     kind = {"Content-Type": "application/json"}
     told = ground.statuses(
         [partial(person.ask, "POST", "/v1/claims", content=body, headers=kind) for body in bodies.values()], threads=4
@@ -222,10 +227,13 @@ def odd_requests(ground: AttackBed) -> Outcome:
         b"POST /v1/accounts HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
         b"POST /v1/accounts HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n{}",
         b"GET /v1/me HTTP/1.1\r\nHost: a\r\n" + token + b"X: " + b"a" * 200_000 + b"\r\n\r\n",
-        b"GET /v1/me HTTP/1.1\r\nHost: a\r\n" + token + b"".join(b"X%d: a\r\n" % number for number in range(20_000)) + b"\r\n",
+        b"GET /v1/me HTTP/1.1\r\nHost: a\r\n"
+        + token
+        + b"".join(b"X%d: a\r\n" % number for number in range(20_000))
+        + b"\r\n",
         b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
         b"TRACE /v1/me HTTP/1.1\r\nHost: a\r\n" + token + b"\r\n",
-    ]  # fmt: skip
+    ]
     answers = [ground.raw(head) for head in heads]
     # none of these is a request that may be served, nor may a second one hide behind it
     opened = [answer for answer in answers if b"HTTP/1.1 2" in answer or answer.startswith(b"HTTP/1.1 500")]
@@ -252,10 +260,14 @@ def mail_reports(ground: AttackBed) -> Outcome:
         + b"--b\r\n\r\n\r\n" * 60_000
     )
     mails = [
-        head + deep, head + wide, head + b"Content-Type: message/rfc822\r\n\r\n" * 20_000, head + b"X: " + b"a" * 900_000,
+        head + deep,
+        head + wide,
+        head + b"Content-Type: message/rfc822\r\n\r\n" * 20_000,
+        head + b"X: " + b"a" * 900_000,
         head + b"Content-Type: multipart/report; boundary=\r\n\r\n" + b"--\r\n" * 100_000,
-        head + b"Content-Transfer-Encoding: base64\r\n\r\n" + b"A" * 900_000, b"\0" * 500_000,
-    ]  # fmt: skip
+        head + b"Content-Transfer-Encoding: base64\r\n\r\n" + b"A" * 900_000,
+        b"\0" * 500_000,
+    ]
     told: Counter[str] = Counter()
     for receiver, content in [
         *((to, mail) for mail in mails),

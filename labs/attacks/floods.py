@@ -43,11 +43,13 @@ def claims(ground: AttackBed) -> Outcome:
     right = ground.right(filer)
     told = ground.statuses(
         partial(
-            filer.ask, "POST", "/v1/claims",
+            filer.ask,
+            "POST",
+            "/v1/claims",
             {"right": right, "reason": "counterfeit", "listings": [SITE + secrets.token_hex(6)]},
         )
         for _ in range(count)
-    )  # fmt: skip
+    )
     return Outcome(False, listed(told))
 
 

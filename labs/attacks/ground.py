@@ -127,19 +127,25 @@ class Result:
     def json(self) -> dict[str, Any]:
         """As printed."""
         return {
-            "attack": self.attack.name, "finding": self.attack.finding, "succeeded": self.succeeded, "happened": self.happened,
-            "error": self.error, "honest": {"asked": self.honest.asked, "served": len(self.honest.served), "p50_ms": self.honest.p50_ms},
+            "attack": self.attack.name,
+            "finding": self.attack.finding,
+            "succeeded": self.succeeded,
+            "happened": self.happened,
+            "error": self.error,
+            "honest": {"asked": self.honest.asked, "served": len(self.honest.served), "p50_ms": self.honest.p50_ms},
             "seconds": round(self.seconds, 1),
-        }  # fmt: skip
+        }
 
 
 def summary(results: Sequence[Result], seconds: float) -> dict[str, Any]:
     """The last line of ``--json``."""
     return {
-        "attacks": len(results), "succeeded": sum(one.succeeded for one in results),
-        "unknown": [one.attack.name for one in results if one.error], "seconds": round(seconds, 1),
+        "attacks": len(results),
+        "succeeded": sum(one.succeeded for one in results),
+        "unknown": [one.attack.name for one in results if one.error],
+        "seconds": round(seconds, 1),
         "results": [one.json() for one in results],
-    }  # fmt: skip
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------- people

@@ -38,9 +38,27 @@ LURE: Final = "lure.example"
 ANSWERS_S: Final = 60.0
 """Seconds to wait for something that arrives by topic or mail."""
 FORGED: Final[Sequence[object]] = (
-    (), ("",), ("zzz",), (None,), (True,), (-1,), (2**63,), (2**70,), (1e308,), ("0", 0), ("", -1), ("z" * 300,), ([["x"]],), ({"a": 1},),
-    ("\0",), ("1970-01-01T00:00:00Z", ""), ("9999-12-31T23:59:59Z", "z"), ("'; select 1; --",), ("%",), (0, "a", []),
-)  # fmt: skip
+    (),
+    ("",),
+    ("zzz",),
+    (None,),
+    (True,),
+    (-1,),
+    (2**63,),
+    (2**70,),
+    (1e308,),
+    ("0", 0),
+    ("", -1),
+    ("z" * 300,),
+    ([["x"]],),
+    ({"a": 1},),
+    ("\0",),
+    ("1970-01-01T00:00:00Z", ""),
+    ("9999-12-31T23:59:59Z", "z"),
+    ("'; select 1; --",),
+    ("%",),
+    (0, "a", []),
+)
 """Keys to forge cursors from."""
 
 
@@ -110,10 +128,21 @@ def _read(cursor: str) -> str:
 
 
 LISTS: Final = (
-    "/v1/claims", "/v1/rights", "/v1/authorisations", "/v1/inbox", "/v1/evidence", "/v1/good-faith/history", "/v1/misuse/history",
-    "/v1/deliveries", "/v1/webhooks", "/v1/accounts", "/v1/misuse/complaints", "/v1/review/cases", "/v1/sellers",
+    "/v1/claims",
+    "/v1/rights",
+    "/v1/authorisations",
+    "/v1/inbox",
+    "/v1/evidence",
+    "/v1/good-faith/history",
+    "/v1/misuse/history",
+    "/v1/deliveries",
+    "/v1/webhooks",
+    "/v1/accounts",
+    "/v1/misuse/complaints",
+    "/v1/review/cases",
+    "/v1/sellers",
     "/v1/standing/ledger",
-)  # fmt: skip
+)
 
 
 def list_cursors(ground: AttackBed) -> Outcome:
@@ -372,12 +401,15 @@ def internal_apis(ground: AttackBed) -> Outcome:
     shown += [f"Bearer {new_bogus_token()}", "Bearer " + "a" * 8000, "Bearer \u00ff"]
     settings, address = ground.settings, ground.address()
     routes = [
-        (settings.intake_url, "POST", "/internal/contacts"), (settings.intake_url, "POST", "/internal/codes"),
-        (settings.intake_url, "POST", "/internal/claims"), (settings.intake_url, "POST", "/internal/webhooks"),
+        (settings.intake_url, "POST", "/internal/contacts"),
+        (settings.intake_url, "POST", "/internal/codes"),
+        (settings.intake_url, "POST", "/internal/claims"),
+        (settings.intake_url, "POST", "/internal/webhooks"),
         (settings.intake_url, "POST", "/internal/challenges"),
-        (settings.enforcement_url, "GET", "/internal/sellers"), (settings.enforcement_url, "GET", "/internal/offenders"),
+        (settings.enforcement_url, "GET", "/internal/sellers"),
+        (settings.enforcement_url, "GET", "/internal/offenders"),
         (settings.notification_url, "GET", "/internal/webhook/health?webhook=w&account=a"),
-    ]  # fmt: skip
+    ]
 
     def ask(url: str, method: str, path: str, credential: str | None) -> httpx.Response:
         transport = httpx.HTTPTransport(local_address=address)
@@ -410,14 +442,38 @@ def borrowed_credential(ground: AttackBed) -> Outcome:
 # ---------------------------------------------------------------------------------------------------- addresses and mail
 
 INTERNAL_URLS: Final = (
-    "https://127.0.0.1/", "https://localhost/", "https://[::1]/", "https://[::ffff:127.0.0.1]/", "https://[::ffff:0:127.0.0.1]/",
-    "https://[64:ff9b::7f00:1]/", "https://[64:ff9b:1::7f00:1]/", "https://[2002:7f00:1::]/", "https://[2001:0:7f00:1::]/",
-    "https://[fe80::5efe:7f00:1]/", "https://[2a00::200:5efe:127.0.0.1]/", "https://[4000::1]/", "https://[8000::1]/",
-    "https://[fec0::1]/", "https://10.0.0.1/", "https://169.254.169.254/latest/meta-data/", "https://0x7f000001/",
-    "https://2130706433/", "https://017700000001/", "https://127.1/", "https://user@8.8.8.8/", "https://8.8.8.8:22/",
-    "http://8.8.8.8/", "https://168.63.129.16/", "https://100.100.100.200/", "file:///etc/passwd", "gopher://8.8.8.8/",
-    "https://8.8.8.8\\@127.0.0.1/", "https://[::ffff:0:10.0.0.1]/hook", "https://0.0.0.0/", "https://[::]/",
-)  # fmt: skip
+    "https://127.0.0.1/",
+    "https://localhost/",
+    "https://[::1]/",
+    "https://[::ffff:127.0.0.1]/",
+    "https://[::ffff:0:127.0.0.1]/",
+    "https://[64:ff9b::7f00:1]/",
+    "https://[64:ff9b:1::7f00:1]/",
+    "https://[2002:7f00:1::]/",
+    "https://[2001:0:7f00:1::]/",
+    "https://[fe80::5efe:7f00:1]/",
+    "https://[2a00::200:5efe:127.0.0.1]/",
+    "https://[4000::1]/",
+    "https://[8000::1]/",
+    "https://[fec0::1]/",
+    "https://10.0.0.1/",
+    "https://169.254.169.254/latest/meta-data/",
+    "https://0x7f000001/",
+    "https://2130706433/",
+    "https://017700000001/",
+    "https://127.1/",
+    "https://user@8.8.8.8/",
+    "https://8.8.8.8:22/",
+    "http://8.8.8.8/",
+    "https://168.63.129.16/",
+    "https://100.100.100.200/",
+    "file:///etc/passwd",
+    "gopher://8.8.8.8/",
+    "https://8.8.8.8\\@127.0.0.1/",
+    "https://[::ffff:0:10.0.0.1]/hook",
+    "https://0.0.0.0/",
+    "https://[::]/",
+)
 """URLs that lead to internal addresses or break the rules for outbound calls."""
 
 
@@ -485,9 +541,13 @@ def mail_injection(ground: AttackBed) -> Outcome:
 
 
 BIDI: Final = (
-    "https://market.example/items/\u202eelpmaxe", "https://market.example/items/a\u2066b", "https://elsewhere.example/\u202egpj.exe",
-    "https://elsewhere.example/<script>alert(1)</script>", 'https://elsewhere.example/"onload="x', "https://elsewhere.example/a\u200bb",
-)  # fmt: skip
+    "https://market.example/items/\u202eelpmaxe",
+    "https://market.example/items/a\u2066b",
+    "https://elsewhere.example/\u202egpj.exe",
+    "https://elsewhere.example/<script>alert(1)</script>",
+    'https://elsewhere.example/"onload="x',
+    "https://elsewhere.example/a\u200bb",
+)
 """Links that display as something else or contain markup."""
 
 
@@ -523,9 +583,15 @@ class _Topic:
         """One event; its id."""
         id = secrets.token_hex(8)
         document = {
-            "specversion": "1.0", "id": id, "source": f"/upstream/{UPSTREAM}", "type": f"goodfaith.request.{kind}.v1",
-            "time": dt.datetime.now(dt.UTC).isoformat(), "datacontenttype": "application/json", "data": data, **changed,
-        }  # fmt: skip
+            "specversion": "1.0",
+            "id": id,
+            "source": f"/upstream/{UPSTREAM}",
+            "type": f"goodfaith.request.{kind}.v1",
+            "time": dt.datetime.now(dt.UTC).isoformat(),
+            "datacontenttype": "application/json",
+            "data": data,
+            **changed,
+        }
         self.send(as_json(document))
         return id
 
@@ -568,11 +634,28 @@ def hostile_records(ground: AttackBed) -> Outcome:
     _upstream(ground)
     before = ground.fleet["intake-inbound.0"].pid
     rubbish: list[bytes | None] = [
-        None, b"", b"null", b"{}", b"[" * 100_000, b'{"a":' * 50_000, secrets.token_bytes(1000), b'"' + b"a" * 900_000 + b'"',
-        b"\xff\xfe" * 10, b'{"specversion":"1.0","id":"\\u0000","source":"x","type":"y","data":{}}', b"9" * 500_000,
+        None,
+        b"",
+        b"null",
+        b"{}",
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        secrets.token_bytes(1000),
+        b'"' + b"a" * 900_000 + b'"',
+        b"\xff\xfe" * 10,
+        b'{"specversion":"1.0","id":"\\u0000","source":"x","type":"y","data":{}}',
+        b"9" * 500_000,
         b'{"specversion":"1.0","id":"' + b"i" * 10_000 + b'","source":"/","type":"t","data":{}}',
-        as_json({"specversion": "1.0", "id": "x", "source": "/", "type": "goodfaith.request.decide.v1", "data": {"on_behalf_of": "a-operator"}}),
-    ]  # fmt: skip
+        as_json(
+            {
+                "specversion": "1.0",
+                "id": "x",
+                "source": "/",
+                "type": "goodfaith.request.decide.v1",
+                "data": {"on_behalf_of": "a-operator"},
+            }
+        ),
+    ]
     with contextlib.closing(_Topic(ground)) as topic:
         for raw in rubbish:
             topic.send(raw)

@@ -90,11 +90,21 @@ class Result:
     def json(self) -> dict[str, Any]:
         """As printed."""
         return {
-            "fault": self.fault, "items": self.items, "in_flight": self.in_flight,
-            "recovery_s": None if self.recovery_s is None else round(self.recovery_s, 1), "acknowledged": self.acknowledged,
-            "close": self.close, "lost": self.lost, "doubled": self.doubled, "problems": self.problems, "notes": self.notes,
-            "examples": self.examples[:20], "skipped": self.skipped, "loses": self.loses, "seconds": round(self.seconds, 1),
-        }  # fmt: skip
+            "fault": self.fault,
+            "items": self.items,
+            "in_flight": self.in_flight,
+            "recovery_s": None if self.recovery_s is None else round(self.recovery_s, 1),
+            "acknowledged": self.acknowledged,
+            "close": self.close,
+            "lost": self.lost,
+            "doubled": self.doubled,
+            "problems": self.problems,
+            "notes": self.notes,
+            "examples": self.examples[:20],
+            "skipped": self.skipped,
+            "loses": self.loses,
+            "seconds": round(self.seconds, 1),
+        }
 
 
 class FaultBed:

@@ -30,8 +30,14 @@ NAMES: Final[tuple[DatabaseName, DatabaseName]] = ("postgres", "standby")
 
 
 _LOGS: Final = (
-    "intake.", "intake.inbound_", "verification.", "enforcement.", "enforcement.ledger_", "notification.", "marketplace.",
-)  # fmt: skip
+    "intake.",
+    "intake.inbound_",
+    "verification.",
+    "enforcement.",
+    "enforcement.ledger_",
+    "notification.",
+    "marketplace.",
+)
 _HEADS: Final = (
     " union all ".join(f"select '{log}', partition, seq, hash from {log}partitions" for log in _LOGS) + " order by 1, 2"
 )
@@ -248,13 +254,42 @@ def _freeze_in_transaction(ground: FaultBed, pid: int | None, name: str) -> None
 
 
 FAULTS: Final[Sequence[Fault]] = (
-    Fault("failover", "the database is killed; its synchronous follower takes over, and the other way round", "promotion", _failover, "database"),
-    Fault("connections", "others take all connections of the database", "they let go", _crowded, "database"),
-    Fault("locks", "a forgotten transaction holds intake's table and a worker's partitions for 12 s", "it ends", _locked, "database"),
-    Fault("full database", "the disk of the database is full", "room is made, it is started", _full, "database", disks.missing),
-    Fault("frozen", "a worker is frozen amid a transaction", "the database ends its session, another takes over; then it wakes", _frozen, "database"),
     Fault(
-        "late follower", "the database is killed, its follower is 4 s behind and waits for nobody", "promotion, `goodfaith restore topics`", _late,
-        "database", loses="what was acknowledged in those seconds: replication was asynchronous",
+        "failover",
+        "the database is killed; its synchronous follower takes over, and the other way round",
+        "promotion",
+        _failover,
+        "database",
     ),
-)  # fmt: skip
+    Fault("connections", "others take all connections of the database", "they let go", _crowded, "database"),
+    Fault(
+        "locks",
+        "a forgotten transaction holds intake's table and a worker's partitions for 12 s",
+        "it ends",
+        _locked,
+        "database",
+    ),
+    Fault(
+        "full database",
+        "the disk of the database is full",
+        "room is made, it is started",
+        _full,
+        "database",
+        disks.missing,
+    ),
+    Fault(
+        "frozen",
+        "a worker is frozen amid a transaction",
+        "the database ends its session, another takes over; then it wakes",
+        _frozen,
+        "database",
+    ),
+    Fault(
+        "late follower",
+        "the database is killed, its follower is 4 s behind and waits for nobody",
+        "promotion, `goodfaith restore topics`",
+        _late,
+        "database",
+        loses="what was acknowledged in those seconds: replication was asynchronous",
+    ),
+)

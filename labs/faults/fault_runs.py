@@ -118,10 +118,19 @@ def kill(stack: str, *, items: int, every: float, rate: float, seed: int, keep: 
             destroy(stack)
     found = outcome.json()
     return Result(
-        KILL, found["items"], outcome.in_flight, found["longest_recovery_s"], found["acknowledged"], found["lost"], found["doubled"],
-        found["problems"], [f"{found['kills']} kills; slowest: {found['slowest_to_recover']}"], outcome.examples,
-        seconds=time.monotonic() - begun, close=found["close"],
-    ), outcome  # fmt: skip
+        KILL,
+        found["items"],
+        outcome.in_flight,
+        found["longest_recovery_s"],
+        found["acknowledged"],
+        found["lost"],
+        found["doubled"],
+        found["problems"],
+        [f"{found['kills']} kills; slowest: {found['slowest_to_recover']}"],
+        outcome.examples,
+        seconds=time.monotonic() - begun,
+        close=found["close"],
+    ), outcome
 
 
 def rows(results: Sequence[Result]) -> dict[str, str]:
@@ -132,14 +141,19 @@ def rows(results: Sequence[Result]) -> dict[str, str]:
         one.fault: "| "
         + " | ".join(
             [
-                one.fault, *declared[one.fault], f"{one.items:,}", f"{one.in_flight:,}", f"{one.recovery_s or 0:.1f} s",
-                f"{one.lost} ({one.loses})" if one.lost else "0", str(one.doubled),
+                one.fault,
+                *declared[one.fault],
+                f"{one.items:,}",
+                f"{one.in_flight:,}",
+                f"{one.recovery_s or 0:.1f} s",
+                f"{one.lost} ({one.loses})" if one.lost else "0",
+                str(one.doubled),
             ]
         )
         + " |"
         for one in results
         if not one.skipped and not one.failed
-    }  # fmt: skip
+    }
 
 
 def with_rows(document: str, new: dict[str, str]) -> str:
@@ -226,11 +240,18 @@ def faults(
     if json:
         print_json(
             {
-                "faults": len(results), "failed": failed, **{name: sum(getattr(one, name) for one in results)
-                for name in ("items", "lost", "doubled", "problems")}, "skipped": [one.fault for one in results if one.skipped],
-                "seconds": round(time.monotonic() - begun, 1), "results": [one.json() for one in results], "kill": details,
+                "faults": len(results),
+                "failed": failed,
+                **{
+                    name: sum(getattr(one, name) for one in results)
+                    for name in ("items", "lost", "doubled", "problems")
+                },
+                "skipped": [one.fault for one in results if one.skipped],
+                "seconds": round(time.monotonic() - begun, 1),
+                "results": [one.json() for one in results],
+                "kill": details,
             }
-        )  # fmt: skip
+        )
     if failed:
         raise typer.Exit(1)
 
@@ -254,10 +275,15 @@ def _show(results: Sequence[Result]) -> None:
     table = Table("fault", "items", "in flight", "recovery", "lost", "doubled", "problems", "", title="Faults")
     for one in results:
         table.add_row(
-            one.fault, f"{one.items:,}", f"{one.in_flight:,}", "-" if one.recovery_s is None else f"{one.recovery_s:.1f} s",
-            str(one.lost), str(one.doubled), str(one.problems),
+            one.fault,
+            f"{one.items:,}",
+            f"{one.in_flight:,}",
+            "-" if one.recovery_s is None else f"{one.recovery_s:.1f} s",
+            str(one.lost),
+            str(one.doubled),
+            str(one.problems),
             "skipped" if one.skipped else "failed" if one.failed else "as said" if one.lost else "",
-        )  # fmt: skip
+        )
     console.print(table)
 
 

@@ -284,9 +284,14 @@ class Submitter:
         )
         self._topic = settings.topic_prefix + topics.inbound(UPSTREAM).name
         self._producer: Any = kafka_links.producer(
-            settings, acks="all", enable_idempotence=True, linger_ms=5,
-            delivery_timeout_ms=int(GIVE_UP_S * 1000), reconnect_backoff_max_ms=1_000, max_block_ms=20_000,
-        )  # fmt: skip
+            settings,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=5,
+            delivery_timeout_ms=int(GIVE_UP_S * 1000),
+            reconnect_backoff_max_ms=1_000,
+            max_block_ms=20_000,
+        )
 
     async def run(self, progress: Callable[[int], None]) -> None:
         """File everything; returns when all is answered.
@@ -467,9 +472,13 @@ class Submitter:
     async def _relay(self, ask: Ask) -> None:
         """By the upstream's topic; acknowledged when the broker has it."""
         document = {
-            "specversion": "1.0", "id": ask.key, "source": f"/upstream/{UPSTREAM}", "type": f"goodfaith.request.{ask.kind}.v1",
-            "time": dt.datetime.now(dt.UTC), "data": {**ask.body, "on_behalf_of": ask.by},
-        }  # fmt: skip
+            "specversion": "1.0",
+            "id": ask.key,
+            "source": f"/upstream/{UPSTREAM}",
+            "type": f"goodfaith.request.{ask.kind}.v1",
+            "time": dt.datetime.now(dt.UTC),
+            "data": {**ask.body, "on_behalf_of": ask.by},
+        }
         value = msgspec.json.encode(document)
         until = time.monotonic() + GIVE_UP_S
         while True:
@@ -798,11 +807,17 @@ class Faults:
             def rows(sql: str) -> list[tuple[Any, ...]]:
                 return [tuple(row) for row in connection.execute(sa.text(sql), like)]
 
-            stored = {(account, key): resource for account, key, resource in rows(
-                "select account, idempotency_key, resource from intake.submissions")}  # fmt: skip
-            refused = {row[0] for row in rows(
-                "select payload::jsonb -> 'data' ->> 'event' from intake.inbound_event_log"
-                " where type = 'goodfaith.inbound.refused.v1'")}  # fmt: skip
+            stored = {
+                (account, key): resource
+                for account, key, resource in rows("select account, idempotency_key, resource from intake.submissions")
+            }
+            refused = {
+                row[0]
+                for row in rows(
+                    "select payload::jsonb -> 'data' ->> 'event' from intake.inbound_event_log"
+                    " where type = 'goodfaith.inbound.refused.v1'"
+                )
+            }
             for (account, key), resource in record.answers.items():
                 found = stored.get((account, key))
                 if found is None and not (resource is None and key in refused):
@@ -823,8 +838,14 @@ class Faults:
             claims = rows("select count(*) from intake.claims where complainant like :holders")[0][0]
             if claims > record.claims:
                 doubled.append(f"{claims - record.claims} claims more than were acknowledged")
-            commands = Counter({(item, kind): count for item, kind, count in rows(
-                "select item, kind, count(*) from intake.commands group by item, kind")})  # fmt: skip
+            commands = Counter(
+                {
+                    (item, kind): count
+                    for item, kind, count in rows(
+                        "select item, kind, count(*) from intake.commands group by item, kind"
+                    )
+                }
+            )
             for (item, kind), count in record.asked.items():
                 if commands[item, kind] != count:
                     (doubled if commands[item, kind] > count else lost).append(
@@ -836,9 +857,12 @@ class Faults:
         """Counters close to their deadlines that did not end as they must; those that were lost are told as such."""
         history: dict[str, list[Step]] = {call.item: [] for call in record.close}
         with self.engine.connect() as connection:
-            stored = set(connection.execute(
-                sa.text("select id from intake.commands where id = any(:ids)"), {"ids": [c.command for c in record.close]}
-            ).scalars())  # fmt: skip
+            stored = set(
+                connection.execute(
+                    sa.text("select id from intake.commands where id = any(:ids)"),
+                    {"ids": [c.command for c in record.close]},
+                ).scalars()
+            )
             rows = connection.execute(
                 sa.text(
                     "select payload::jsonb ->> 'time', payload::jsonb -> 'data' from verification.event_log"

@@ -158,10 +158,18 @@ async def sellers(
             422, "no_such_tier", "There is no such tier.", field="tier", cure=f"There are: {', '.join(names)}."
         )
     rows = await parts.run(
-        reading.sellers, parts.rules.repeat_offender, sort=sort, limit=limit + 1, after=after, tier=tier,
-        repeat_offender=repeat_offender, consequence=consequence, measure=measure,
-        entity=entity, since=_time(since, "since"),
-    )  # fmt: skip
+        reading.sellers,
+        parts.rules.repeat_offender,
+        sort=sort,
+        limit=limit + 1,
+        after=after,
+        tier=tier,
+        repeat_offender=repeat_offender,
+        consequence=consequence,
+        measure=measure,
+        entity=entity,
+        since=_time(since, "since"),
+    )
     return page_of(rows, limit, lambda row: (sort, reading.sort_value(row, sort), row.seller))
 
 
@@ -223,9 +231,13 @@ async def sanctions(
     if before is not None and not reading.number_of(before):
         raise bad_cursor()
     rows = await parts.run(
-        reading.sanctioned, seller, parts.rules, in_force=in_force, limit=limit + 1,
+        reading.sanctioned,
+        seller,
+        parts.rules,
+        in_force=in_force,
+        limit=limit + 1,
         before=None if before is None else reading.number_of(before),
-    )  # fmt: skip
+    )
     return page_of(rows, limit, lambda sanction: (sanction.sanction,))
 
 

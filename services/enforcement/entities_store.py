@@ -149,9 +149,12 @@ def linked_row(linked: Linked | None) -> tuple[Any, ...]:
         return (None, 0, 0, 0, None)
     sums = linked.sums
     return (
-        linked.entity.entity, sums.general_points, sums.serious_strikes, sums.violations,
+        linked.entity.entity,
+        sums.general_points,
+        sums.serious_strikes,
+        sums.violations,
         msgspec.json.encode(linked.entity).decode(),
-    )  # fmt: skip
+    )
 
 
 def counted(row: Sequence[Any]) -> Counted:
@@ -336,13 +339,19 @@ def save(connection: sa.Connection, counted: Mapping[str, Counted], now: dt.date
         _SAVE,
         [
             (
-                entity, one.sums.general_points, one.sums.serious_strikes, one.sums.violations, one.sums.next_change,
-                msgspec.json.encode(one.grounds).decode(), one.last, "{" + ",".join(f'"{at.isoformat()}"' for at in one.warned) + "}",
+                entity,
+                one.sums.general_points,
+                one.sums.serious_strikes,
+                one.sums.violations,
+                one.sums.next_change,
+                msgspec.json.encode(one.grounds).decode(),
+                one.last,
+                "{" + ",".join(f'"{at.isoformat()}"' for at in one.warned) + "}",
                 now,
             )
             for entity, one in counted.items()
         ],
-    )  # fmt: skip
+    )
 
 
 def join(connection: sa.Connection, rows: Sequence[tuple[str, str, int]]) -> None:

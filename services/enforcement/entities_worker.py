@@ -172,11 +172,14 @@ class Counting:
             own.setdefault(seller, []).append(Own(seller, claim, severity, at, entry))
         warned = entities_store.warnings(connection, sellers)
         return {
-            entity: counted([v for seller in members for v in own.get(seller, ())], self._rules, now, [
-                at for seller in members for at in warned.get(seller, ())
-            ])
+            entity: counted(
+                [v for seller in members for v in own.get(seller, ())],
+                self._rules,
+                now,
+                [at for seller in members for at in warned.get(seller, ())],
+            )
             for entity, members in found.items()
-        }  # fmt: skip
+        }
 
     def close(self) -> None:
         """Close all connections."""

@@ -119,10 +119,19 @@ class _Walk:
     def note(self, at: dt.datetime, what: str, record: Record, points: int, **more: object) -> None:
         general, serious, violations = self.sums()
         step = Step(
-            at=at, what=what, entry=record.entry, claim=record.claim, ledger=record.ledger, points=points,  # type: ignore[arg-type]
-            effective_at=record.effective_at, expires_at=record.expires_at, general_points=general,
-            serious_strikes=serious, violations=violations, **more,  # type: ignore[arg-type]
-        )  # fmt: skip
+            at=at,
+            what=what,
+            entry=record.entry,
+            claim=record.claim,
+            ledger=record.ledger,
+            points=points,  # type: ignore[arg-type]
+            effective_at=record.effective_at,
+            expires_at=record.expires_at,
+            general_points=general,
+            serious_strikes=serious,
+            violations=violations,
+            **more,  # type: ignore[arg-type]
+        )
         self.steps.append(step)
 
     def settle(self) -> None:
@@ -177,9 +186,15 @@ class _Walk:
             self.remembered.add(record.entry)
             self.seller.violations += 1
         self.note(
-            record.recorded_at, "entered", record, points, rule=rule, wrong=wrong, grouped_with=grouped,
+            record.recorded_at,
+            "entered",
+            record,
+            points,
+            rule=rule,
+            wrong=wrong,
+            grouped_with=grouped,
             day_before=day if rule in ("repeat", "capped") else 0,
-        )  # fmt: skip
+        )
 
     def reverse(self, record: Record, *, reassessed: bool) -> None:
         taken = self.known.get(record.reverses or "")
@@ -267,11 +282,23 @@ def explain(
     general, serious, violations = walk.sums()
     steps = walk.steps if most is None else walk.steps[-most:]
     return Explanation(
-        seller=seller, at=upto, policy=policy, steps=steps, left_out=len(walk.steps) - len(steps), general_points=general,
-        serious_strikes=serious, violations=violations, repeat_offender=violations >= rules.repeat_offender.violations,
-        tier=offenders.tier_of(violations, rules.repeat_offender), general_level=walk.levels[0], serious_level=walk.levels[1],
-        stored=stored, sanctions=shown(account.sanctions, rules, upto) if account is not None else [], agrees=not differences, differences=differences[:100],
-    )  # fmt: skip
+        seller=seller,
+        at=upto,
+        policy=policy,
+        steps=steps,
+        left_out=len(walk.steps) - len(steps),
+        general_points=general,
+        serious_strikes=serious,
+        violations=violations,
+        repeat_offender=violations >= rules.repeat_offender.violations,
+        tier=offenders.tier_of(violations, rules.repeat_offender),
+        general_level=walk.levels[0],
+        serious_level=walk.levels[1],
+        stored=stored,
+        sanctions=shown(account.sanctions, rules, upto) if account is not None else [],
+        agrees=not differences,
+        differences=differences[:100],
+    )
 
 
 def walked(seller: str, records: Sequence[Record], rules: Penalties, upto: dt.datetime) -> _Walk:
@@ -315,8 +342,11 @@ def _against(walk: _Walk, in_force: Iterable[InForce]) -> list[str]:
         if record is None:
             found.append(f"{penalty.claim}: a violation is in force, and no entry stands")
         elif (record.ledger, record.points, record.effective_at, record.expires_at) != (
-            penalty.ledger, penalty.points, penalty.effective_at, penalty.expires_at,
-        ):  # fmt: skip
+            penalty.ledger,
+            penalty.points,
+            penalty.effective_at,
+            penalty.expires_at,
+        ):
             found.append(
                 f"{penalty.claim}: {record.points} {record.ledger} stand, it ought to be {penalty.points} {penalty.ledger}"
             )
@@ -366,13 +396,23 @@ def shown(found: Iterable[sanctions.Sanction], rules: Penalties, upto: dt.dateti
         steps = sanctions.thresholds(rules, s.ledger)
         out.append(
             Sanction(
-                sanction=s.sanction, ledger=s.ledger, level=s.level, measures=s.measures, withheld=s.withheld, scope=s.scope,
+                sanction=s.sanction,
+                ledger=s.ledger,
+                level=s.level,
+                measures=s.measures,
+                withheld=s.withheld,
+                scope=s.scope,
                 consequence=steps[s.level - 1].consequence if s.level <= len(steps) else None,
-                state=s.state if over else "in_force", cause=s.cause if over or s.in_force else "threshold",
-                claim=s.claim, entry=s.entry, begins=s.began, ends=s.ends, over_at=s.over_at if over else None,
+                state=s.state if over else "in_force",
+                cause=s.cause if over or s.in_force else "threshold",
+                claim=s.claim,
+                entry=s.entry,
+                begins=s.began,
+                ends=s.ends,
+                over_at=s.over_at if over else None,
                 reason=s.reason if over else None,
             )
-        )  # fmt: skip
+        )
     return out
 
 

@@ -532,12 +532,19 @@ class Ledgers:
             _WRITE,
             [
                 (
-                    row.entry, row.seller, row.penalty.claim, row.penalty.ledger, row.kind, row.penalty.points, row.reverses,
-                    row.penalty.effective_at, row.penalty.expires_at,
+                    row.entry,
+                    row.seller,
+                    row.penalty.claim,
+                    row.penalty.ledger,
+                    row.kind,
+                    row.penalty.points,
+                    row.reverses,
+                    row.penalty.effective_at,
+                    row.penalty.expires_at,
                 )
                 for row in self._written
             ],
-        )  # fmt: skip
+        )
 
     def _save_keys(self, connection: sa.Connection) -> None:
         cut, got = [], []
@@ -559,14 +566,25 @@ class Ledgers:
             due_at = self._due_at(s)
             rows.append(
                 (
-                    s.seller, s.partition, s.general_points, s.serious_strikes, s.violations,
+                    s.seller,
+                    s.partition,
+                    s.general_points,
+                    s.serious_strikes,
+                    s.violations,
                     most >= rules.repeat_offender.violations,
-                    general, penalties.consequence(general, rules.general.thresholds),
-                    serious, penalties.consequence(serious, rules.serious.thresholds),
-                    s.next_change, self._changed_at[s.seller], s.entries, msgspec.json.encode(s.tail).decode(), due_at,
-                    *sanctions_store.account_row(account), *entities_store.linked_row(linked),
+                    general,
+                    penalties.consequence(general, rules.general.thresholds),
+                    serious,
+                    penalties.consequence(serious, rules.serious.thresholds),
+                    s.next_change,
+                    self._changed_at[s.seller],
+                    s.entries,
+                    msgspec.json.encode(s.tail).decode(),
+                    due_at,
+                    *sanctions_store.account_row(account),
+                    *entities_store.linked_row(linked),
                 )
-            )  # fmt: skip
+            )
             answers += [
                 row
                 for sanction in account.sanctions
@@ -585,9 +603,11 @@ class Ledgers:
 def _stored(violation: Violation) -> tuple[object, ...]:
     """A violation's row, without the seller."""
     entry = violation.entry
-    penalty = (None,) * 4 if entry is None else (
-        entry.penalty.ledger, entry.penalty.points, entry.penalty.effective_at, entry.penalty.expires_at
-    )  # fmt: skip
+    penalty = (
+        (None,) * 4
+        if entry is None
+        else (entry.penalty.ledger, entry.penalty.points, entry.penalty.effective_at, entry.penalty.expires_at)
+    )
     return (
         violation.claim,
         violation.in_force,

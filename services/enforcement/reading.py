@@ -20,8 +20,11 @@ _COLUMNS: Final = """s.seller, s.general_points, s.serious_strikes, s.violations
     s.serious_consequence, s.next_change, s.changed_at, s.measures, s.until, s.entity, s.entity_points, s.entity_strikes,
     s.entity_violations"""
 _SORTS: Final[dict[Sort, str]] = {
-    "violations": "s.violations", "points": "s.general_points", "strikes": "s.serious_strikes", "changed": "s.changed_at",
-}  # fmt: skip
+    "violations": "s.violations",
+    "points": "s.general_points",
+    "strikes": "s.serious_strikes",
+    "changed": "s.changed_at",
+}
 _ENTRIES = """
     select e.entry, e.claim, e.ledger, e.kind, e.points, e.effective_at, e.expires_at, e.reverses, r.entry as reversed_by,
         e.kind = 'violation' and r.entry is null and e.expires_at > %(now)s as counts
@@ -154,9 +157,12 @@ def sellers(
 def sort_value(row: Standing, sort: Sort) -> Any:
     """The value by which a seller is sorted."""
     return {
-        "violations": row.violations, "points": row.general_points, "strikes": row.serious_strikes,
-        "changed": row.changed_at, "seller": row.seller,
-    }[sort]  # fmt: skip
+        "violations": row.violations,
+        "points": row.general_points,
+        "strikes": row.serious_strikes,
+        "changed": row.changed_at,
+        "seller": row.seller,
+    }[sort]
 
 
 def entries(connection: sa.Connection, seller: str, now: dt.datetime, *, before: str | None, limit: int) -> list[Entry]:
@@ -221,13 +227,20 @@ def records(connection: sa.Connection, seller: str) -> list[Record]:
     anchors = clock.History.load(connection)
     return [
         Record(
-            entry=entry, claim=claim, ledger=ledger, kind=kind, points=points, effective_at=effective, expires_at=expires,
-            reverses=reverses, recorded_at=anchors.at(wall) if at is None else at,
+            entry=entry,
+            claim=claim,
+            ledger=ledger,
+            kind=kind,
+            points=points,
+            effective_at=effective,
+            expires_at=expires,
+            reverses=reverses,
+            recorded_at=anchors.at(wall) if at is None else at,
         )
         for entry, claim, ledger, kind, points, effective, expires, reverses, wall, at in connection.exec_driver_sql(
             _RECORDS, (seller,)
         )
-    ]  # fmt: skip
+    ]
 
 
 def why(
@@ -257,10 +270,14 @@ def figures(connection: sa.Connection, rules: RepeatOffender, now: dt.datetime) 
     whole, again, young, young_again, count, median, p90, spans = connection.exec_driver_sql(
         _FIGURES,
         {
-            "now": now, "within": rules.within.exact, "begin": begin, "middle": middle, "low": [None, *edges],
+            "now": now,
+            "within": rules.within.exact,
+            "begin": begin,
+            "middle": middle,
+            "low": [None, *edges],
             "high": [*edges, None],
         },
-    ).one()  # fmt: skip
+    ).one()
     under: dict[str, int] = {}
     for measures, sellers in connection.exec_driver_sql(_UNDER):
         for measure in measures.split(","):

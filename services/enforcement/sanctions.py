@@ -480,9 +480,19 @@ def _impose(
     ends = now + dt.timedelta(days=threshold.days) if threshold.days and wanted else None
     account.made += 1
     sanction = Sanction(
-        account.seller, account.made, scope, ground.ledger, ground.level, wanted, withheld, ground.entry, ground.claim, now, ends,
+        account.seller,
+        account.made,
+        scope,
+        ground.ledger,
+        ground.level,
+        wanted,
+        withheld,
+        ground.entry,
+        ground.claim,
+        now,
+        ends,
         after=None if withheld else after,
-    )  # fmt: skip
+    )
     account.sanctions.append(sanction)
     return sanction.event("imposed", now)
 

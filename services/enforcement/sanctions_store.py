@@ -75,9 +75,16 @@ def account(seller: str, row: Sequence[Any]) -> Account:
 def account_row(account: Account) -> tuple[Any, ...]:
     """As a row of ``ACCOUNT_COLUMNS``."""
     return (
-        msgspec.json.encode(account.front).decode(), account.made, account.seq, ",".join(account.measures), account.until,
-        account.confirmed, account.result, account.resend_at, account.tries,
-    )  # fmt: skip
+        msgspec.json.encode(account.front).decode(),
+        account.made,
+        account.seq,
+        ",".join(account.measures),
+        account.until,
+        account.confirmed,
+        account.result,
+        account.resend_at,
+        account.tries,
+    )
 
 
 def _split(measures: str) -> tuple[Any, ...]:
@@ -94,9 +101,25 @@ def sanction_row(sanction: Sanction) -> tuple[Any, ...]:
     """As a row of the table."""
     s = sanction
     return (
-        s.seller, s.number, s.sanction, s.scope, s.ledger, s.level, ",".join(s.measures), ",".join(s.withheld), s.entry, s.claim,
-        s.began, s.ends, s.state, s.cause, s.over_at, s.stands, s.reason, s.after,
-    )  # fmt: skip
+        s.seller,
+        s.number,
+        s.sanction,
+        s.scope,
+        s.ledger,
+        s.level,
+        ",".join(s.measures),
+        ",".join(s.withheld),
+        s.entry,
+        s.claim,
+        s.began,
+        s.ends,
+        s.state,
+        s.cause,
+        s.over_at,
+        s.stands,
+        s.reason,
+        s.after,
+    )
 
 
 def sanctions(connection: sa.Connection, sellers: Collection[str]) -> list[Sanction]:

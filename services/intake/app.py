@@ -100,10 +100,18 @@ async def submit_claim(
     return await filed(
         request,
         Filing(
-            caller, idempotency_key, caller.id, filings.digest("submit_claim", "", await request.body()), "submit_claim", data,
-            caller.channel, listings=listings, rules=rules, over_quota=context.group_commit.quota.over(caller.id),
+            caller,
+            idempotency_key,
+            caller.id,
+            filings.digest("submit_claim", "", await request.body()),
+            "submit_claim",
+            data,
+            caller.channel,
+            listings=listings,
+            rules=rules,
+            over_quota=context.group_commit.quota.over(caller.id),
         ),
-    )  # fmt: skip
+    )
 
 
 @get("/v1/claims", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
@@ -218,9 +226,13 @@ def _routes(
 ) -> list[Any]:
     """Make a command's two routes: for one item, and for items of a claim (``whole`` says which)."""
     options: dict[str, Any] = {
-        "opt": {"roles": roles}, "dto": Body[body], "return_dto": None, "status_code": 202, "responses": MAY_FAIL,  # type: ignore[valid-type]
+        "opt": {"roles": roles},
+        "dto": Body[body],
+        "return_dto": None,
+        "status_code": 202,
+        "responses": MAY_FAIL,  # type: ignore[valid-type]
         "tags": ["commands"],
-    }  # fmt: skip
+    }
 
     async def for_item(
         request: Request[Account, Any, Any],
@@ -242,9 +254,12 @@ def _routes(
     for function, owner in ((for_item, "item"), (for_claim, "claim")):
         # the annotations are resolved here, where `body` is known
         function.__annotations__ = {
-            "request": Request[Account, Any, Any], f"{owner}_id": str, "data": body, "idempotency_key": IdempotencyKey,
+            "request": Request[Account, Any, Any],
+            f"{owner}_id": str,
+            "data": body,
+            "idempotency_key": IdempotencyKey,
             "return": Response[answers.CommandsAccepted],
-        }  # fmt: skip
+        }
         function.__doc__ = text if owner == "item" else f"{text} {whole}"
         function.__name__ = f"{kind}_{owner}"
         made.append(
@@ -314,11 +329,28 @@ async def healthz(request: Request[Any, Any, Any]) -> answers.Alive:
 # ------------------------------------------------------------------------------------------------------------------- app
 
 ROUTES: Final = [
-    *api_accounts.ROUTES, *api_rights.ROUTES, *api_standing.ROUTES,
-    submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, *api_deliveries.ROUTES, *api_inbox.ROUTES,
-    *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_misuse.ROUTES, *api_review.ROUTES,
-    *api_webhooks.ROUTES, *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
-]  # fmt: skip
+    *api_accounts.ROUTES,
+    *api_rights.ROUTES,
+    *api_standing.ROUTES,
+    submit_claim,
+    list_claims,
+    get_claim,
+    list_items,
+    timeline,
+    get_item,
+    get_command,
+    *api_deliveries.ROUTES,
+    *api_inbox.ROUTES,
+    *api_evidence.ROUTES,
+    *api_goodfaith.ROUTES,
+    *api_misuse.ROUTES,
+    *api_review.ROUTES,
+    *api_webhooks.ROUTES,
+    *COMMAND_ROUTES,
+    internal_claims,
+    healthz,
+    *api_forms.ROUTES,
+]
 
 
 class Timed:

@@ -382,14 +382,21 @@ class Fold:
                 Outgoing(
                     incoming.partition, FILINGS, data.account, incoming.type, data, data.account, data.at, data.claim
                 ),
-            )  # fmt: skip
+            )
         if incoming.topic == "@queue":
             assert isinstance(data, events.ItemSubmitted | events.Command)
             return (
                 Outgoing(
-                    incoming.partition, INTAKE, data.listing, incoming.type, data, data.item, data.accepted_at, data.claim
+                    incoming.partition,
+                    INTAKE,
+                    data.listing,
+                    incoming.type,
+                    data,
+                    data.item,
+                    data.accepted_at,
+                    data.claim,
                 ),
-            )  # fmt: skip
+            )
         if isinstance(data, events.ItemChanged):
             self._changed(incoming, data)
         elif isinstance(data, events.CommandRefused):
@@ -401,17 +408,35 @@ class Fold:
         elif isinstance(data, events.MessageSent):
             self._messages.append(
                 (
-                    data.message, data.party, data.claim, data.kind, list(data.items), data.channel, data.template,
-                    data.version, data.digest, data.sent_at, None,
+                    data.message,
+                    data.party,
+                    data.claim,
+                    data.kind,
+                    list(data.items),
+                    data.channel,
+                    data.template,
+                    data.version,
+                    data.digest,
+                    data.sent_at,
+                    None,
                 )
-            )  # fmt: skip
+            )
         elif isinstance(data, events.AccountTold):
             self._messages.append(
                 (
-                    data.message, data.account, None, data.kind, [], data.channel, data.template, data.version, data.digest,
-                    data.sent_at, data.about,
+                    data.message,
+                    data.account,
+                    None,
+                    data.kind,
+                    [],
+                    data.channel,
+                    data.template,
+                    data.version,
+                    data.digest,
+                    data.sent_at,
+                    data.about,
                 )
-            )  # fmt: skip
+            )
         return ()
 
     def _changed(self, incoming: Incoming, data: events.ItemChanged) -> None:
@@ -424,10 +449,16 @@ class Fold:
             seller = data.seller if data.seller is not None or known is None else known[3]
             turn = goodfaith.turn_of(data, at, incoming.partition)
             self._items[data.item] = (
-                data.item, data.state.value, data.revision, seller, max(told, known[4] if known else 0), at,
-                bytes(envelope.data).decode(), data.held or (known is not None and known[7]),
+                data.item,
+                data.state.value,
+                data.revision,
+                seller,
+                max(told, known[4] if known else 0),
+                at,
+                bytes(envelope.data).decode(),
+                data.held or (known is not None and known[7]),
                 known[8] if data.triage is None and known else _encoded(data.triage),
-            )  # fmt: skip
+            )
             if turn is not None:
                 self._turns[data.item] = goodfaith.follow(self._turns.get(data.item), turn)
         code = data.begun_by or data.code

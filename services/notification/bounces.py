@@ -41,13 +41,21 @@ REPORTS = metrics.counter(
     "(automatic replies, junk); `refused` (not one of our return paths).",
     {
         "result": (
-            "bounced", "delivered", "delayed", "relayed", "late", "unknown", "busy", "ignored", "refused",
+            "bounced",
+            "delivered",
+            "delayed",
+            "relayed",
+            "late",
+            "unknown",
+            "busy",
+            "ignored",
+            "refused",
         )
     },
     of=NAME,
     do="many `bounced`: check the sender's reputation and `reason` in `notification.deliveries`. `busy` that does not "
     "end: a sender died; its leases expire by themselves",
-)  # fmt: skip
+)
 
 
 class BounceHandler:

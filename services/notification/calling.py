@@ -78,11 +78,15 @@ class Guard(AbstractResolver):
             raise Private(unfit.reason) if unfit.reason == "url_private" else OSError(unfit.reason) from None
         return [
             ResolveResult(
-                hostname=host, host=str(one), port=port, family=socket.AF_INET if one.version == 4 else socket.AF_INET6,
-                proto=socket.IPPROTO_TCP, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+                hostname=host,
+                host=str(one),
+                port=port,
+                family=socket.AF_INET if one.version == 4 else socket.AF_INET6,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
             for one in found
-        ]  # fmt: skip
+        ]
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -240,16 +244,25 @@ class Caller:
         trace.on_request_headers_sent.append(_note_sent)
         connector = aiohttp.TCPConnector(
             # the number of calls at a time is limited where flights are created
-            limit=0, resolver=Guard(self._rules, self._names), socket_factory=opener(self._rules), ssl=context,
-            keepalive_timeout=_KEEP_S, ttl_dns_cache=10,
-        )  # fmt: skip
+            limit=0,
+            resolver=Guard(self._rules, self._names),
+            socket_factory=opener(self._rules),
+            ssl=context,
+            keepalive_timeout=_KEEP_S,
+            ttl_dns_cache=10,
+        )
         connector._factory = functools.partial(_Bounded, loop=self._loop)  # type: ignore[assignment] # partial is invariant
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=total, connect=total / 3, sock_connect=total / 3),
-            trust_env=False, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=2 * READ_MOST,
-            max_line_size=4096, max_field_size=4096, trace_configs=[trace],
-        )  # fmt: skip
+            trust_env=False,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=2 * READ_MOST,
+            max_line_size=4096,
+            max_field_size=4096,
+            trace_configs=[trace],
+        )
 
     def fly(self, flights: Sequence[Flight]) -> None:
         """Start flights. Safe from any thread."""

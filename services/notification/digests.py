@@ -124,10 +124,16 @@ def close(connection: sa.Connection, now: dt.datetime, route: Callable[[str], st
             connection.exec_driver_sql(
                 _CLOSE,
                 (
-                    one.id, rows[0].claim, account, DIGEST, [row.item for row in rows], [row.revision for row in rows],
-                    rows[0].opened_wall, route(account),
+                    one.id,
+                    rows[0].claim,
+                    account,
+                    DIGEST,
+                    [row.item for row in rows],
+                    [row.revision for row in rows],
+                    rows[0].opened_wall,
+                    route(account),
                 ),
-            )  # fmt: skip
+            )
             closed += 1
         if len(rows) < MOST:  # otherwise the rest goes in another digest at once
             connection.exec_driver_sql(_NEXT, (next_at(now, hour, zone), account))

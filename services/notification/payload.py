@@ -114,28 +114,51 @@ def body(
         return _notice(message, message.notice, contacts.get(message.party), now)
     told = [Told(item.item, item.facts) for item in message.items]
     shown = render(
-        id=message.id, claim=message.claim, party=message.party, kind=message.kind, items=told,
-        claim_size=message.claim_size, contacts=contacts, right_number=right_number, site=site, now=now, pages=False,
-    )  # fmt: skip
+        id=message.id,
+        claim=message.claim,
+        party=message.party,
+        kind=message.kind,
+        items=told,
+        claim_size=message.claim_size,
+        contacts=contacts,
+        right_number=right_number,
+        site=site,
+        now=now,
+        pages=False,
+    )
     facts = message.items[0].facts
     several = message.kind == DIGEST
     data = Data(
-        message=message.id, party=message.party, claim=None if several else message.claim,
-        right=None if several else facts.right, right_type=None if several else facts.right_type,
-        reason=None if several else facts.reason, policy=None if several else facts.policy,
+        message=message.id,
+        party=message.party,
+        claim=None if several else message.claim,
+        right=None if several else facts.right,
+        right_type=None if several else facts.right_type,
+        reason=None if several else facts.reason,
+        policy=None if several else facts.policy,
         deadline=deadline(message.kind, [one.facts for one in told], now),
-        items=tuple(_item(one, site, several=several) for one in message.items), subject=shown.subject, text=shown.body,
-        locale=shown.locale, template=shown.template, version=shown.version,
-    )  # fmt: skip
+        items=tuple(_item(one, site, several=several) for one in message.items),
+        subject=shown.subject,
+        text=shown.body,
+        locale=shown.locale,
+        template=shown.template,
+        version=shown.version,
+    )
     return _encode(Body(type=message.kind, timestamp=now, data=data)), shown
 
 
 def _item(one: Item, site: str, *, several: bool) -> ItemTold:
     facts = one.facts
     told = ItemTold(
-        item=one.item, listing=facts.listing, link=listing_url(site, facts.listing), state=facts.state.value,
-        code=facts.code, missing=facts.missing, original=facts.original, due=facts.due,
-    )  # fmt: skip
+        item=one.item,
+        listing=facts.listing,
+        link=listing_url(site, facts.listing),
+        state=facts.state.value,
+        code=facts.code,
+        missing=facts.missing,
+        original=facts.original,
+        due=facts.due,
+    )
     if not several:
         return told
     return msgspec.structs.replace(
@@ -146,9 +169,16 @@ def _item(one: Item, site: str, *, several: bool) -> ItemTold:
 def _notice(message: Message, notice: AccountNotice, to: Contact | None, now: dt.datetime) -> tuple[bytes, Rendered]:
     shown = render_notice(id=message.id, notice=notice, party=to, secret=None, now=now, pages=False)
     data = Data(
-        message=message.id, party=message.party, about=notice.about, figures=notice.figures, subject=shown.subject,
-        text=shown.body, locale=shown.locale, template=shown.template, version=shown.version,
-    )  # fmt: skip
+        message=message.id,
+        party=message.party,
+        about=notice.about,
+        figures=notice.figures,
+        subject=shown.subject,
+        text=shown.body,
+        locale=shown.locale,
+        template=shown.template,
+        version=shown.version,
+    )
     return _encode(Body(type=ACCOUNT + notice.kind, timestamp=now, data=data)), shown
 
 

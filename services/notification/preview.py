@@ -38,10 +38,20 @@ CONTACTS: Final = {
 }
 CODE: Final = "ABCD-EFGH-JKMN"
 FIGURES: Final[dict[str, int | float | str]] = {
-    "minutes": 60, "expires_at": "2026-12-24T12:00:00Z", "window_from": "2026-08-25", "window_to": "2026-11-24", "settled": 31,
-    "upheld": 27, "taken_down": 28, "restored": 1, "takedown_rate": "90 %", "counter_rate": "5 %",
-    "misses": "overall takedown 27/31", "demote_on": "2026-12-08", "barred_until": "2027-02-24",
-}  # fmt: skip
+    "minutes": 60,
+    "expires_at": "2026-12-24T12:00:00Z",
+    "window_from": "2026-08-25",
+    "window_to": "2026-11-24",
+    "settled": 31,
+    "upheld": 27,
+    "taken_down": 28,
+    "restored": 1,
+    "takedown_rate": "90 %",
+    "counter_rate": "5 %",
+    "misses": "overall takedown 27/31",
+    "demote_on": "2026-12-08",
+    "barred_until": "2027-02-24",
+}
 """Figures of all kinds of notices."""
 _STATES: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "claim_receipt": (
@@ -100,23 +110,44 @@ def preview(
             raise KeyError(kind)
         notice = AccountNotice(notice="n-1", account=SELLER, kind=said, about="r-9", figures=FIGURES, at=now)
         return render_notice(
-            id="m-preview", notice=notice, party=contacts[SELLER], secret=CODE, now=now,
+            id="m-preview",
+            notice=notice,
+            party=contacts[SELLER],
+            secret=CODE,
+            now=now,
             template=None if version is None else (kind, version),
-        )  # fmt: skip
+        )
     rules = policy.current(profile)
     code, reason = next(iter(rules.reasons.items()))
     shapes = _STATES[kind]
     told = []
     for number in range(max(1, items)):
         facts = Facts(
-            listing=f"listing-{number + 1}", seller=SELLER, complainant=AGENT, principal=HOLDER, right="r-9",
-            right_type=reason.rights[0], reason=code, policy=rules.version, abroad=abroad, **shapes[number % len(shapes)],
-        )  # fmt: skip
+            listing=f"listing-{number + 1}",
+            seller=SELLER,
+            complainant=AGENT,
+            principal=HOLDER,
+            right="r-9",
+            right_type=reason.rights[0],
+            reason=code,
+            policy=rules.version,
+            abroad=abroad,
+            **shapes[number % len(shapes)],
+        )
         told.append(Told(f"i-preview.{number + 1}", facts))
     return render(
-        id="m-preview", claim="c-preview", party=SELLER if kind in _TO_SELLER or to_seller else AGENT, kind=kind, items=told,
-        claim_size=len(told), contacts=contacts, right_number="1234567", site=SITE, now=now, version=version,
-    )  # fmt: skip
+        id="m-preview",
+        claim="c-preview",
+        party=SELLER if kind in _TO_SELLER or to_seller else AGENT,
+        kind=kind,
+        items=told,
+        claim_size=len(told),
+        contacts=contacts,
+        right_number="1234567",
+        site=SITE,
+        now=now,
+        version=version,
+    )
 
 
 def frozen() -> dict[str, str]:

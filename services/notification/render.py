@@ -171,9 +171,12 @@ class Contact:
         parts = address[:_ADDRESS_MOST].splitlines() if isinstance(address, str) else []
         language = raw.get("language")
         return cls(
-            line(raw.get("name")), tuple(filter(None, map(line, parts[:8]))), mail_address(raw.get("email")),
-            language if language in LANGUAGES else SOURCE, raw.get("confirmed") is True,
-        )  # fmt: skip
+            line(raw.get("name")),
+            tuple(filter(None, map(line, parts[:8]))),
+            mail_address(raw.get("email")),
+            language if language in LANGUAGES else SOURCE,
+            raw.get("confirmed") is True,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +413,13 @@ def render(
         "reason_title": translate(reason.title, locale) if reason and reason.title else words(first.reason),
         "reason_means": translate(reason.explanation, locale) if reason and reason.explanation else None,
         "recurs": first.recurs,
-        "automated": None if first.by is None else True if first.by == "system" else False if first.by in _PEOPLE else None,
+        "automated": None
+        if first.by is None
+        else True
+        if first.by == "system"
+        else False
+        if first.by in _PEOPLE
+        else None,
         "at_once": rules is not None and rules.rules.removal == "on_notice",
         "refused": any(item.facts.state in _REFUSED for item in items),
         "claim_size": claim_size,
@@ -424,7 +433,7 @@ def render(
         "listed": listed,
         "unlisted": len(items) - len(listed),
         **_law(rules, kind, first.right_type, locale),
-    }  # fmt: skip
+    }
     return _rendered(kind, version, locale, now, model, pages)
 
 
@@ -524,9 +533,16 @@ def mail(rendered: Rendered, *, id: str, sender: str, to: Contact, at: dt.dateti
         ValueError: an address is not valid.
     """
     return compose(
-        id=id, sender=sender, to=to.email, name="" if _nameless(rendered) else to.name, subject=rendered.subject, at=at, text=rendered.body,
-        html=rendered.html or None, language=rendered.locale,
-    )  # fmt: skip
+        id=id,
+        sender=sender,
+        to=to.email,
+        name="" if _nameless(rendered) else to.name,
+        subject=rendered.subject,
+        at=at,
+        text=rendered.body,
+        html=rendered.html or None,
+        language=rendered.locale,
+    )
 
 
 def _nameless(rendered: Rendered) -> bool:

@@ -68,21 +68,39 @@ def again(
         return _called(kept, contacts, right_number, site)
     if kept.template == UNCONFIRMED:
         shown = render_unconfirmed(
-            id=kept.id, account=kept.party, ends=deadline(kept.kind, [told.facts for told in kept.items], kept.rendered_at),
-            now=kept.rendered_at, locale=kept.locale, version=kept.version,
-        )  # fmt: skip
+            id=kept.id,
+            account=kept.party,
+            ends=deadline(kept.kind, [told.facts for told in kept.items], kept.rendered_at),
+            now=kept.rendered_at,
+            locale=kept.locale,
+            version=kept.version,
+        )
     elif kept.notice is not None:
         name = kept.template.removeprefix("en.")
         shown = render_notice(
-            id=kept.id, notice=kept.notice, party=contacts.get(kept.party), now=kept.rendered_at, locale=kept.locale,
-            secret=MASK if kept.kind in SECRET else None, template=(name, kept.version),
-        )  # fmt: skip
+            id=kept.id,
+            notice=kept.notice,
+            party=contacts.get(kept.party),
+            now=kept.rendered_at,
+            locale=kept.locale,
+            secret=MASK if kept.kind in SECRET else None,
+            template=(name, kept.version),
+        )
     else:
         shown = render(
-            id=kept.id, claim=kept.claim, party=kept.party, kind=kept.kind, items=kept.items, claim_size=kept.claim_size,
-            contacts=contacts, right_number=right_number, site=site, now=kept.rendered_at, locale=kept.locale,
+            id=kept.id,
+            claim=kept.claim,
+            party=kept.party,
+            kind=kept.kind,
+            items=kept.items,
+            claim_size=kept.claim_size,
+            contacts=contacts,
+            right_number=right_number,
+            site=site,
+            now=kept.rendered_at,
+            locale=kept.locale,
             version=kept.version,
-        )  # fmt: skip
+        )
     if kept.channel != "email":
         return shown, f"{shown.subject}\n{shown.body}".encode()
     to = contacts.get(kept.party)
@@ -96,9 +114,17 @@ def _called(
 ) -> tuple[Rendered, bytes]:
     """The body that a webhook was sent."""
     message = Message(
-        kept.id, kept.claim, kept.party, kept.kind, unknown=False, tries=0, opened_wall=kept.sent_wall,
-        claim_size=kept.claim_size, items=[Item(told.id, 0, 0, told.facts, told.claim) for told in kept.items], notice=kept.notice,
-    )  # fmt: skip
+        kept.id,
+        kept.claim,
+        kept.party,
+        kept.kind,
+        unknown=False,
+        tries=0,
+        opened_wall=kept.sent_wall,
+        claim_size=kept.claim_size,
+        items=[Item(told.id, 0, 0, told.facts, told.claim) for told in kept.items],
+        notice=kept.notice,
+    )
     then = {a: None if contact is None else replace(contact, language=kept.locale) for a, contact in contacts.items()}
     raw, shown = payload.body(message, then, right_number, site=site, now=kept.rendered_at)
     if (shown.template, shown.version) != (kept.template, kept.version):

@@ -10,8 +10,16 @@ from msgspec import Struct
 
 _S = dt.timedelta(seconds=1)
 PAUSES: Final = (
-    5 * _S, 300 * _S, 1_800 * _S, 7_200 * _S, 18_000 * _S, 36_000 * _S, 50_400 * _S, 72_000 * _S, 86_400 * _S,
-)  # fmt: skip
+    5 * _S,
+    300 * _S,
+    1_800 * _S,
+    7_200 * _S,
+    18_000 * _S,
+    36_000 * _S,
+    50_400 * _S,
+    72_000 * _S,
+    86_400 * _S,
+)
 """Pauses after the first try, the second, and so on: the example schedule of the Standard Webhooks specification."""
 LONGEST_WAIT: Final = dt.timedelta(days=1)
 """A longer ``Retry-After`` is cut to this."""

@@ -74,8 +74,19 @@ GIVE_UP: Final = 30
 """Temporary refusals (4xx), over some 6 hours, after which a message is left in the inbox."""
 LONGEST_PAUSE_S: Final = 900.0
 _RESULTS: Final = (
-    "sent", "repeated", "later", "held", "quiet", "refused", "gave_up", "bounced", "bouncing", "no_contact", "outdated", "failed",
-)  # fmt: skip
+    "sent",
+    "repeated",
+    "later",
+    "held",
+    "quiet",
+    "refused",
+    "gave_up",
+    "bounced",
+    "bouncing",
+    "no_contact",
+    "outdated",
+    "failed",
+)
 DELIVERIES = metrics.counter(
     "goodfaith_deliveries_total",
     "Messages by channel and result: `sent`; `repeated` (sent again after an unknown outcome; counted in addition to "

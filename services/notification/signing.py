@@ -17,9 +17,17 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from dkim.canonicalization import Relaxed
 
 SIGNED: Final = (
-    b"from", b"to", b"subject", b"date", b"message-id", b"auto-submitted", b"content-language", b"mime-version",
-    b"content-type", b"content-transfer-encoding",
-)  # fmt: skip
+    b"from",
+    b"to",
+    b"subject",
+    b"date",
+    b"message-id",
+    b"auto-submitted",
+    b"content-language",
+    b"mime-version",
+    b"content-type",
+    b"content-transfer-encoding",
+)
 """Headers to sign if a message has them."""
 SEALED: Final = (b"from", b"to", b"subject", b"date", b"message-id", b"reply-to", b"cc")
 """Headers signed once more than they occur, so that adding another one breaks the signature."""

@@ -220,10 +220,20 @@ def insert(connection: sa.Connection, rows: Rows, wall: dt.datetime) -> None:
         connection.exec_driver_sql(
             _INSERT,
             (
-                wall, list(HELD), rows.items, rows.revisions, rows.kinds, rows.parties, rows.claims, rows.sizes, rows.partitions,
-                rows.listings, rows.facts, rows.traces,
+                wall,
+                list(HELD),
+                rows.items,
+                rows.revisions,
+                rows.kinds,
+                rows.parties,
+                rows.claims,
+                rows.sizes,
+                rows.partitions,
+                rows.listings,
+                rows.facts,
+                rows.traces,
             ),
-        )  # fmt: skip
+        )
 
 
 def pull(

@@ -234,11 +234,14 @@ def assign(
         connection.exec_driver_sql(_HOLD, (HOLDER, [message.id for message, _ in away], [0.0] * len(away)))
         back = [
             PutOff(
-                message, "sending" if message.unknown else "queued", "fell_back", route="email",
+                message,
+                "sending" if message.unknown else "queued",
+                "fell_back",
+                route="email",
                 failure=Failure("webhook", "gave_up", "no_answer" if tried else "no_webhook"),
             )
             for message, tried in away
-        ]  # fmt: skip
+        ]
         store.put_off(connection, HOLDER, back, now, wall)
     return len(held), len(away)
 
@@ -315,11 +318,16 @@ def end(connection: sa.Connection, ended: Sequence[Ended]) -> None:
         return
     rows = [
         (
-            one.endpoint, one.message, one.state, one.result, int(one.tried), one.due,
+            one.endpoint,
+            one.message,
+            one.state,
+            one.result,
+            int(one.tried),
+            one.due,
             None if one.entry is None else _encode(one.entry).decode(),
         )
         for one in sorted(ended, key=lambda one: (one.endpoint, one.message))
-    ]  # fmt: skip
+    ]
     connection.exec_driver_sql(_END, columns(rows))
     known = sorted({one.message for one in ended if one.state in ("queued", "failed", "dropped")})
     if known:
@@ -350,11 +358,16 @@ def release(connection: sa.Connection, holder: str, released: Sequence[Released]
     ids = [one.endpoint for one in released]
     rows = [
         (
-            one.endpoint, one.generation, one.circuit.failures, one.circuit.since, one.circuit.until, one.circuit.proven,
+            one.endpoint,
+            one.generation,
+            one.circuit.failures,
+            one.circuit.since,
+            one.circuit.until,
+            one.circuit.proven,
             one.pause,
         )
         for one in released
-    ]  # fmt: skip
+    ]
     connection.exec_driver_sql(_RELEASE, (*columns(rows), holder))
     # an endpoint re-enabled in the meantime starts with a fresh circuit
     connection.exec_driver_sql(_LET_GO, (ids, holder))
@@ -380,11 +393,14 @@ def disable(
         if one.id in done:
             event = msgspec.convert(
                 {
-                    "webhook": one.id, "account": one.party, "generation": one.generation, "reason": reasons[one.id],
+                    "webhook": one.id,
+                    "account": one.party,
+                    "generation": one.generation,
+                    "reason": reasons[one.id],
                     "at": now,
                 },
                 WebhookDisabled,
-            )  # fmt: skip
+            )
             payload = _encode(event).decode()
             out.append(
                 (partition_of(one.party, partitions), one.party, one.id, "goodfaith.webhook.disabled.v1", payload)
@@ -430,12 +446,20 @@ def deliveries(
     )
     return [
         WebhookDelivery(
-            message=message, kind=kind, state=state, result=result, attempts=attempts, repeats=repeats, replays=replays,
-            made_at=made, next_at=due if state in ("queued", "sending") else None, ended_at=ended,
+            message=message,
+            kind=kind,
+            state=state,
+            result=result,
+            attempts=attempts,
+            repeats=repeats,
+            replays=replays,
+            made_at=made,
+            next_at=due if state in ("queued", "sending") else None,
+            ended_at=ended,
             tries=[_try.decode(text) for text in log],
         )
         for message, kind, state, result, attempts, repeats, replays, made, due, ended, log in rows
-    ]  # fmt: skip
+    ]
 
 
 _HEALTH = """

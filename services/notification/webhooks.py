@@ -519,8 +519,9 @@ def call_spans(tracing_: tracing.Tracing, landed: Sequence[Landed]) -> dict[str,
         ended = int(one.at.timestamp() * 1e9)
         begun = ended - answer.ms * 1_000_000
         spans[message.id] = (
-            tracing_.span("POST", "CLIENT", message.traces[0], attributes, start_ns=begun), ended,
-        )  # fmt: skip
+            tracing_.span("POST", "CLIENT", message.traces[0], attributes, start_ns=begun),
+            ended,
+        )
         if answer.outcome == "delivered":
             taken.add(message.id)
     return spans
@@ -534,9 +535,17 @@ def _sent(landed: Sequence[Landed]) -> list[Sent]:
         if one.answer.outcome == "delivered" and parcel.message.id not in found:
             shown = parcel.shown
             found[parcel.message.id] = Sent(
-                parcel.message, "webhook", "sent", shown.template, shown.version, parcel.digest, locale=shown.locale,
-                edition=shown.edition, rendered_at=shown.at, delivered=True,
-            )  # fmt: skip
+                parcel.message,
+                "webhook",
+                "sent",
+                shown.template,
+                shown.version,
+                parcel.digest,
+                locale=shown.locale,
+                edition=shown.edition,
+                rendered_at=shown.at,
+                delivered=True,
+            )
     return list(found.values())
 
 

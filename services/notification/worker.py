@@ -73,34 +73,64 @@ class Collecting:
         if isinstance(data, AccountTold):
             return (
                 Outgoing(
-                    incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, data.message, data.sent_at,
-                    None, data.message,
+                    incoming.partition,
+                    NOTIFICATION,
+                    incoming.key,
+                    incoming.type,
+                    data,
+                    data.message,
+                    data.sent_at,
+                    None,
+                    data.message,
                 ),
-            )  # fmt: skip
+            )
         if isinstance(data, AccountChannels):
             self._channels.append(data)
             return ()
         if isinstance(data, WebhookDisabled):
             return (
                 Outgoing(
-                    incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, data.webhook, data.at, None, None
+                    incoming.partition,
+                    NOTIFICATION,
+                    incoming.key,
+                    incoming.type,
+                    data,
+                    data.webhook,
+                    data.at,
+                    None,
+                    None,
                 ),
-            )  # fmt: skip
+            )
         if isinstance(data, DeliveryChanged):
             return (
                 Outgoing(
-                    incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, data.message, data.at,
-                    data.claim, data.message,
+                    incoming.partition,
+                    NOTIFICATION,
+                    incoming.key,
+                    incoming.type,
+                    data,
+                    data.message,
+                    data.at,
+                    data.claim,
+                    data.message,
                 ),
-            )  # fmt: skip
+            )
         if isinstance(data, NoticeSent | MessageSent):
             # from the service's own queue, or a row of it that was a dead letter
             subject, at = (data.item, data.begins) if isinstance(data, NoticeSent) else (data.message, data.sent_at)
             return (
                 Outgoing(
-                    incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, subject, at, data.claim, data.message
+                    incoming.partition,
+                    NOTIFICATION,
+                    incoming.key,
+                    incoming.type,
+                    data,
+                    subject,
+                    at,
+                    data.claim,
+                    data.message,
                 ),
-            )  # fmt: skip
+            )
         return ()  # a refused command is reported by the command resource
 
     def _collect(self, incoming: Incoming, change: ItemChanged) -> None:

@@ -34,8 +34,15 @@ log = structlog.get_logger(__name__)
 Step = Literal["filed", "recorded", "down", "notified", "handled", "asked", "withdrawn", "restored"]
 Result = Literal["ok", "refused", "astray", "late"]
 STEPS: Final[tuple[Step, ...]] = (
-    "filed", "recorded", "down", "notified", "handled", "asked", "withdrawn", "restored",
-)  # fmt: skip
+    "filed",
+    "recorded",
+    "down",
+    "notified",
+    "handled",
+    "asked",
+    "withdrawn",
+    "restored",
+)
 """``asked``: the withdrawal was accepted."""
 RESULTS: Final[tuple[Result, ...]] = ("ok", "refused", "astray", "late")
 """``refused``: by the API; ``astray``: in a state that no canary reaches; ``late``: not within the round's time."""

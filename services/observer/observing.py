@@ -273,9 +273,11 @@ class Observer:
         moment = float((await self._query("time()", None))["result"][1])
         asked = list(panels)
         scrape, names, alerts, *answers = await asyncio.gather(
-            self._query("max(timestamp(up))", moment), self._query(_EXISTING, moment), self._get("/api/v1/alerts", {}),
+            self._query("max(timestamp(up))", moment),
+            self._query(_EXISTING, moment),
+            self._get("/api/v1/alerts", {}),
             *(self._ask(panel, moment) for panel in asked),
-        )  # fmt: skip
+        )
         existing = {one["metric"]["__name__"] for one in names["result"]}
         scraped = [float(one["value"][1]) for one in scrape["result"]]
         return Snapshot(

@@ -28,18 +28,36 @@ TARGET: Final = 0.99
 _VITAL: Final = ("handled_1d", "oldest", "forecast", "due_soon", "canary_age", "dead_letters", "broker", "database")
 """Panels that make the verdict when no alert fires."""
 _FLOW: Final = (
-    "canary_age", "received", "lag_outside", "lag_streams", "outbox_oldest", "delivery_oldest", "review_oldest", "dead_letters",
-    "broker", "database", "down", "reconciliation",
-)  # fmt: skip
+    "canary_age",
+    "received",
+    "lag_outside",
+    "lag_streams",
+    "outbox_oldest",
+    "delivery_oldest",
+    "review_oldest",
+    "dead_letters",
+    "broker",
+    "database",
+    "down",
+    "reconciliation",
+)
 SHOWN: Final = tuple(
     PANELS[key]
     for key in dict.fromkeys(
         (
-            *_VITAL, *_FLOW, "handled_1h", "handled_30d", "outcomes_1d", "takedown", "open", "paused", "open_by_stage",
+            *_VITAL,
+            *_FLOW,
+            "handled_1h",
+            "handled_30d",
+            "outcomes_1d",
+            "takedown",
+            "open",
+            "paused",
+            "open_by_stage",
             "oldest_by_stage",
         )
     )
-)  # fmt: skip
+)
 """The panels that the page needs."""
 
 
@@ -161,8 +179,12 @@ def page(snapshot: Snapshot, oldest: Sequence[Old] | str, *, ids: bool = False) 
             _figure(snapshot, "handled_1d", label="In time, last day", note=f"target {TARGET:.0%}; {_ended(snapshot)}"),
             _figure(snapshot, "handled_1h", label="In time, last hour"),
             _figure(snapshot, "handled_30d", label="In time, 30 days", note=f"target {TARGET:.0%}"),
-            _figure(snapshot, "takedown", "last day", label="Taken down, last day", note="of the items that were handled"),
-            _figure(snapshot, "takedown", "30 days", label="Taken down, 30 days", note="of the items that were handled"),
+            _figure(
+                snapshot, "takedown", "last day", label="Taken down, last day", note="of the items that were handled"
+            ),
+            _figure(
+                snapshot, "takedown", "30 days", label="Taken down, 30 days", note="of the items that were handled"
+            ),
         ),
         now=(
             _figure(snapshot, "open", note=_paused(snapshot)),
@@ -176,11 +198,13 @@ def page(snapshot: Snapshot, oldest: Sequence[Old] | str, *, ids: bool = False) 
         places=tuple(_place(snapshot, stage, words) for stage, words in STAGES.items()),
         waiting=None
         if isinstance(oldest, str)
-        else tuple(Waiting(old.item if ids else "", STAGES.get(old.stage, old.stage), duration(old.age_s)) for old in oldest),
+        else tuple(
+            Waiting(old.item if ids else "", STAGES.get(old.stage, old.stage), duration(old.age_s)) for old in oldest
+        ),
         alerts=alerts,
         flow=tuple(_figure(snapshot, key) for key in _FLOW),
         unknown=unknown,
-    )  # fmt: skip
+    )
 
 
 def _figure(snapshot: Snapshot, key: str, name: str | None = None, *, label: str = "", note: str = "") -> Figure:

@@ -89,9 +89,11 @@ def _alerts(snapshot: Snapshot) -> RenderableType:
         since = duration((snapshot.at - alert.since).total_seconds())
         said = f"{alert.summary}: {alert.which}" if alert.which else alert.summary
         table.add_row(
-            Text(alert.severity, style=style), Text(alert.name, style=style), f"for {since}",
+            Text(alert.severity, style=style),
+            Text(alert.name, style=style),
+            f"for {since}",
             Text(said, overflow="ellipsis", no_wrap=True),
-        )  # fmt: skip
+        )
     if len(groups) > WIDE:
         table.add_row("", f"and {len(groups) - WIDE} more")
     return table
@@ -179,13 +181,17 @@ def as_json(snapshot: Snapshot, url: str, boards: Sequence[Board]) -> dict[str, 
         if snapshot.trouble or snapshot.alerts is None
         else [
             {
-                "name": alert.name, "severity": alert.severity, "since": alert.since.isoformat(), "summary": alert.summary,
-                "runbook": alert.runbook, "labels": dict(alert.labels),
+                "name": alert.name,
+                "severity": alert.severity,
+                "since": alert.since.isoformat(),
+                "summary": alert.summary,
+                "runbook": alert.runbook,
+                "labels": dict(alert.labels),
             }
             for alert in snapshot.alerts
         ],
         "boards": {board.key: {panel.key: _panel(snapshot, panel) for panel in board.panels()} for board in boards},
-    }  # fmt: skip
+    }
 
 
 def _panel(snapshot: Snapshot, panel: Panel) -> dict[str, Any]:

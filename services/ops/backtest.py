@@ -281,9 +281,15 @@ def _against(filed: Iterable[ItemSubmitted], weighed: Mapping[str, Triage], old:
 
 
 def compare(
-    recorded: Recorded, old: Policy, new: Policy, *, everything: bool = False, limit: int | None = None,
-    since: dt.datetime | None = None, top: int = 100,
-) -> Tally:  # fmt: skip
+    recorded: Recorded,
+    old: Policy,
+    new: Policy,
+    *,
+    everything: bool = False,
+    limit: int | None = None,
+    since: dt.datetime | None = None,
+    top: int = 100,
+) -> Tally:
     """Replay what was recorded under both policies.
 
     Args:

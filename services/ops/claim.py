@@ -168,9 +168,14 @@ def show(
     )
     for entry in entries:
         table.add_row(
-            f"{entry.time:%Y-%m-%d %H:%M:%S}", short.get(entry.item or "", ""), f"{entry.what}\n[dim]{entry.event}[/dim]",
-            entry.rule or "", escape(entry.by or ""), escape(entry.cause or ""), escape(entry.detail or ""),
-        )  # fmt: skip
+            f"{entry.time:%Y-%m-%d %H:%M:%S}",
+            short.get(entry.item or "", ""),
+            f"{entry.what}\n[dim]{entry.event}[/dim]",
+            entry.rule or "",
+            escape(entry.by or ""),
+            escape(entry.cause or ""),
+            escape(entry.detail or ""),
+        )
     console.print(table)
     if json:
         print_json({"claim": claim, "id": id, "events": msgspec.to_builtins(entries)})

@@ -28,18 +28,30 @@ from shared.settings import wrong
 PANELS: Final[Mapping[str, tuple[str, ...]]] = {
     "Local stack": ("deploy.local.up", "labs.demo"),
     "Look": (
-        "services.ops.claim", "services.ops.message", "services.ops.standing", "services.ops.target", "services.observer.top",
+        "services.ops.claim",
+        "services.ops.message",
+        "services.ops.standing",
+        "services.ops.target",
+        "services.observer.top",
         "services.ops.verify.verify",
     ),
     "Operate": (
-        "services.ops.migrate", "services.ops.token", "services.ops.policy", "services.ops.dlq", "services.ops.statements",
-        "services.ops.streams", "services.ops.size",
+        "services.ops.migrate",
+        "services.ops.token",
+        "services.ops.policy",
+        "services.ops.dlq",
+        "services.ops.statements",
+        "services.ops.streams",
+        "services.ops.size",
     ),
     "Broker and database": ("services.ops.broker.topics", "services.ops.broker.login", "services.ops.restore.restore"),
     "Personal data and retention": (
-        "services.ops.privacy.export", "services.ops.privacy.erase", "services.ops.privacy.rewrap", "services.ops.prune",
+        "services.ops.privacy.export",
+        "services.ops.privacy.erase",
+        "services.ops.privacy.rewrap",
+        "services.ops.prune",
     ),
-}  # fmt: skip
+}
 """Modules that add commands, by the panel of `goodfaith --help` that lists them."""
 LAB: Final = "labs.commands"
 HELP: Final = "Operate Goodfaith, the backend of a marketplace's intellectual-property protection programme."

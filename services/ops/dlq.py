@@ -139,9 +139,14 @@ def _print(rows: Iterable[dict[str, Any]]) -> None:
     grid = Grid(Column("id", no_wrap=True), "state", "key", "event", "from", "tries", "error")
     for row in rows:
         grid.add_row(
-            row["id"], row["state"], escape(row["key"]), escape(f"{row['event_id'] or '-'}\n{row['type'] or '-'}"),
-            escape(f"{row['topic']}/{row['partition']}@{row['offset']}"), str(row["count"]), escape(row["error"][:300]),
-        )  # fmt: skip
+            row["id"],
+            row["state"],
+            escape(row["key"]),
+            escape(f"{row['event_id'] or '-'}\n{row['type'] or '-'}"),
+            escape(f"{row['topic']}/{row['partition']}@{row['offset']}"),
+            str(row["count"]),
+            escape(row["error"][:300]),
+        )
     console.print(grid)
 
 

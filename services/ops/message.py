@@ -50,10 +50,16 @@ def preview(
     if json:
         print_json(
             {
-                "kind": kind, "template": made.template, "version": made.version, "locale": made.locale,
-                "edition": made.edition, "subject": made.subject, "text": made.body, "html": made.html,
+                "kind": kind,
+                "template": made.template,
+                "version": made.version,
+                "locale": made.locale,
+                "edition": made.edition,
+                "subject": made.subject,
+                "text": made.body,
+                "html": made.html,
             }
-        )  # fmt: skip
+        )
 
 
 _ROW: Final = """
@@ -107,9 +113,22 @@ def kept_of(connection: Any, id: str) -> tuple[SentMessage, set[str]] | None:
         told = [Told(item, msgspec.json.decode(facts, type=Facts), claim) for item, facts, _, claim in rows]
     logged = set(connection.exec_driver_sql(_LOGGED, (claim, party, id, id)).scalars())
     kept = SentMessage(
-        id, claim, party, kind, channel, template, version, locale, edition, rendered_at, sent_wall, digest,
-        rows[0][2], told, notice,
-    )  # fmt: skip
+        id,
+        claim,
+        party,
+        kind,
+        channel,
+        template,
+        version,
+        locale,
+        edition,
+        rendered_at,
+        sent_wall,
+        digest,
+        rows[0][2],
+        told,
+        notice,
+    )
     return kept, logged
 
 
@@ -165,16 +184,29 @@ def reproduce(
         why = []
     elif not why:
         why = ["perhaps the right's number, GOODFAITH_SMTP_FROM or GOODFAITH_MARKETPLACE_URL has changed"]
-    console.print(f"{kept.kind} to {kept.party}, {kept.template} version {kept.version}, {kept.locale}, by {kept.channel}", markup=False)  # fmt: skip
+    console.print(
+        f"{kept.kind} to {kept.party}, {kept.template} version {kept.version}, {kept.locale}, by {kept.channel}",
+        markup=False,
+    )
     console.print("the hash is that of the event log" if same else "; ".join(("the hash differs", *why)), markup=False)
     if json:
         print_json(
             {
-                "message": message, "kind": kept.kind, "party": kept.party, "channel": kept.channel, "template": kept.template,
-                "version": kept.version, "locale": kept.locale, "edition": kept.edition, "rendered_at": kept.rendered_at,
-                "digest": kept.digest, "made": made, "same": same, "why": why,
+                "message": message,
+                "kind": kept.kind,
+                "party": kept.party,
+                "channel": kept.channel,
+                "template": kept.template,
+                "version": kept.version,
+                "locale": kept.locale,
+                "edition": kept.edition,
+                "rendered_at": kept.rendered_at,
+                "digest": kept.digest,
+                "made": made,
+                "same": same,
+                "why": why,
             }
-        )  # fmt: skip
+        )
     if not same:
         raise typer.Exit(1)
 

@@ -199,9 +199,13 @@ def backtest(
         engine.dispose()
     seconds = time.monotonic() - begun
     result = {
-        "old": before.version, "new": after.version, **tally.as_json(), "forgotten_listings": recorded.forgotten,
-        "seconds": round(seconds, 2), "items_per_s": round(tally.items / seconds, 1),
-    }  # fmt: skip
+        "old": before.version,
+        "new": after.version,
+        **tally.as_json(),
+        "forgotten_listings": recorded.forgotten,
+        "seconds": round(seconds, 2),
+        "items_per_s": round(tally.items / seconds, 1),
+    }
     show(result)
     if json:
         print_json(result)
@@ -251,8 +255,9 @@ def show(result: dict[str, Any]) -> None:
         style = "green" if result["agreement"] == 1 else "yellow"
         console.print(
             f"{result['agreement']:.2%} of {result['compared']:,} items come out under {result['old']} as they are stored",
-            style=style, highlight=False,
-        )  # fmt: skip
+            style=style,
+            highlight=False,
+        )
         for row in result["differences"]:
             console.print(f"  {row['count']:,}: {escape(row['kind'])}, such as {', '.join(row['examples'])}")
     console.print(f"{result['seconds']:.1f} s, {result['items_per_s']:,.0f} items/s")

@@ -47,14 +47,24 @@ BROKER_TB: Final = 8
 """Terabytes of topics to plan per broker. Not measured: what a common disk holds and a day suffices to copy."""
 WORKER_CONNECTIONS: Final = 6
 CONNECTIONS: Final[Mapping[str, int]] = {
-    "intake-api": 12, "enforcement-api": 8, "notification-api": 8, "notification-bounces": 8,
-    "intake-worker": 8, "intake-inbound": 7, "streams": 7, "watch": 2,
-}  # fmt: skip
+    "intake-api": 12,
+    "enforcement-api": 8,
+    "notification-api": 8,
+    "notification-bounces": 8,
+    "intake-worker": 8,
+    "intake-inbound": 7,
+    "streams": 7,
+    "watch": 2,
+}
 """Maximum database connections of one process (docs/how-to/size-an-installation.md); others: as a worker."""
 BESIDE: Final[Mapping[str, int]] = {
-    "enforcement-api": 2, "notification-api": 2, "notification-webhooks": 2, "notification-bounces": 2,
-    "enforcement-entities": 2, "watch": 1,
-}  # fmt: skip
+    "enforcement-api": 2,
+    "notification-api": 2,
+    "notification-webhooks": 2,
+    "notification-bounces": 2,
+    "enforcement-entities": 2,
+    "watch": 1,
+}
 """Further processes of every installation, and how many. Their work is small and was not measured separately."""
 DAY_S: Final = 86_400
 WORKERS: Final = (

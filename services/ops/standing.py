@@ -113,10 +113,16 @@ def _show(found: Explanation, rules: Policy) -> None:
     grid = Table("at", "entry", "claim", "why", "change", "points", "strikes", "violations", "thresholds")
     for step in found.steps:
         grid.add_row(
-            _moment(step.at), f".{step.entry.rpartition('.')[2]}", escape(step.claim), escape(_why(step, rules)),
-            f"{step.points:+d}" if step.points else "-", str(step.general_points), str(step.serious_strikes),
-            str(step.violations), "\n".join(step.crossed),
-        )  # fmt: skip
+            _moment(step.at),
+            f".{step.entry.rpartition('.')[2]}",
+            escape(step.claim),
+            escape(_why(step, rules)),
+            f"{step.points:+d}" if step.points else "-",
+            str(step.general_points),
+            str(step.serious_strikes),
+            str(step.violations),
+            "\n".join(step.crossed),
+        )
     if found.steps:
         console.print(grid)
     if found.sanctions:
@@ -128,9 +134,14 @@ def _show(found: Explanation, rules: Policy) -> None:
                 one.state if one.over_at is None else f"{one.state} {_moment(one.over_at)}: {one.reason or one.cause}"
             )
             table.add_row(
-                f".{one.sanction.rpartition('.')[2]}", f"{one.ledger} {one.level}{'' if one.scope == 'own' else ' (entity)'}",
-                measures, escape(one.claim), _moment(one.begins), until, escape(state),
-            )  # fmt: skip
+                f".{one.sanction.rpartition('.')[2]}",
+                f"{one.ledger} {one.level}{'' if one.scope == 'own' else ' (entity)'}",
+                measures,
+                escape(one.claim),
+                _moment(one.begins),
+                until,
+                escape(state),
+            )
         console.print(table)
     penalties = rules.penalties
     for ledger, level, part, sum_ in (
@@ -190,18 +201,31 @@ def list_(
     with _Tables(stack) as tables:
         try:
             rows: list[Standing] = reading.sellers(
-                tables.connection, tables.policy.penalties.repeat_offender, sort=sort.value, limit=limit, tier=tier,
-                consequence=consequence, measure=measure, entity=entity, since=when(since),
-            )  # fmt: skip
+                tables.connection,
+                tables.policy.penalties.repeat_offender,
+                sort=sort.value,
+                limit=limit,
+                tier=tier,
+                consequence=consequence,
+                measure=measure,
+                entity=entity,
+                since=when(since),
+            )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
     grid = Table("seller", "violations", "tier", "points", "strikes", "consequence", "under", "changed")
     for row in rows:
         consequences = ", ".join(dict.fromkeys(filter(None, (row.general_consequence, row.serious_consequence))))
         grid.add_row(
-            escape(row.seller), str(row.violations), row.tier or "-", str(row.general_points), str(row.serious_strikes),
-            consequences or "-", ", ".join(row.measures) or "-", "-" if row.changed_at is None else _moment(row.changed_at),
-        )  # fmt: skip
+            escape(row.seller),
+            str(row.violations),
+            row.tier or "-",
+            str(row.general_points),
+            str(row.serious_strikes),
+            consequences or "-",
+            ", ".join(row.measures) or "-",
+            "-" if row.changed_at is None else _moment(row.changed_at),
+        )
     console.print(grid)
     if json:
         print_json({"sellers": [msgspec.to_builtins(row) for row in rows]})

@@ -119,9 +119,13 @@ def show(at: dt.datetime, figures: Mapping[str, Figures]) -> None:
     )
     for window, one in figures.items():
         table.add_row(
-            window, _percent(one.handled_within_24h), f"{one.met:,}", f"{one.missed:,}", _percent(one.takedown_rate),
+            window,
+            _percent(one.handled_within_24h),
+            f"{one.met:,}",
+            f"{one.missed:,}",
+            _percent(one.takedown_rate),
             f"{one.taken_down:,} of {one.taken_down + one.declined:,}",
-        )  # fmt: skip
+        )
     console.print(table)
 
 

@@ -55,8 +55,9 @@ def list_(account: AccountArgument, stack: StackOption = "default", json: JsonOp
     for row in rows:
         console.print(
             f"{row['id']}  {row['created']:%Y-%m-%d %H:%M}  until {row['expires']:%Y-%m-%d %H:%M}  {row['name']}",
-            markup=False, highlight=False,
-        )  # fmt: skip
+            markup=False,
+            highlight=False,
+        )
     if not rows:
         console.print(f"{account} has no token in force", markup=False)
     if json:

@@ -68,5 +68,10 @@ class Totals:
 
 
 VIEW: Final = views.View(
-    name="accounts", reads=(topics.ACCOUNTS,), state=Account, key=key, fold=fold, totals=Totals,
-)  # fmt: skip
+    name="accounts",
+    reads=(topics.ACCOUNTS,),
+    state=Account,
+    key=key,
+    fold=fold,
+    totals=Totals,
+)

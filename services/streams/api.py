@@ -418,10 +418,16 @@ async def filed(
                 squares += answer.squares
     found.sort(key=lambda one: (-one[1], one[0]))
     return FilingsView(
-        now=now, since=concentration.since(now), partitions=told_of, of=parts.settings.partitions, complainants=complainants,
-        items=items_, squares=squares, hhi=concentration.index(squares, items_),
+        now=now,
+        since=concentration.since(now),
+        partitions=told_of,
+        of=parts.settings.partitions,
+        complainants=complainants,
+        items=items_,
+        squares=squares,
+        hhi=concentration.index(squares, items_),
         largest=[Complainant(account=account, items=count, share=count / items_) for account, count in found[:most]],
-    )  # fmt: skip
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- seller
@@ -464,7 +470,9 @@ def seller_view(seller: str, times: Sequence[int], standing: sellers.Standing | 
         tier=tier,
         first=at_of(times[0]) if times else None,
         last=at_of(times[-1]) if times else None,
-        mean_interval_days=round((times[-1] - times[0]) / (len(times) - 1) / _US / 86_400, 3) if len(times) > 1 else None,
+        mean_interval_days=round((times[-1] - times[0]) / (len(times) - 1) / _US / 86_400, 3)
+        if len(times) > 1
+        else None,
         recidivist=len(times) > 1 and times[1] - times[0] < year // dt.timedelta(microseconds=1),
         general_points=known.general_points,
         serious_strikes=known.serious_strikes,
@@ -475,13 +483,17 @@ def seller_view(seller: str, times: Sequence[int], standing: sellers.Standing | 
         entity_violations=known.entity_violations,
         sanctions=[
             SanctionView(
-                sanction=one.sanction, ledger=one.ledger, level=one.level, measures=one.measures, begins=at_of(one.begins),
+                sanction=one.sanction,
+                ledger=one.ledger,
+                level=one.level,
+                measures=one.measures,
+                begins=at_of(one.begins),
                 ends=at_of(one.ends),
             )
             for one in known.sanctions
             if one.in_force
         ],
-    )  # fmt: skip
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- status
@@ -499,13 +511,17 @@ async def status(request: Request[Any, Any, Any]) -> Status:
         ],
         compared=[
             Compared(
-                view=view, partition=number, difference=one.difference, upto=one.upto,
-                wall=dt.datetime.fromtimestamp(wall, dt.UTC), differing=one.differing,
+                view=view,
+                partition=number,
+                difference=one.difference,
+                upto=one.upto,
+                wall=dt.datetime.fromtimestamp(wall, dt.UTC),
+                differing=one.differing,
             )
             for (view, number), (one, wall) in sorted(found.items())
             if number in owned
         ],
-    )  # fmt: skip
+    )
 
 
 ROUTES: Final = [claim, seller, oldest, filed, status]

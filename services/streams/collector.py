@@ -156,125 +156,155 @@ def _declare(kind: metrics.Kind, name: str, means: str, do: str = "-", **labels:
 VIEWS: Final = tuple(view.name for view in VIEWS_)
 FAMILIES: Final = {
     "clock": _declare(
-        "gauge", "clock_timestamp_seconds", "Business time now, from which to subtract business timestamps.",
+        "gauge",
+        "clock_timestamp_seconds",
+        "Business time now, from which to subtract business timestamps.",
         "does not advance outside of replays: somebody stopped the clock",
     ),
     "outcomes": _declare(
-        "counter", "claim_sla_outcomes_total",
+        "counter",
+        "claim_sla_outcomes_total",
         "Items by whether they were handled in time; each counts once, when handled or at the deadline if earlier.",
         "`missed` grows: work on the oldest items first; what are they waiting for (look-ups, receipts, reviewers)?",
-        outcome=("met", "missed"), tier=metrics.TIERS,
+        outcome=("met", "missed"),
+        tier=metrics.TIERS,
     ),
     "open": _declare(
-        "gauge", "claim_items_open",
+        "gauge",
+        "claim_items_open",
         "Items neither handled nor ended, by what they wait for: verification to take them (`intake`), its rules or a "
         "look-up (`verification`), a person (`review`), the `complainant` (the clock is paused), the marketplace "
         "(`enforcement`).",
         "grows: the stage says which part is slow",
-        stage=items.WHERE, tier=metrics.TIERS,
+        stage=items.WHERE,
+        tier=metrics.TIERS,
     ),
     "oldest": _declare(
-        "gauge", "claim_oldest_open_received_timestamp_seconds",
+        "gauge",
+        "claim_oldest_open_received_timestamp_seconds",
         "When the stage's oldest open item was received, plus the pauses of its clock, in **business time**; 0: none.",
         "18 h before the clock: six hours are left to act",
         stage=items.WHERE,
     ),
     "due_soon": _declare(
-        "gauge", "claim_items_due_soon",
+        "gauge",
+        "claim_items_due_soon",
         "Open items with a running clock that are due within so many seconds, or overdue and not yet counted as "
         "missed; to the minute.",
         within_seconds=tuple(map(str, items.WITHIN)),
     ),
     "handling": _declare(
-        "histogram", "claim_handling_duration_seconds",
+        "histogram",
+        "claim_handling_duration_seconds",
         "From receipt to handled, less pauses, in business time: what the 24-hour target measures. Up to 86400: met, "
         "if the policy sets 24 h.",
         tier=metrics.TIERS,
     ),
     "durations": _declare(
-        "histogram", "claim_stage_duration_seconds",
+        "histogram",
+        "claim_stage_duration_seconds",
         "Business time of a stage: `recorded` (receipt to verification's first event), `notification` (takedown to the seller's "
         "notice), `enforcement` (hold to the marketplace's receipt). Each budget is a bucket bound.",
         stage=tuple(items.BUDGETS),
     ),
     "completed": _declare(
-        "counter", "claim_stage_completed_total",
+        "counter",
+        "claim_stage_completed_total",
         "Stages completed within their budget (60, 300, 3600 s) or late. A stage still under way after its budget "
         "counts as late already; one that the item left unfinished (withdrawn) does not count.",
         "`late` grows: check the stage's workers and their lag in seconds",
-        stage=tuple(items.BUDGETS), result=("in_budget", "late"),
+        stage=tuple(items.BUDGETS),
+        result=("in_budget", "late"),
     ),
     "paused": _declare(
-        "gauge", "claim_clock_paused", "Open items whose 24-hour clock is paused, by reason.",
+        "gauge",
+        "claim_clock_paused",
+        "Open items whose 24-hour clock is paused, by reason.",
         "grows: do pauses hide items that would be missed?",
         reason=tuple(state.lower() for state in sorted(items.PAUSING)),
     ),
     "takedowns": _declare(
-        "counter", "takedowns_total",
+        "counter",
+        "takedowns_total",
         "Handled items without duplicates and dead links, by whether they were ever taken down: the basis of the "
         "takedown rate.",
-        outcome=("taken_down", "declined"), right_type=metrics.RIGHT_TYPES,
+        outcome=("taken_down", "declined"),
+        right_type=metrics.RIGHT_TYPES,
         reason=tuple(sorted({code for codes in reasons().values() for code in codes})),
     ),
     "offenders": _declare(
-        "gauge", "repeat_offenders", "Sellers with two or more violations in force within the last 365 days, by tier.",
+        "gauge",
+        "repeat_offenders",
+        "Sellers with two or more violations in force within the last 365 days, by tier.",
         "rises: sanctions do not deter, or a business opens new accounts",
         tier=tuple(name for name, _, _ in bounds(sellers.rules())),
     ),
     "first": _declare(
-        "gauge", "recidivism_sellers",
+        "gauge",
+        "recidivism_sellers",
         "Sellers whose first violation in force is one to two years old (`whole`: the basis of the rate) or younger "
         "(`young`).",
         cohort=("whole", "young"),
     ),
     "again": _declare(
-        "gauge", "recidivism_sellers_again",
+        "gauge",
+        "recidivism_sellers_again",
         "Those of `goodfaith_recidivism_sellers` with another violation less than 365 days after the first; the ratio "
         "of the two is the recidivism rate.",
         "rises: warnings do not reach sellers, or do not matter to them",
         cohort=("whole", "young"),
     ),
     "intervals": _declare(
-        "histogram", "offence_interval_seconds",
+        "histogram",
+        "offence_interval_seconds",
         "From a violation in force to the seller's next one, if that is within the last 365 days. Current state: it "
         "may shrink.",
     ),
     "good_faith": _declare(
-        "gauge", "good_faith_complainants",
+        "gauge",
+        "good_faith_complainants",
         "Accounts in the good-faith mechanism (`in`; `warned`: demoted soon unless their figures improve), and those "
         "that left it and may not rejoin yet (`barred`).",
         "many `warned` at once: did the policy or the reviewers change?",
         state=accounts.STATES,
     ),
     "complainants": _declare(
-        "gauge", "filing_complainants",
+        "gauge",
+        "filing_complainants",
         "Accounts that filed in the last 30 business days (UTC, including today), by how many items they filed.",
         size=SIZES,
     ),
     "filed": _declare(
-        "gauge", "filing_items",
+        "gauge",
+        "filing_items",
         "Items filed in the last 30 business days, by their complainant's size class, without near copies filed by "
         "the system.",
         "the share of `1000+` rises: the programme serves only a few; check lanes and quotas before another one comes",
         size=SIZES,
     ),
     "squares": _declare(
-        "gauge", "filing_items_squares",
+        "gauge",
+        "filing_items_squares",
         "Sum of the squares of each complainant's items. Divided by the square of the total, it is the "
         "Herfindahl-Hirschman index.",
     ),
     "difference": _declare(
-        "gauge", "reconciliation_difference",
+        "gauge",
+        "reconciliation_difference",
         "Sum of the differences between a view's counts and the database's at a common position. It must be 0.",
         "above 0: the view is wrong (rebuild it) or the database was changed by hand; the log names the counts",
         view=VIEWS,
     ),
     "reconciled": _declare(
-        "gauge", "reconciliation_last_timestamp_seconds", "Wall time at which a view was last compared with the database; 0: not yet.",
+        "gauge",
+        "reconciliation_last_timestamp_seconds",
+        "Wall time at which a view was last compared with the database; 0: not yet.",
         "an hour ago: the database cannot be read, or the view has stalled",
         view=VIEWS,
     ),
-}  # fmt: skip
+}
 _KINDS: Final[dict[str, Any]] = {
-    "counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily,
-}  # fmt: skip
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+}

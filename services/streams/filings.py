@@ -117,8 +117,10 @@ class Totals:
         """As ``views.Totals``."""
         window = self._at(now)
         return Filings(
-            {size: window.complainants[size] for size in SIZES}, {size: window.sums[size] for size in SIZES}, window.squares
-        )  # fmt: skip
+            {size: window.complainants[size] for size in SIZES},
+            {size: window.sums[size] for size in SIZES},
+            window.squares,
+        )
 
     def largest(self, now: dt.datetime, most: int) -> list[tuple[str, int]]:
         """The complainants with the most items in the window: (account, items), largest first. Reads all of them."""
@@ -177,5 +179,10 @@ def counts_of(claims: int, filed: Iterable[int]) -> dict[str, int]:
 
 
 VIEW: Final = views.View(
-    name="filings", reads=(topics.FILINGS,), state=Filing, key=key, fold=fold, totals=Totals,
-)  # fmt: skip
+    name="filings",
+    reads=(topics.FILINGS,),
+    state=Filing,
+    key=key,
+    fold=fold,
+    totals=Totals,
+)

@@ -96,9 +96,14 @@ def fold(state: Item | None, data: Data, meta: Meta) -> Item | None:
         if item.received:
             return item
         return replace(
-            item, claim_size=data.claim_size, received=us(data.accepted_at), tier=data.lane, right=data.right_type,
-            reason=data.reason, due=us(data.accepted_at) + _target_of(data.policy),
-        )  # fmt: skip
+            item,
+            claim_size=data.claim_size,
+            received=us(data.accepted_at),
+            tier=data.lane,
+            right=data.right_type,
+            reason=data.reason,
+            due=us(data.accepted_at) + _target_of(data.policy),
+        )
     if isinstance(data, NoticeSent) and data.kind == "seller_notice":
         at = us(data.sent_at)
         return item if item.noticed_at and item.noticed_at <= at else replace(item, noticed_at=at)
@@ -122,11 +127,23 @@ def _changed(item: Item, data: ItemChanged, at: int) -> Item:
     received = us(data.received_at)
     due = us(data.sla_due) or item.due
     return replace(
-        item, revision=revision, claim_size=data.claim_size, received=received, tier=data.lane, right=data.right_type,
-        reason=data.reason, state=data.state.value, due=due, pauses=max(due - received - _target_of(data.policy), 0),
-        handled=us(data.handled_at), sla=data.sla or "", held=data.held, upheld=data.upheld, settled=data.settled,
+        item,
+        revision=revision,
+        claim_size=data.claim_size,
+        received=received,
+        tier=data.lane,
+        right=data.right_type,
+        reason=data.reason,
+        state=data.state.value,
+        due=due,
+        pauses=max(due - received - _target_of(data.policy), 0),
+        handled=us(data.handled_at),
+        sla=data.sla or "",
+        held=data.held,
+        upheld=data.upheld,
+        settled=data.settled,
         **first,
-    )  # fmt: skip
+    )
 
 
 def _target_of(version: str) -> int:
@@ -333,11 +350,16 @@ class Totals:
                 if minute <= upto:
                     due_soon[seconds] += count
         return Figures(
-            outcomes=dict(self._outcomes), open=dict(self._open), oldest=oldest, due_soon=due_soon,
-            paused=dict(self._paused), takedowns=dict(self._takedowns), completed=dict(self._completed),
+            outcomes=dict(self._outcomes),
+            open=dict(self._open),
+            oldest=oldest,
+            due_soon=due_soon,
+            paused=dict(self._paused),
+            takedowns=dict(self._takedowns),
+            completed=dict(self._completed),
             handling={tier: histogram.copy() for tier, histogram in self._handling.items()},
             durations={stage: histogram.copy() for stage, histogram in self._durations.items()},
-        )  # fmt: skip
+        )
 
     def oldest(self, most: int) -> list[tuple[int, Where, str]]:
         """The items open for longest: (since, where, key), oldest first. Reads every open item."""

@@ -156,8 +156,10 @@ def accounts(connection: sa.Connection, partition: int, _: dt.datetime, partitio
 def filings(connection: sa.Connection, partition: int, now: dt.datetime, _: int) -> dict[str, int]:
     """Counts of view ``filings`` from intake's claims that were announced; older claims have no event."""
     given = {
-        "partition": partition, "since": concentration.since(now), "left_out": [filings_.BY_SYSTEM, filings_.CANARY],
-    }  # fmt: skip
+        "partition": partition,
+        "since": concentration.since(now),
+        "left_out": [filings_.BY_SYSTEM, filings_.CANARY],
+    }
     rows = connection.exec_driver_sql(_FILINGS, given).all()
     return filings_.counts_of(sum(claims for _, claims, _ in rows), [int(items) for _, _, items in rows])
 
@@ -362,9 +364,13 @@ class Reconciler:
         self._show(view, partition.number, found.difference, wall)
         if found.difference:
             log.error(
-                "view and database differ", view=view, partition=partition.number, upto=found.upto,
-                difference=found.difference, differing=dict(list(found.differing.items())[:SHOWN]),
-            )  # fmt: skip
+                "view and database differ",
+                view=view,
+                partition=partition.number,
+                upto=found.upto,
+                difference=found.difference,
+                differing=dict(list(found.differing.items())[:SHOWN]),
+            )
         return True
 
     async def run(self, every_s: float) -> None:

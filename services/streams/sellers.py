@@ -307,15 +307,29 @@ def fold_standing(state: Standing | None, data: Data, meta: Meta) -> Standing | 
         if place[2] <= known.sequence:
             return known
         return replace(
-            known, sequence=place[2], general_points=data.general_points, serious_strikes=data.serious_strikes,
-            violations=data.violations, at=us(data.at), entity=data.entity or "", entity_points=data.entity_points,
-            entity_strikes=data.entity_strikes, entity_violations=data.entity_violations,
-        )  # fmt: skip
+            known,
+            sequence=place[2],
+            general_points=data.general_points,
+            serious_strikes=data.serious_strikes,
+            violations=data.violations,
+            at=us(data.at),
+            entity=data.entity or "",
+            entity_points=data.entity_points,
+            entity_strikes=data.entity_strikes,
+            entity_violations=data.entity_violations,
+        )
     if isinstance(data, SanctionChanged):
         told = Sanction(
-            data.sanction, place[2], data.change == "imposed", data.ledger, data.level, data.scope, data.measures,
-            us(data.begins), us(data.ends),
-        )  # fmt: skip
+            data.sanction,
+            place[2],
+            data.change == "imposed",
+            data.ledger,
+            data.level,
+            data.scope,
+            data.measures,
+            us(data.begins),
+            us(data.ends),
+        )
         spot = bisect_left(known.sanctions, data.sanction, key=lambda one: one.sanction)
         found = spot < len(known.sanctions) and known.sanctions[spot].sanction == data.sanction
         if found and known.sanctions[spot].sequence >= place[2]:

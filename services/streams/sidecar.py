@@ -69,10 +69,19 @@ async def running(
         application = api.create(api.Parts(settings, worker, worker.now, reconciler))
         server = _Server(
             uvicorn.Config(
-                serving.Private(bounded.Bodies(application, settings)), http=bounded.protocol(settings), ws="none", lifespan="on", access_log=False, log_config=None,
-                ssl_certfile=settings.http_certificate, ssl_keyfile=settings.http_key, server_header=False, date_header=False, timeout_graceful_shutdown=3,
+                serving.Private(bounded.Bodies(application, settings)),
+                http=bounded.protocol(settings),
+                ws="none",
+                lifespan="on",
+                access_log=False,
+                log_config=None,
+                ssl_certfile=settings.http_certificate,
+                ssl_keyfile=settings.http_key,
+                server_header=False,
+                date_header=False,
+                timeout_graceful_shutdown=3,
             )
-        )  # fmt: skip
+        )
         tasks.append(asyncio.create_task(server.serve([listening])))
         log.info("query API started", worker=NAME, url=url_of(listening, tls=settings.http_certificate is not None))
     for task in tasks:

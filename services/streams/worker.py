@@ -550,9 +550,13 @@ class Worker:
                     traced.committed(len(records), 0)
         for failure in failures:
             log.error(
-                "not folded", partition=number, topic=failure.topic, offset=failure.offset, view=failure.view,
+                "not folded",
+                partition=number,
+                topic=failure.topic,
+                offset=failure.offset,
+                view=failure.view,
                 error=failure.error,
-            )  # fmt: skip
+            )
 
     def _getter(self, number: int) -> Callable[[str, str], Any]:
         get, key_of, state_of = self._db(number).get, self._codec.key, self._codec.state

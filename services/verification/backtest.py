@@ -148,9 +148,14 @@ class Replay:
     """
 
     def __init__(
-        self, inputs: Sequence[Input], timeline: Timeline, policies: Policies, lead: Replay | None = None,
-        nows: Mapping[dt.datetime, dt.datetime] | None = None, violations: Mapping[str, int] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        inputs: Sequence[Input],
+        timeline: Timeline,
+        policies: Policies,
+        lead: Replay | None = None,
+        nows: Mapping[dt.datetime, dt.datetime] | None = None,
+        violations: Mapping[str, int] | None = None,
+    ) -> None:
         self._timeline = timeline
         self._policies = policies
         self._lead = lead
@@ -355,8 +360,14 @@ class Replay:
         spell.done = True
         self.made_up["notices"] += 1
         return NoticeSent(
-            item=item.item, claim=item.claim, listing=item.listing, message=MADE_UP, kind=kind, revision=spell.revision, sent_at=spell.at,
-        )  # fmt: skip
+            item=item.item,
+            claim=item.claim,
+            listing=item.listing,
+            message=MADE_UP,
+            kind=kind,
+            revision=spell.revision,
+            sent_at=spell.at,
+        )
 
     def _held(self, track: Track, item: Item, at: dt.datetime) -> list[HoldChanged]:
         track.holds.append(self._turn)

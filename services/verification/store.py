@@ -139,9 +139,20 @@ def save(connection: sa.Connection, changed: Sequence[tuple[int, Item]]) -> None
 
 def _row(partition: int, item: Item) -> tuple[object, ...]:
     return (
-        item.item, partition, item.claim, item.listing, item.right, item.reason, item.state.value, item.original,
-        item.blocks, waits(item), item.next_due, item.revision, _encode(item).decode(),
-    )  # fmt: skip
+        item.item,
+        partition,
+        item.claim,
+        item.listing,
+        item.right,
+        item.reason,
+        item.state.value,
+        item.original,
+        item.blocks,
+        waits(item),
+        item.next_due,
+        item.revision,
+        _encode(item).decode(),
+    )
 
 
 def waits(item: Item) -> bool:
@@ -195,11 +206,19 @@ def save_upheld(connection: sa.Connection, changed: Sequence[Item], listings: Ma
         if listing is not None and look is not None:
             rows += [
                 (
-                    item.item, owner, item.claim, item.listing, item.right, item.reason, item.profile, item.decided_at,
-                    look.title, look.picture,
+                    item.item,
+                    owner,
+                    item.claim,
+                    item.listing,
+                    item.right,
+                    item.reason,
+                    item.profile,
+                    item.decided_at,
+                    look.title,
+                    look.picture,
                 )
                 for owner in owners_of(item, listing)
-            ]  # fmt: skip
+            ]
     if gone:
         connection.exec_driver_sql("delete from upheld where item = any(%s)", (gone,))
     if rows:

@@ -231,13 +231,28 @@ class VerificationBatch(Batch):
         looks = likeness.distance is not None and likeness.distance <= rules.picture
         self._tx.count(RECURRENCES, "both" if alike and looks else "title" if alike else "picture")
         found = RecurrenceFound(
-            listing=data.listing, seller=data.seller, item=old.item, claim=old.claim, before=old.listing, right=old.right,
-            reason=old.reason, profile=old.profile, title=likeness.title, distance=likeness.distance,
-        )  # fmt: skip
+            listing=data.listing,
+            seller=data.seller,
+            item=old.item,
+            claim=old.claim,
+            before=old.listing,
+            right=old.right,
+            reason=old.reason,
+            profile=old.profile,
+            title=likeness.title,
+            distance=likeness.distance,
+        )
         return Outgoing(
-            incoming.partition, topics.VERIFICATION, data.listing, "goodfaith.recurrence.found.v1", found, data.listing,
-            self._tx.now, old.claim, incoming.id,
-        )  # fmt: skip
+            incoming.partition,
+            topics.VERIFICATION,
+            data.listing,
+            "goodfaith.recurrence.found.v1",
+            found,
+            data.listing,
+            self._tx.now,
+            old.claim,
+            incoming.id,
+        )
 
     # ---- facts
 
@@ -393,15 +408,29 @@ class VerificationBatch(Batch):
             command=f"lookup:{item.item}:{item.revision}", listing=item.listing, action="lookup"
         )
         return Outgoing(
-            partition, topics.MARKETPLACE_COMMANDS, item.listing, "goodfaith.marketplace.command.v1", command, item.listing,
-            self._tx.now, item.claim, cause,
-        )  # fmt: skip
+            partition,
+            topics.MARKETPLACE_COMMANDS,
+            item.listing,
+            "goodfaith.marketplace.command.v1",
+            command,
+            item.listing,
+            self._tx.now,
+            item.claim,
+            cause,
+        )
 
     def _refusal(self, partition: int, refused: CommandRefused, cause: str | None) -> Outgoing:
         return Outgoing(
-            partition, topics.VERIFICATION, refused.listing, "goodfaith.command.refused.v1", refused, refused.item,
-            self._tx.now, refused.claim, cause,
-        )  # fmt: skip
+            partition,
+            topics.VERIFICATION,
+            refused.listing,
+            "goodfaith.command.refused.v1",
+            refused,
+            refused.item,
+            self._tx.now,
+            refused.claim,
+            cause,
+        )
 
     def _index(self, item: Item) -> None:
         if store.waits(item):
@@ -428,9 +457,13 @@ def _flat(copies: dict[str, list[Copy]]) -> Iterator[Copy]:
 
 def _unknown(command: Command) -> CommandRefused:
     return CommandRefused(
-        command=command.command, item=command.item, claim=command.claim, listing=command.listing,
-        code="unknown_item", detail="There is no such item.",
-    )  # fmt: skip
+        command=command.command,
+        item=command.item,
+        claim=command.claim,
+        listing=command.listing,
+        code="unknown_item",
+        detail="There is no such item.",
+    )
 
 
 class Verification:

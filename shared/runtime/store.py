@@ -288,10 +288,13 @@ class Store:
         moved = connection.exec_driver_sql(
             self._sql_move,
             {
-                "topics": list(topics), "partitions": list(partitions), "offsets": list(offsets), "epochs": list(epochs),
+                "topics": list(topics),
+                "partitions": list(partitions),
+                "offsets": list(offsets),
+                "epochs": list(epochs),
                 "before": [before.get(place, -1) for place in cursors],
             },
-        ).rowcount  # fmt: skip
+        ).rowcount
         if moved != len(cursors):
             raise WentBack("a cursor is not where this worker left it")
 
@@ -358,10 +361,17 @@ class Store:
                 connection,
                 self._event_log,
                 {
-                    "partition": partitions, "seq": seqs, "topic": topics, "key": keys, "target": targets, "type": types,
-                    "claim": claims, "payload": payloads, "hash": hashes,
+                    "partition": partitions,
+                    "seq": seqs,
+                    "topic": topics,
+                    "key": keys,
+                    "target": targets,
+                    "type": types,
+                    "claim": claims,
+                    "payload": payloads,
+                    "hash": hashes,
                 },
-            )  # fmt: skip
+            )
             db.unnest(connection, self._sql_tail, [(*place, seq) for place, seq in sorted(tails.items())])
         return sent
 

@@ -95,8 +95,12 @@ class Traced:
     def _begin(self, name: str, kind: str, parent: str | None, attributes: dict[str, Any]) -> Span:
         if self._batch is None:
             self._batch = self._tracing.span(
-                f"process {self._worker}", "INTERNAL", None, {"messaging.consumer.group.name": self._worker}, start_ns=self._began
-            )  # fmt: skip
+                f"process {self._worker}",
+                "INTERNAL",
+                None,
+                {"messaging.consumer.group.name": self._worker},
+                start_ns=self._began,
+            )
         links = [tracing.context_of(self._batch)]
         span = self._tracing.span(name, kind, parent, attributes, start_ns=self._began, links=links)
         if len(self._spans) < tracing.LINKS:

@@ -264,9 +264,12 @@ class Worker:
         except Exception as error:
             log.warning("cannot say what was lost", worker=self.service.name, error=f"{type(error).__name__}: {error}")
         log.critical(
-            "the database went back in time", worker=self.service.name, reason=str(back), lost=lost,
+            "the database went back in time",
+            worker=self.service.name,
+            reason=str(back),
+            lost=lost,
             cure="stop all processes, run goodfaith restore topics, start them again",
-        )  # fmt: skip
+        )
         self.health.details["halted"] = "the database went back in time: goodfaith restore topics"
         while not self._stop:
             self.health.progress()
@@ -588,9 +591,14 @@ class Worker:
         prefix = self.settings.topic_prefix
         for mine in sorted(places - self._gone):
             log.error(
-                "unread records are gone", worker=self.service.name, topic=mine[0], partition=mine[1], reason=reason, detail=detail,
+                "unread records are gone",
+                worker=self.service.name,
+                topic=mine[0],
+                partition=mine[1],
+                reason=reason,
+                detail=detail,
                 cure="goodfaith restore unread",
-            )  # fmt: skip
+            )
             self._unsaved[mine] = (self._cursors.get(mine, 0) if offset is None else offset, reason, detail)
         self._gone |= places
         self._consumer.pause(*(TopicPartition(prefix + topic, partition) for topic, partition in places))
@@ -673,9 +681,19 @@ class Worker:
             return
         wall = dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
         incoming = Incoming(
-            topic.name, record.partition, record.offset, key, envelope.id, envelope.type, data, envelope, wall, raw,
-            link=link, seq=seq,
-        )  # fmt: skip
+            topic.name,
+            record.partition,
+            record.offset,
+            key,
+            envelope.id,
+            envelope.type,
+            data,
+            envelope,
+            wall,
+            raw,
+            link=link,
+            seq=seq,
+        )
         if self._tracing is not None and record.headers:
             incoming.traced, incoming.parent = self._tracing.of_record(record.headers, outside=outside, answer=True)
         result.records.append(incoming)
@@ -1089,9 +1107,16 @@ class Worker:
         reason = "behind" if error is None else "poison"
         metrics.DEAD_LETTERS.labels(self.service.name, incoming.topic, reason).inc()
         log.error(
-            "parked", worker=self.service.name, topic=incoming.topic, event_id=incoming.id, key=incoming.key, reason=reason, error=text,
-            exc_info=error, **({} if incoming.trace is None else {"trace_id": tracing.trace_id(incoming.trace)}),
-        )  # fmt: skip
+            "parked",
+            worker=self.service.name,
+            topic=incoming.topic,
+            event_id=incoming.id,
+            key=incoming.key,
+            reason=reason,
+            error=text,
+            exc_info=error,
+            **({} if incoming.trace is None else {"trace_id": tracing.trace_id(incoming.trace)}),
+        )
         self._store.park(
             connection,
             partition=incoming.partition,
@@ -1143,9 +1168,17 @@ class Worker:
         )
         value = msgspec.json.encode({"subject": timer.subject, "at": timer.at})
         self._store.park(
-            connection, partition=timer.partition, key=timer.key, topic="@timer", offset=0, event_id=None, type="timer",
-            headers=None, value=value, error=text,
-        )  # fmt: skip
+            connection,
+            partition=timer.partition,
+            key=timer.key,
+            topic="@timer",
+            offset=0,
+            event_id=None,
+            type="timer",
+            headers=None,
+            value=value,
+            error=text,
+        )
         parked.add(timer.key)
         outgoing.append(self._dead_letter(timer.partition, "@timer", 0, timer.key, value, text, business))
 
@@ -1428,8 +1461,10 @@ class Worker:
         self.health.ready()
         log.info(
             "claimed" if wanted else "owns nothing for now",
-            worker=self.service.name, partitions=wanted, republished=len(unpublished.rows),
-        )  # fmt: skip
+            worker=self.service.name,
+            partitions=wanted,
+            republished=len(unpublished.rows),
+        )
 
     def _seen_outside(self, partitions: Sequence[int]) -> tuple[list[Witness], dict[tuple[str, int], int]]:
         """What the broker knows about the logs and cursors of these partitions: it must not exceed the database."""

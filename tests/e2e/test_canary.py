@@ -13,10 +13,20 @@ from tests.e2e.world import SITE, World
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 SELLER = "a-canary-seller"
 FIGURES = (
-    "goodfaith_claim_", "goodfaith_takedowns_", "goodfaith_item_changes_", "goodfaith_review_", "goodfaith_penalty_",
-    "goodfaith_good_faith_", "goodfaith_misuse_", "goodfaith_sellers", "goodfaith_recidivism", "goodfaith_recurrences_",
-    "goodfaith_statements_", "goodfaith_sanctions_", "goodfaith_filing_",
-)  # fmt: skip
+    "goodfaith_claim_",
+    "goodfaith_takedowns_",
+    "goodfaith_item_changes_",
+    "goodfaith_review_",
+    "goodfaith_penalty_",
+    "goodfaith_good_faith_",
+    "goodfaith_misuse_",
+    "goodfaith_sellers",
+    "goodfaith_recidivism",
+    "goodfaith_recurrences_",
+    "goodfaith_statements_",
+    "goodfaith_sanctions_",
+    "goodfaith_filing_",
+)
 
 
 @pytest.fixture

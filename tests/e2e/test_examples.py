@@ -58,8 +58,10 @@ class Example:
         self.told: list[dict[str, Any]] = []
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "examples" / name), *arguments],
-            env={**os.environ, **env}, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            env={**os.environ, **env},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -111,9 +113,14 @@ def test_the_quick_start(world: World) -> None:
     variables = shell_variables(world.stack)
     with moving(world):
         done = subprocess.run(
-            ["sh", "examples/quickstart.sh"], cwd=ROOT, env={"PATH": os.environ["PATH"], **variables},
-            capture_output=True, text=True, check=False, timeout=500,
-        )  # fmt: skip
+            ["sh", "examples/quickstart.sh"],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=500,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     *steps, last = done.stdout.splitlines()
     found = json.loads(last)
@@ -129,9 +136,14 @@ def test_the_quick_start(world: World) -> None:
 def test_the_quick_start_says_what_went_wrong(world: World) -> None:
     variables = {**shell_variables(world.stack), "OPERATOR_TOKEN": "gf_0_0"}
     done = subprocess.run(
-        ["sh", "examples/quickstart.sh"], cwd=ROOT, env={"PATH": os.environ["PATH"], **variables},
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        ["sh", "examples/quickstart.sh"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert done.returncode != 0
     assert "/v1/accounts failed" in done.stderr
     assert "urn:goodfaith:problem:" in done.stderr
@@ -141,11 +153,23 @@ def test_an_upstream_files_by_topic(world: World, fox: str, mark: str) -> None:
     def send(right: str) -> tuple[int, dict[str, Any]]:
         done = subprocess.run(
             [
-                sys.executable, "examples/upstream_producer.py", "desk", "--kafka", world.settings.kafka, "--account", fox,
-                "--right", right, link,
+                sys.executable,
+                "examples/upstream_producer.py",
+                "desk",
+                "--kafka",
+                world.settings.kafka,
+                "--account",
+                fox,
+                "--right",
+                right,
+                link,
             ],
-            cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
         return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
     seller = world.account("s-example-up", "seller")
@@ -171,9 +195,10 @@ def test_a_party_receives_webhooks(world: World, fox: str, mark: str) -> None:
     url = f"http://127.0.0.1:{port}/hook"
     env = {"INTAKE": shell_variables(world.stack)["INTAKE"], "TOKEN": world.tokens[seller]}
     with (
-        world.changed("intake-api", **LOCAL), world.changed("notification-webhooks", **LOCAL),
+        world.changed("intake-api", **LOCAL),
+        world.changed("notification-webhooks", **LOCAL),
         running("webhook_receiver.py", url, "--port", str(port), **env) as receiver,
-    ):  # fmt: skip
+    ):
         made = world.until(lambda: next((one for one in receiver.told if "registered" in one), None))
         asked = world.until(lambda: receiver.says(webhook=made["registered"]))
         assert asked["confirm"] == f"POST /v1/webhooks/{made['registered']}/confirmation"

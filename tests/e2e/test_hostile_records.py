@@ -24,18 +24,47 @@ from tools import contracts
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 INTERNAL = (
-    topics.INTAKE, topics.ACCOUNTS, topics.FILINGS, topics.VERIFICATION, topics.ENFORCEMENT, topics.VIOLATIONS, topics.NOTIFICATION,
-    topics.LEDGER, topics.MARKETPLACE_COMMANDS, topics.SELLER_COMMANDS,
-)  # fmt: skip
+    topics.INTAKE,
+    topics.ACCOUNTS,
+    topics.FILINGS,
+    topics.VERIFICATION,
+    topics.ENFORCEMENT,
+    topics.VIOLATIONS,
+    topics.NOTIFICATION,
+    topics.LEDGER,
+    topics.MARKETPLACE_COMMANDS,
+    topics.SELLER_COMMANDS,
+)
 OUTSIDE = (
-    topics.MARKETPLACE_RECEIPTS, topics.MARKETPLACE_LISTINGS, topics.SELLER_RECEIPTS, topics.MARKETPLACE_SELLERS,
+    topics.MARKETPLACE_RECEIPTS,
+    topics.MARKETPLACE_LISTINGS,
+    topics.SELLER_RECEIPTS,
+    topics.MARKETPLACE_SELLERS,
     topics.inbound("desk"),
-)  # fmt: skip
+)
 EACH = 36
 ODD: tuple[Any, ...] = (
-    None, True, 0, -1, 2**31, 2**63, 1e308, "", " ", "x" * 5_000, "\0", "a\nb", "‮", "'; drop table items; --", [], {}, [[]],
-    "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "2025-01-01T00:00:00",
-)  # fmt: skip
+    None,
+    True,
+    0,
+    -1,
+    2**31,
+    2**63,
+    1e308,
+    "",
+    " ",
+    "x" * 5_000,
+    "\0",
+    "a\nb",
+    "‮",
+    "'; drop table items; --",
+    [],
+    {},
+    [[]],
+    "9999-12-31T23:59:59Z",
+    "0001-01-01T00:00:00Z",
+    "2025-01-01T00:00:00",
+)
 
 
 def sound(kind: str, number: int) -> dict[str, Any]:
@@ -56,9 +85,14 @@ def sound(kind: str, number: int) -> dict[str, Any]:
                 field["type"], f"hostile-{number}"
             )
     return {
-        "specversion": "1.0", "id": f"hostile.{number}", "source": "/hostile", "type": kind, "time": "2025-03-03T02:00:00Z",
-        "datacontenttype": "application/json", "data": data,
-    }  # fmt: skip
+        "specversion": "1.0",
+        "id": f"hostile.{number}",
+        "source": "/hostile",
+        "type": kind,
+        "time": "2025-03-03T02:00:00Z",
+        "datacontenttype": "application/json",
+        "data": data,
+    }
 
 
 def mutated(dice: random.Random, document: dict[str, Any]) -> bytes:

@@ -48,9 +48,10 @@ def test_every_figure_of_the_boards_has_an_answer(world: World, observer: Observ
         return not name.startswith("goodfaith_") if one is None else bool(running & set(one.processes))
 
     panels = [
-        panel for panel in PANELS.values()
+        panel
+        for panel in PANELS.values()
         if not panel.optional and all(asked_for(name) for query in panel.queries for name in query.series())
-    ]  # fmt: skip
+    ]
     url = world.stack.observers()["prometheus"]
 
     def missing() -> dict[str, str]:

@@ -39,17 +39,22 @@ def test_an_address_is_confirmed_by_a_code_that_came_by_mail(world: World) -> No
     inbox = world.until(lambda: len(found := world.call(holder, "GET", "/v1/inbox")["items"]) == 2 and found)
     # the clock stands, so that their order is that of chance
     assert sorted((one["claim"], one["kind"], one["items"]) for one in inbox) == [
-        (None, "account_verified", []), (None, "email_code", []),
-    ]  # fmt: skip
+        (None, "account_verified", []),
+        (None, "email_code", []),
+    ]
 
 
 def test_a_right_expires_and_is_renewed(world: World) -> None:
     holder, seller = world.account("h-expiry"), world.account("s-expiry", "seller")
     begins = world.now()
     asked = {
-        "right_type": "trademark", "register": "us", "number": "7,654,321", "mark": "ＥＸＰＩＲＹ",
-        "expires_at": (begins + 31 * DAY).isoformat(), "evidence": [world.document(holder, b"certificate", "ownership")],
-    }  # fmt: skip
+        "right_type": "trademark",
+        "register": "us",
+        "number": "7,654,321",
+        "mark": "ＥＸＰＩＲＹ",
+        "expires_at": (begins + 31 * DAY).isoformat(),
+        "evidence": [world.document(holder, b"certificate", "ownership")],
+    }
     right = world.call(holder, "POST", "/v1/rights", asked)
     assert (right["status"], right["mark"], right["normalised"]) == ("active", "EXPIRY", ["number", "mark"])
     world.to(begins + 2 * DAY)

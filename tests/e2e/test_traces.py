@@ -105,11 +105,12 @@ def test_a_trace_is_in_the_log_and_on_the_topic_and_nothing_is_where_none_was_as
     for claim in (asked, rubbish):
         world.notified(claim.items[0])
     kept = {
-        claim.id: [json.loads(payload).get("traceparent") for (payload,) in world.rows(
-            "select payload from verification.event_log where claim = %s", claim.id
-        )]
+        claim.id: [
+            json.loads(payload).get("traceparent")
+            for (payload,) in world.rows("select payload from verification.event_log where claim = %s", claim.id)
+        ]
         for claim in (asked, rubbish)
-    }  # fmt: skip
+    }
     assert kept[asked.id]
     assert all(context is not None and context[3:35] == trace for context in kept[asked.id])
     assert set(kept[rubbish.id]) == {None}

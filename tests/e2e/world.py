@@ -219,9 +219,12 @@ class World:
     def relay(self, event: str, kind: str, who: str, **data: Any) -> None:
         """A request by the upstream's topic."""
         document = {
-            "specversion": "1.0", "id": event, "source": "/desk", "type": f"goodfaith.request.{kind}.v1",
+            "specversion": "1.0",
+            "id": event,
+            "source": "/desk",
+            "type": f"goodfaith.request.{kind}.v1",
             "data": {**data, "on_behalf_of": who},
-        }  # fmt: skip
+        }
         producer: Any = KafkaProducer(bootstrap_servers=self.settings.kafka, acks="all")
         producer.send(
             f"{self.settings.topic_prefix}inbound.desk", key=event.encode(), value=json.dumps(document).encode()

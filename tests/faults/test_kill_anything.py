@@ -27,11 +27,25 @@ def test_anything_may_be_killed() -> None:
     found = found["kill"]
     assert found["items"] == 1000
     assert set(found["kills_by_process"]) == {
-        "broker", "database", "marketplace.0", "intake-api.0", "intake-worker.0", "intake-inbound.0", "verification.0",
-        "enforcement-worker.0", "enforcement-ledger.0", "enforcement-entities.0", "enforcement-api.0", "notification-worker.0",
-        "notification-sender.0", "notification-webhooks.0", "notification-bounces.0", "notification-api.0",
-        "streams.0", "watch.0",
-    }  # fmt: skip
+        "broker",
+        "database",
+        "marketplace.0",
+        "intake-api.0",
+        "intake-worker.0",
+        "intake-inbound.0",
+        "verification.0",
+        "enforcement-worker.0",
+        "enforcement-ledger.0",
+        "enforcement-entities.0",
+        "enforcement-api.0",
+        "notification-worker.0",
+        "notification-sender.0",
+        "notification-webhooks.0",
+        "notification-bounces.0",
+        "notification-api.0",
+        "streams.0",
+        "watch.0",
+    }
     assert found["close"] > 0, "no counter came close to its deadline"
     # the load was not refused away: people acted
     assert found["commands"] > 50

@@ -117,13 +117,26 @@ async def browser(folder: Path) -> AsyncIterator[Tab]:
     """A browser with one tab, its profile in `folder`; ended with all its children."""
     program = binary()
     assert program is not None, "chromium is not installed: sh deploy/local/setup.sh chromium"
-    flags = ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "hide-scrollbars", "no-first-run",
-             "disable-extensions", "disable-background-networking", "disable-component-update", "remote-debugging-port=0")  # fmt: skip
+    flags = (
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-dev-shm-usage",
+        "hide-scrollbars",
+        "no-first-run",
+        "disable-extensions",
+        "disable-background-networking",
+        "disable-component-update",
+        "remote-debugging-port=0",
+    )
     with (folder / "chromium.log").open("wb") as log:
         child = subprocess.Popen(
             [program, *(f"--{flag}" for flag in flags), f"--user-data-dir={folder / 'profile'}", "about:blank"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         place = folder / "profile" / "DevToolsActivePort"
         async with asyncio.timeout(START_S):

@@ -53,9 +53,16 @@ class EchoBatch:
             command=data.command, item=data.item, claim=data.claim, listing=data.listing, code="echo", detail="echo"
         )
         yield Outgoing(
-            incoming.partition, topics.VERIFICATION, incoming.key, "goodfaith.command.refused.v1", refused, data.item,
-            self._tx.now, data.claim, incoming.id,
-        )  # fmt: skip
+            incoming.partition,
+            topics.VERIFICATION,
+            incoming.key,
+            "goodfaith.command.refused.v1",
+            refused,
+            data.item,
+            self._tx.now,
+            data.claim,
+            incoming.id,
+        )
 
     def due(self, limit: int) -> Sequence[Due]:
         found = []
@@ -109,14 +116,24 @@ class Echo:
         )
         return [
             Incoming(
-                "@queue", partition, id_, listing, f"q{id_}", "goodfaith.command.accept.v1",
+                "@queue",
+                partition,
+                id_,
+                listing,
+                f"q{id_}",
+                "goodfaith.command.accept.v1",
                 events.Accept(
-                    command=f"k{id_}", item=f"q{id_}", claim="c", listing=listing, by="bad_row" if bad else "x", role="seller",
+                    command=f"k{id_}",
+                    item=f"q{id_}",
+                    claim="c",
+                    listing=listing,
+                    by="bad_row" if bad else "x",
+                    role="seller",
                     accepted_at=tx.now,
                 ),
             )
             for id_, partition, listing, bad in sorted(rows)
-        ]  # fmt: skip
+        ]
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
         return EchoBatch(tx)  # type: ignore[return-value]

@@ -27,9 +27,13 @@ from shared.settings import Settings
 
 PARTITIONS = 4
 RATES = (
-    "http_address_rate", "http_account_rate", "http_failures_a_minute", "http_openings_an_hour", "http_all_openings_an_hour",
+    "http_address_rate",
+    "http_account_rate",
+    "http_failures_a_minute",
+    "http_openings_an_hour",
+    "http_all_openings_an_hour",
     "webhook_host_challenges",
-)  # fmt: skip
+)
 """Limits that tests from one address would meet."""
 CONTACT = {"name": "Ada Example", "address": "Road 1\nTown", "email": "ada@example.org"}
 
@@ -237,9 +241,11 @@ class People:
     def claim(self, headers: dict[str, str], right: str, *listings: str, **values: Any) -> dict[str, Any]:
         """An accepted claim."""
         body = {
-            "right": right, "reason": "counterfeit", "listings": [f"https://market.example/items/{name}" for name in listings],
+            "right": right,
+            "reason": "counterfeit",
+            "listings": [f"https://market.example/items/{name}" for name in listings],
             **values,
-        }  # fmt: skip
+        }
         made = self.client.post("/v1/claims", json=body, headers=headers)
         assert made.status_code == 202, made.text
         return dict(made.json())

@@ -48,9 +48,15 @@ class Ledgers:
         """An event of the worker by listing."""
         self._revisions += 1
         return ViolationChanged(
-            seller=seller, claim=claim, item=item or f"{claim}-1", listing=f"listing-of-{item or claim}", severity=severity,
-            in_force=in_force, revision=self._revisions, at=at,
-        )  # fmt: skip
+            seller=seller,
+            claim=claim,
+            item=item or f"{claim}-1",
+            listing=f"listing-of-{item or claim}",
+            severity=severity,
+            in_force=in_force,
+            revision=self._revisions,
+            at=at,
+        )
 
     def batch(
         self, now: dt.datetime, *events: Data, topic: str = topics.VIOLATIONS.name, kind: str = _CHANGED

@@ -105,8 +105,12 @@ class SmallRun:
         """A claim by the upstream's topic; what is not a request is refused there."""
         data = {**body, "on_behalf_of": who}
         document = {
-            "specversion": "1.0", "id": f"desk.{number}", "source": "/desk", "type": "goodfaith.request.submit_claim.v1", "data": data,
-        }  # fmt: skip
+            "specversion": "1.0",
+            "id": f"desk.{number}",
+            "source": "/desk",
+            "type": "goodfaith.request.submit_claim.v1",
+            "data": data,
+        }
         producer: Any = KafkaProducer(bootstrap_servers=self.settings.kafka, acks="all")
         producer.send(
             self.settings.topic_prefix + "inbound.desk", key=who.encode(), value=json.dumps(document).encode()

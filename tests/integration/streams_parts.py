@@ -80,8 +80,11 @@ class Rig:
         """Start a worker; of the same name: on the same folder."""
         port = free_port(set())
         environment = {
-            **self.environment, "GOODFAITH_INSTANCE": name, "GOODFAITH_METRICS_PORT": str(port), "GOODFAITH_HTTP_PORT": "0"
-        }  # fmt: skip
+            **self.environment,
+            "GOODFAITH_INSTANCE": name,
+            "GOODFAITH_METRICS_PORT": str(port),
+            "GOODFAITH_HTTP_PORT": "0",
+        }
         if crash_at:
             environment["GOODFAITH_CRASH_AT"] = crash_at
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -144,11 +147,19 @@ class Rig:
         for number in numbers:
             at = BEGIN + dt.timedelta(seconds=number)
             common: dict[str, Any] = {
-                "item": list(items_of(claim_of(number), 3))[number % 3], "claim": claim_of(number), "claim_size": 3,
+                "item": list(items_of(claim_of(number), 3))[number % 3],
+                "claim": claim_of(number),
+                "claim_size": 3,
                 "listing": f"l-{number}",
-                "complainant": "a-h", "principal": "a-h", "right": "r-1", "right_type": "trademark", "reason": "counterfeit",
-                "profile": "ipp", "policy": "ipp-2026-11", "lane": ("express", "standard", "bulk")[number % 3],
-            }  # fmt: skip
+                "complainant": "a-h",
+                "principal": "a-h",
+                "right": "r-1",
+                "right_type": "trademark",
+                "reason": "counterfeit",
+                "profile": "ipp",
+                "policy": "ipp-2026-11",
+                "lane": ("express", "standard", "bulk")[number % 3],
+            }
             filed = ItemSubmitted(**common, accepted_at=at)
             if number % 3 == 0:
                 account = f"a-{number % 7}"
@@ -162,10 +173,17 @@ class Rig:
                 later = at + dt.timedelta(seconds=20 * revision)
                 held = state not in ENDED and revision == 3
                 change = ItemChanged(
-                    **common, seller="s-1", revision=revision, state=state, rule="x", received_at=at,
-                    sla_due=at + dt.timedelta(days=1), held=held, handled_at=later if revision == 3 else None,
+                    **common,
+                    seller="s-1",
+                    revision=revision,
+                    state=state,
+                    rule="x",
+                    received_at=at,
+                    sla_due=at + dt.timedelta(days=1),
+                    held=held,
+                    handled_at=later if revision == 3 else None,
                     sla="met" if revision == 3 else None,
-                )  # fmt: skip
+                )
                 self.send(VERIFICATION, change.listing, f"goodfaith.item.{state.lower()}.v1", change, later)
         self.producer.flush()
 

@@ -61,14 +61,28 @@ def tenant(parts: Parts, people: People) -> Tenant:
     parts.query(
         """insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)
         values (%s, %s, %s, 'claim_receipt', %s, 'email', 't', 1, 'd', now())""",
-        message, account, made["claim"], [item],
-    )  # fmt: skip
+        message,
+        account,
+        made["claim"],
+        [item],
+    )
     parts.query("insert into timeline values (%s, 1, 't', 'RECEIVED', 'system', null, now())", item)
     ids = {
-        "account_id": account, "right_id": right, "document_id": document, "authorisation_id": grant, "webhook_id": hook,
-        "claim_id": made["claim"], "item_id": item, "command_id": command, "message_id": message, "seller_id": "s-none",
-        "token_id": token, "sanction_id": "none.s1", "finding_id": "f-none", "measure_id": "x-none",
-    }  # fmt: skip
+        "account_id": account,
+        "right_id": right,
+        "document_id": document,
+        "authorisation_id": grant,
+        "webhook_id": hook,
+        "claim_id": made["claim"],
+        "item_id": item,
+        "command_id": command,
+        "message_id": message,
+        "seller_id": "s-none",
+        "token_id": token,
+        "sanction_id": "none.s1",
+        "finding_id": "f-none",
+        "measure_id": "x-none",
+    }
     return Tenant(account, headers, ids)
 
 
@@ -153,9 +167,12 @@ def test_a_claims_pages_stay_in_the_claim(parts: Parts, people: People) -> None:
 
 
 BEGINS = {
-    ("POST", "/v1/rights"), ("POST", "/v1/rights/{right_id}/assignment"), ("POST", "/v1/authorisations"), ("POST", "/v1/claims"),
+    ("POST", "/v1/rights"),
+    ("POST", "/v1/rights/{right_id}/assignment"),
+    ("POST", "/v1/authorisations"),
+    ("POST", "/v1/claims"),
     ("POST", "/v1/good-faith/declaration"),
-}  # fmt: skip
+}
 """What begins something new, or hands it over: a suspended account may not."""
 LAST = [
     ("DELETE", "/v1/authorisations/{authorisation_id}"),
@@ -267,9 +284,11 @@ def test_after_an_authorisation_has_ended_the_agent_files_nothing(parts: Parts, 
 
     def file() -> httpx.Response:
         body = {
-            "right": right, "reason": "counterfeit", "principal": principal,
+            "right": right,
+            "reason": "counterfeit",
+            "principal": principal,
             "listings": [f"https://market.example/items/{uuid.uuid4().hex}"],
-        }  # fmt: skip
+        }
         return people.client.post("/v1/claims", json=body, headers=agents)
 
     assert file().status_code == 202

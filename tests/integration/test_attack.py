@@ -17,7 +17,16 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(1500)]
 
 def test_no_attack_succeeds() -> None:
     # a process of its own, as `make attack` has it
-    command = [sys.executable, "-m", "services.ops.cli", "attack", "--short", "--json", "--stack", f"test-{os.getpid()}-attack"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "services.ops.cli",
+        "attack",
+        "--short",
+        "--json",
+        "--stack",
+        f"test-{os.getpid()}-attack",
+    ]
     environment = {**os.environ, "GOODFAITH_STATE_DIR": str(ROOT)}
     done = subprocess.run(command, env=environment, cwd=ROOT.parent, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])

@@ -55,10 +55,18 @@ class Desk:
                 "insert into message_items (item, revision, kind, party, claim, claim_size, partition, listing, opened_wall, message, facts)"
                 " values (%s, 1, 'seller_notice', %s, %s, 3, %s, %s, now(), %s, %s)",
                 [
-                    (one.item, party, claim, one.partition, one.facts.listing, id_, msgspec.json.encode(one.facts).decode())
+                    (
+                        one.item,
+                        party,
+                        claim,
+                        one.partition,
+                        one.facts.listing,
+                        id_,
+                        msgspec.json.encode(one.facts).decode(),
+                    )
                     for one in message.items
                 ],
-            )  # fmt: skip
+            )
             connection.exec_driver_sql(
                 "insert into messages (id, claim, party, kind, items, revisions, state, opened_wall, holder, due_wall)"
                 " values (%s, %s, %s, 'seller_notice', %s, %s, 'sending', now(), %s, 'infinity')",
@@ -223,9 +231,14 @@ def test_read_in_the_inbox_by_the_party_alone(world: World, monkeypatch: pytest.
     def read(message: str, account: str, at: dt.datetime) -> None:
         data = MessageRead(message=message, account=account, read_at=at)
         raw = events.encode(
-            data, id=uuid.uuid4().hex, source="/goodfaith/intake", type="goodfaith.message.read.v1", subject=account,
-            time=at, key=account,
-        )  # fmt: skip
+            data,
+            id=uuid.uuid4().hex,
+            source="/goodfaith/intake",
+            type="goodfaith.message.read.v1",
+            subject=account,
+            time=at,
+            key=account,
+        )
         place = topics.partition_of(account, PARTITIONS)
         world.producer.send(f"{world.prefix}intake.accounts", value=raw, key=account.encode(), partition=place).get(10)
 

@@ -32,8 +32,11 @@ from tests.integration.hooks import Hooks
 
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
 LOOPBACK: dict[str, Any] = {
-    "webhook_networks": ("127.0.0.0/8",), "webhook_http": True, "webhook_ports": (), "webhook_timeout_s": 1.0,
-}  # fmt: skip
+    "webhook_networks": ("127.0.0.0/8",),
+    "webhook_http": True,
+    "webhook_ports": (),
+    "webhook_timeout_s": 1.0,
+}
 
 
 class Zone:
@@ -87,9 +90,11 @@ def test_a_call_is_signed_by_each_secret_and_a_receiver_sees_what_was_altered(ho
         assert Webhook(secret).verify(one.body, one.headers) == {"type": "outcome"}
     late = {**one.headers, "webhook-timestamp": str(int(time.time()) - 600)}
     for body, headers, key in (
-        (one.body + b" ", one.headers, secrets[0]), (one.body, late, secrets[0]), (one.body, one.headers, new_secret()),
+        (one.body + b" ", one.headers, secrets[0]),
+        (one.body, late, secrets[0]),
+        (one.body, one.headers, new_secret()),
         (one.body, {**one.headers, "webhook-id": "m-2"}, secrets[0]),
-    ):  # fmt: skip
+    ):
         with pytest.raises(WebhookVerificationError):
             Webhook(key).verify(body, headers)
 
@@ -224,14 +229,18 @@ def _certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test")])
     now = dt.datetime.now(dt.UTC)
     made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(days=1))
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
-    )  # fmt: skip
+    )
     cert, secret = folder / "cert.pem", folder / "key.pem"
     cert.write_bytes(made.public_bytes(serialization.Encoding.PEM))
     secret.write_bytes(

@@ -32,10 +32,18 @@ patient = functools.partial(wait, timeout_s=300.0)
 @pytest.fixture(scope="module")
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     parts = Parts(
-        stack, Path(tmp_path_factory.mktemp("challenges")), notification_url=f"http://127.0.0.1:{free_port()}",
-        webhook_networks=("127.0.0.0/8",), webhook_http=True, webhook_ports=(), webhook_timeout_s=1.0, webhook_challenges=4,
-        poll_ms=20, collect_s=0.1, smtp_port=free_port(),
-    )  # fmt: skip
+        stack,
+        Path(tmp_path_factory.mktemp("challenges")),
+        notification_url=f"http://127.0.0.1:{free_port()}",
+        webhook_networks=("127.0.0.0/8",),
+        webhook_http=True,
+        webhook_ports=(),
+        webhook_timeout_s=1.0,
+        webhook_challenges=4,
+        poll_ms=20,
+        collect_s=0.1,
+        smtp_port=free_port(),
+    )
     parts.notification(stack)
     topics.create(parts.settings)
     yield parts
@@ -308,6 +316,9 @@ def test_what_a_version_before_registered_stays_in_use(parts: Parts, people: Peo
     parts.query("delete from webhooks where id = %s", hook)
     parts.query(
         "insert into webhooks (id, account, sealed, kinds, made_at, changed_at) values (%s, %s, %s, %s, now(), now())",
-        hook, account, bytes(sealed), kinds,
-    )  # fmt: skip
+        hook,
+        account,
+        bytes(sealed),
+        kinds,
+    )
     assert shown(people, headers, hook)["status"] == "enabled"

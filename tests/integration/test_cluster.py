@@ -39,9 +39,11 @@ def produce(stack: Stack, count: int, timeout_s: float = 60.0, *, idempotent: bo
     most_ms = int(timeout_s * 1000)
     # the client takes no delivery time that is shorter than a request's
     options: dict[str, Any] = {
-        "delivery_timeout_ms": most_ms, "max_block_ms": most_ms, "request_timeout_ms": min(most_ms, 30_000),
+        "delivery_timeout_ms": most_ms,
+        "max_block_ms": most_ms,
+        "request_timeout_ms": min(most_ms, 30_000),
         "enable_idempotence": idempotent,
-    }  # fmt: skip
+    }
     found = []
     producer = KafkaProducer(bootstrap_servers=stack.kafka, acks="all", **options)
     try:

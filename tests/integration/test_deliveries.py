@@ -31,7 +31,16 @@ def engine(stack: Stack) -> Iterator[sa.Engine]:
     engine = db.connect(stack.role_url("notification"), schema="notification", name="test")
     yield engine
     with engine.begin() as connection:
-        for table in ("announcements", "deliveries", "webhook_deliveries", "endpoints", "channels", "messages", "message_items", "digests"):  # fmt: skip
+        for table in (
+            "announcements",
+            "deliveries",
+            "webhook_deliveries",
+            "endpoints",
+            "channels",
+            "messages",
+            "message_items",
+            "digests",
+        ):
             connection.exec_driver_sql(f"delete from {table}")
     engine.dispose()
 
@@ -61,9 +70,17 @@ def message(engine: sa.Engine, account: str, **more: Any) -> str:
     with engine.begin() as connection:
         store.insert(connection, receipt(account), NOW)
     values = {
-        "id": id_, "claim": f"c-{account}", "party": account, "kind": "claim_receipt", "items": [f"{account}.1"],
-        "revisions": [1], "opened_wall": NOW, "state": "sent", "route": "email", **more,
-    }  # fmt: skip
+        "id": id_,
+        "claim": f"c-{account}",
+        "party": account,
+        "kind": "claim_receipt",
+        "items": [f"{account}.1"],
+        "revisions": [1],
+        "opened_wall": NOW,
+        "state": "sent",
+        "route": "email",
+        **more,
+    }
     rows(engine, "update message_items set message = %s where party = %s", id_, account)
     rows(
         engine,
@@ -153,8 +170,11 @@ def test_a_replay_is_no_try_of_what_bounces_later(engine: sa.Engine, before: str
         engine,
         "insert into webhook_deliveries (endpoint, message, party, kind, state, tries, replays, ended_wall)"
         " values (%s, %s, %s, 'claim_receipt', %s, 3, 1, now())",
-        webhook, id_, account, before,
-    )  # fmt: skip
+        webhook,
+        id_,
+        account,
+        before,
+    )
 
     def assign() -> tuple[int, int]:
         with engine.begin() as connection:

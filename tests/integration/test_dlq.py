@@ -64,8 +64,10 @@ def desk(rig: Rig) -> Iterator[Desk]:
 def test_what_is_parked_is_listed_and_found(desk: Desk) -> None:
     rows = dlq.parked(desk.connection, desk.tables)
     assert {(row["key"], row["event_id"], row["state"]) for row in rows} == {
-        ("a", "test.1", "waiting"), ("a", "test.2", "waiting"), ("b", "test.3", "waiting"),
-    }  # fmt: skip
+        ("a", "test.1", "waiting"),
+        ("a", "test.2", "waiting"),
+        ("b", "test.3", "waiting"),
+    }
     assert "RuntimeError: poison" in next(row["error"] for row in rows if row["event_id"] == "test.1")
     for row in rows:
         found = dlq.find(desk.connection, desk.tables, row["id"])

@@ -253,9 +253,14 @@ def test_violations_reach_the_ledger_and_leave_it(world: World) -> None:
     with world.running((Enforcement(settings), settings), (EnforcementLedger(settings), settings)):
         for day, item in enumerate(("a", "b", "c")):
             world.say(
-                item, 1, listing=f"listing-{item}", held=True, upheld=True,
-                type="goodfaith.item.upheld.v1", at=NOW + dt.timedelta(days=day),
-            )  # fmt: skip
+                item,
+                1,
+                listing=f"listing-{item}",
+                held=True,
+                upheld=True,
+                type="goodfaith.item.upheld.v1",
+                at=NOW + dt.timedelta(days=day),
+            )
 
         def standing() -> list[tuple[Any, ...]]:
             return world.sql(
@@ -453,9 +458,14 @@ def test_a_lookup_publishes_the_listing_before_its_receipt(world: World, shop: h
         for listing in ("shoe", "hat", "ghost"):
             command = marketplace.MarketplaceCommand(command=f"lookup-{listing}", listing=listing, action="lookup")
             raw = events.encode(
-                command, id=uuid.uuid4().hex, source="/goodfaith/verification", type="goodfaith.marketplace.command.v1",
-                subject=listing, time=NOW, key=listing,
-            )  # fmt: skip
+                command,
+                id=uuid.uuid4().hex,
+                source="/goodfaith/verification",
+                type="goodfaith.marketplace.command.v1",
+                subject=listing,
+                time=NOW,
+                key=listing,
+            )
             world.send("marketplace.commands", listing, raw)
 
         def answers() -> dict[str, list[Any]]:
@@ -550,10 +560,15 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> Non
             held, upheld = (held, not upheld) if held and chance.random() < 0.5 else (not held, False)
             state[item] = (revision + 1, held, upheld)
             world.say(
-                item, revision + 1, listing=where[item], held=held, upheld=upheld,
-                claim=f"claim-{where[item]}-{item[-1]}", seller=f"seller-{where[item][-1]}",
+                item,
+                revision + 1,
+                listing=where[item],
+                held=held,
+                upheld=upheld,
+                claim=f"claim-{where[item]}-{item[-1]}",
+                seller=f"seller-{where[item][-1]}",
                 at=NOW + dt.timedelta(hours=step),
-            )  # fmt: skip
+            )
             if step % 200 == 100:
                 name = chance.choice(list(COMMANDS))
                 herd.kill(name)

@@ -242,8 +242,9 @@ def test_the_marketplace_tells_of_keys_and_knows_whom_it_told_of(desk: Desk, sta
             batch.save()
         engine.dispose()
         assert [one for one in told if isinstance(one, MarketplaceSeller) and one.seller == name] == [
-            MarketplaceSeller(seller=name, keys=(SellerKey("device", digest),)), MarketplaceSeller(seller=name),
-        ]  # fmt: skip
+            MarketplaceSeller(seller=name, keys=(SellerKey("device", digest),)),
+            MarketplaceSeller(seller=name),
+        ]
         assert client.get(f"/sellers/{name}").status_code == 200
 
 
@@ -319,8 +320,9 @@ def test_a_measure_goes_with_the_violation_of_another_account_that_it_came_with(
     desk.settle()
     assert desk.measures("a") == ""
     assert desk.sql("select withheld, after from sanctions where seller = 'a' order by number desc limit 2") == [
-        ("frozen", None), ("", BEGIN),
-    ]  # fmt: skip
+        ("frozen", None),
+        ("", BEGIN),
+    ]
 
 
 def test_a_parked_seller_of_a_business_keeps_nobody_awake(desk: Desk) -> None:
@@ -465,9 +467,14 @@ def test_other_penalties_are_seen_and_applied_by_the_owners(desk: Desk) -> None:
         return found
 
     assert build(3).as_json() == {
-        "sellers": 4, "violations": 4, "entities": 1, "ledger_differences": 0, "standing_differences": 0,
-        "entity_differences": 0, "examples": [],
-    }  # fmt: skip
+        "sellers": 4,
+        "violations": 4,
+        "entities": 1,
+        "ledger_differences": 0,
+        "standing_differences": 0,
+        "entity_differences": 0,
+        "examples": [],
+    }
     # a first violation costs something from now on
     general = msgspec.structs.replace(desk.rules.general, first=2)
     desk.rules = msgspec.structs.replace(desk.rules, general=general)
@@ -483,5 +490,7 @@ def test_other_penalties_are_seen_and_applied_by_the_owners(desk: Desk) -> None:
     assert desk.stands("a") == (2 + 6 + 6, 0, 3, True)
     assert build(2).as_json()["examples"] == []
     assert desk.sql("select kind, points from ledger_entries where seller = 'c' order by recorded_wall, entry") == [
-        ("violation", 0), ("reversal", 0), ("violation", 2),
-    ]  # fmt: skip
+        ("violation", 0),
+        ("reversal", 0),
+        ("violation", 2),
+    ]

@@ -39,9 +39,13 @@ Someone = tuple[str, dict[str, str]]
 @pytest.fixture(scope="module")
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     parts = Parts(
-        stack, tmp_path_factory.mktemp("evidence"), max_body_bytes=100_000, evidence_max_bytes=LIMIT,
-        evidence_account_bytes=2 * LIMIT, evidence_upload_s=40.0,
-    )  # fmt: skip
+        stack,
+        tmp_path_factory.mktemp("evidence"),
+        max_body_bytes=100_000,
+        evidence_max_bytes=LIMIT,
+        evidence_account_bytes=2 * LIMIT,
+        evidence_upload_s=40.0,
+    )
     yield parts
     parts.close()
 
@@ -90,8 +94,12 @@ def test_a_file_is_kept_and_comes_back_as_it_was(parts: Parts, people: People, h
     assert made.status_code == 201, made.text
     answer = made.json()
     assert (answer["owner"], answer["kinds"], answer["media_type"], answer["size"], answer["name"]) == (
-        account, ["ownership"], "image/png", len(content), "证书.exe",
-    )  # fmt: skip
+        account,
+        ["ownership"],
+        "image/png",
+        len(content),
+        "证书.exe",
+    )
     assert answer["sha256"] == hashlib.sha256(content).hexdigest()
     (path,) = stored(parts, answer["id"])
     # what lies in the store says nothing of the file, and its name nothing of its digest
@@ -162,12 +170,18 @@ def test_a_digest_is_held_against_the_file(people: People, holder: Someone) -> N
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: b"", "empty"), (lambda: files.picture("PNG")[:-40], "truncated"), (files.zip_bomb, "archive"), (files.pixel_bomb, "too_complex"),
-        (files.stream_bomb, None), (lambda: b"<svg onload='x()'/>", "svg"), (lambda: b"<html><body>x", "html"),
+        (lambda: b"", "empty"),
+        (lambda: files.picture("PNG")[:-40], "truncated"),
+        (files.zip_bomb, "archive"),
+        (files.pixel_bomb, "too_complex"),
+        (files.stream_bomb, None),
+        (lambda: b"<svg onload='x()'/>", "svg"),
+        (lambda: b"<html><body>x", "html"),
         (lambda: files.pdf(lambda d: d.Root.__setitem__("/OpenAction", files.script())), "active_content"),
-        (lambda: files.picture("PNG") + files.archive(x=b"y"), "polyglot"), (lambda: b"MZ" + bytes(100), "program"),
+        (lambda: files.picture("PNG") + files.archive(x=b"y"), "polyglot"),
+        (lambda: b"MZ" + bytes(100), "program"),
     ],
-)  # fmt: skip
+)
 def test_forged_files_are_refused_and_leave_nothing(
     parts: Parts, people: People, holder: Someone, make: Any, reason: str | None
 ) -> None:
@@ -181,10 +195,13 @@ def test_forged_files_are_refused_and_leave_nothing(
 @pytest.mark.parametrize(
     ("change", "status", "field"),
     [
-        ({"kind": "owenrship"}, 422, "kind"), ({"kind": ""}, 400, "kind"), ({"Content_Disposition": 'attachment; filename="../../etc/passwd"'}, 422, "Content-Disposition"),
-        ({"Content_Encoding": "gzip"}, 415, "Content-Encoding"), ({"Content_Type": "multipart/form-data; boundary=x"}, 415, "Content-Type"),
+        ({"kind": "owenrship"}, 422, "kind"),
+        ({"kind": ""}, 400, "kind"),
+        ({"Content_Disposition": 'attachment; filename="../../etc/passwd"'}, 422, "Content-Disposition"),
+        ({"Content_Encoding": "gzip"}, 415, "Content-Encoding"),
+        ({"Content_Type": "multipart/form-data; boundary=x"}, 415, "Content-Type"),
     ],
-)  # fmt: skip
+)
 def test_wrong_requests_are_told_where(
     people: People, holder: Someone, change: dict[str, str], status: int, field: str
 ) -> None:
@@ -196,8 +213,9 @@ def raw(people: People, who: dict[str, str], head: str, content: bytes) -> tuple
     url = urlsplit(str(people.client.base_url))
     connection = socket.create_connection((str(url.hostname), int(url.port or 0)), timeout=20)
     connection.sendall(
-        f"POST /v1/evidence?kind=ownership HTTP/1.1\r\nHost: x\r\nAuthorization: {who['Authorization']}\r\n{head}\r\n".encode() + content
-    )  # fmt: skip
+        f"POST /v1/evidence?kind=ownership HTTP/1.1\r\nHost: x\r\nAuthorization: {who['Authorization']}\r\n{head}\r\n".encode()
+        + content
+    )
     return connection, b""
 
 
@@ -299,8 +317,9 @@ def test_documents_count_as_materials(parts: Parts, people: People, holder: Some
         assert '"materials":["comparison","ownership","purchase","statement"]' in payload
         assert "evidence" not in payload
     assert people.client.post("/v1/me/evidence", json={"evidence": [statement]}, headers=who).json() == {
-        "about": account, "documents": [statement],
-    }  # fmt: skip
+        "about": account,
+        "documents": [statement],
+    }
     named = people.client.get(f"/v1/evidence/{statement}", headers=who).json()["named_in"]
     assert named == sorted([account, claim])
 
@@ -311,9 +330,11 @@ def test_documents_in_other_commands(parts: Parts, people: People, holder: Someo
     made = people.claim(who, people.right(who), "listing")
     item = made["items"][0]["item"]
     for path, content, wanted in (
-        ("action", {"evidence": [writ, more]}, f'"proof":"{writ}"'), ("action", {"evidence": [writ], "proof": "file-7"}, '"proof":"file-7"'),
-        ("result", {"outcome": "ended", "evidence": [more]}, f'"proof":"{more}"'), ("complaint", {"evidence": [more, writ]}, '"materials":["court","other","ownership"]'),
-    ):  # fmt: skip
+        ("action", {"evidence": [writ, more]}, f'"proof":"{writ}"'),
+        ("action", {"evidence": [writ], "proof": "file-7"}, '"proof":"file-7"'),
+        ("result", {"outcome": "ended", "evidence": [more]}, f'"proof":"{more}"'),
+        ("complaint", {"evidence": [more, writ]}, '"materials":["court","other","ownership"]'),
+    ):
         answer = people.client.post(f"/v1/items/{item}/{path}", json=content, headers=who)
         assert answer.status_code == 202, answer.text
         command = answer.json()["commands"][0]["command"]
@@ -325,13 +346,24 @@ def test_documents_in_other_commands(parts: Parts, people: People, holder: Someo
 def test_every_request_that_names_documents_is_understood() -> None:
     """Each struct with ``evidence`` has a place where its kinds or its first document go."""
     named = {
-        kind for kind in vars(requests).values()
-        if isinstance(kind, type) and issubclass(kind, requests.In) and "evidence" in kind.__struct_fields__ and kind.__name__.find("ByTopic") < 0
-    }  # fmt: skip
+        kind
+        for kind in vars(requests).values()
+        if isinstance(kind, type)
+        and issubclass(kind, requests.In)
+        and "evidence" in kind.__struct_fields__
+        and kind.__name__.find("ByTopic") < 0
+    }
     assert named == {
-        requests.SubmitClaim, requests.AddInformation, requests.Counter, requests.Complain, requests.ReportAction, requests.ReportResult,
-        requests.RegisterRight, requests.NameDocuments, requests.ComplainOfMeasure,
-    }  # fmt: skip
+        requests.SubmitClaim,
+        requests.AddInformation,
+        requests.Counter,
+        requests.Complain,
+        requests.ReportAction,
+        requests.ReportResult,
+        requests.RegisterRight,
+        requests.NameDocuments,
+        requests.ComplainOfMeasure,
+    }
 
 
 def test_a_document_of_another_is_unknown(parts: Parts, people: People, holder: Someone) -> None:
@@ -410,8 +442,10 @@ def test_the_counterpart_reads_as_the_life_cycle_lets_it(parts: Parts, people: P
     page = people.client.get(f"/v1/evidence/{certificate}/reads?limit=3", headers=who).json()
     # the owner learns that a reviewer has read it, not which one
     assert [(read["reader"], read["what"]) for read in page["items"]] == [
-        ("reviewer", "file"), ("reviewer", "link"), (seller, "file"),
-    ]  # fmt: skip
+        ("reviewer", "file"),
+        ("reviewer", "link"),
+        (seller, "file"),
+    ]
     seen = people.client.get(f"/v1/evidence/{certificate}/reads?limit=1", headers=reviewers).json()["items"]
     assert [read["reader"] for read in seen] == [reviewer]
     more = people.client.get(f"/v1/evidence/{certificate}/reads?cursor={page['next']}", headers=reviewers).json()
@@ -465,9 +499,12 @@ def test_links_expire_and_cannot_be_altered(parts: Parts, people: People, holder
     assert dt.timedelta(minutes=9) < expires - dt.datetime.now(dt.UTC) < dt.timedelta(minutes=11)
     later = str(int(expires.timestamp()) + 3600)
     for changed in (
-        url.replace(document, other), url.replace(account, "a-operator"), url.replace(str(int(expires.timestamp())), later), url[:-1],
+        url.replace(document, other),
+        url.replace(account, "a-operator"),
+        url.replace(str(int(expires.timestamp())), later),
+        url[:-1],
         url.replace("signature=", "signature=A"),
-    ):  # fmt: skip
+    ):
         assert changed != url
         answer = people.client.get(changed)
         assert problem(answer, 403)["type"].endswith(":bad_link")
@@ -590,8 +627,10 @@ def test_what_is_needed_stays_until_it_is_not(parts: Parts, people: People, hold
         now, _ = clock.read(connection)
     long_ago = now - dt.timedelta(days=1096)
     for where, changed, wanted in (
-        ("PLATFORM_REVIEW", long_ago, "kept"), ("RESTORED", now - dt.timedelta(days=1094), "kept"), ("RESTORED", long_ago, "gone"),
-    ):  # fmt: skip
+        ("PLATFORM_REVIEW", long_ago, "kept"),
+        ("RESTORED", now - dt.timedelta(days=1094), "kept"),
+        ("RESTORED", long_ago, "gone"),
+    ):
         parts.query("update items set state = %s, changed_at = %s where id = %s", where, changed, item)
         due(parts, document)
         sweep(parts)
@@ -637,8 +676,9 @@ def test_a_document_of_an_account_stays_with_the_account(parts: Parts, people: P
         as_administrator(parts, "delete from intake.account_changes where account = %s", account)
         parts.query(
             "insert into account_changes (account, kind, by, at) values (%s, 'closed', 'a-operator', now() - %s)",
-            account, dt.timedelta(days=age),
-        )  # fmt: skip
+            account,
+            dt.timedelta(days=age),
+        )
         due(parts, document)
         sweep(parts)
         assert state(parts, document) == wanted
@@ -691,8 +731,9 @@ def test_an_upload_that_died_is_cleaned_up(parts: Parts, people: People, holder:
         document = kept(people, who, content)
         parts.query(
             "update evidence set state = 'arriving', changed_wall = now() - %s where id = %s",
-            dt.timedelta(minutes=61 if aged else 59), document,
-        )  # fmt: skip
+            dt.timedelta(minutes=61 if aged else 59),
+            document,
+        )
         path = Blobs.of(parts.settings)
         if how == "not stored":
             path.delete(evidence.object_path(document))

@@ -47,9 +47,17 @@ def claim(account: Account, channel: str, *listings: str) -> Filing:
     links = [f"https://market.example/items/{name}" for name in listings]
     body = requests.SubmitClaim(right=f"r-{account.id}", reason="counterfeit", listings=links)
     return Filing(
-        account, None, account.id, b"", "submit_claim", body, channel, listings=domain.listings_of(links, ("market.example",)),
-        rules=domain.check_claim(body, account), recurs="i-upheld" if channel == CHANNEL else None,
-    )  # fmt: skip
+        account,
+        None,
+        account.id,
+        b"",
+        "submit_claim",
+        body,
+        channel,
+        listings=domain.listings_of(links, ("market.example",)),
+        rules=domain.check_claim(body, account),
+        recurs="i-upheld" if channel == CHANNEL else None,
+    )
 
 
 def test_view_and_tables_agree_whatever_waits_in_intake(parts: Parts) -> None:

@@ -17,9 +17,12 @@ from tests.integration.intake_parts import Parts, People
 
 pytestmark = pytest.mark.stack
 LIMITS = {
-    "GOODFAITH_HTTP_ADDRESS_RATE": "0.001", "GOODFAITH_HTTP_ACCOUNT_RATE": "0.001", "GOODFAITH_HTTP_FAILURES_A_MINUTE": "5",
-    "GOODFAITH_HTTP_OPENINGS_AN_HOUR": "3", "GOODFAITH_HTTP_ALL_OPENINGS_AN_HOUR": "5",
-}  # fmt: skip
+    "GOODFAITH_HTTP_ADDRESS_RATE": "0.001",
+    "GOODFAITH_HTTP_ACCOUNT_RATE": "0.001",
+    "GOODFAITH_HTTP_FAILURES_A_MINUTE": "5",
+    "GOODFAITH_HTTP_OPENINGS_AN_HOUR": "3",
+    "GOODFAITH_HTTP_ALL_OPENINGS_AN_HOUR": "5",
+}
 
 
 @pytest.fixture
@@ -155,10 +158,22 @@ def test_what_is_done_to_accounts_and_tokens_is_logged(parts: Parts) -> None:
         {"kind": "token_made", "account": reviewer, "credential": made["id"], "by": reviewer},
         {"kind": "token_revoked", "account": reviewer, "credential": made["id"], "by": by},
         {"kind": "account_status", "account": reviewer, "status": "suspended", "by": by},
-        {"kind": "forbidden", "account": reviewer, "reason": "not_your_role", "method": "GET",
-         "route": "/v1/accounts/{account_id}/tokens", "network": "127.0.0.0/24"},
-        {"kind": "internal_refused", "reason": "no_account", "route": "/internal/contacts", "method": "POST", "network": "127.0.0.0/24"},
-    ):  # fmt: skip
+        {
+            "kind": "forbidden",
+            "account": reviewer,
+            "reason": "not_your_role",
+            "method": "GET",
+            "route": "/v1/accounts/{account_id}/tokens",
+            "network": "127.0.0.0/24",
+        },
+        {
+            "kind": "internal_refused",
+            "reason": "no_account",
+            "route": "/internal/contacts",
+            "method": "POST",
+            "network": "127.0.0.0/24",
+        },
+    ):
         assert wanted in events, (wanted, events)
     assert "of Ada Example" not in parts.log("api")
     assert {event["kind"] for event in told(parts)} <= set(security_events.KINDS)

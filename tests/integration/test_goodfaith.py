@@ -102,11 +102,25 @@ def open_accounts(parts: Parts, *names: str, verified: bool = True) -> None:
 def change(item: str, account: str, revision: int, state: State, **values: Any) -> ItemChanged:
     return ItemChanged(
         **{
-            "item": item, "claim": f"c-{item}", "claim_size": 1, "listing": f"l-{item}", "complainant": account, "principal": "p",
-            "right": "r", "right_type": "trademark", "reason": "counterfeit", "profile": "ipp", "policy": "p",
-            "revision": revision, "state": state, "rule": "r", "settled": state in deep.SETTLED, "received_at": BEGINS, **values,
+            "item": item,
+            "claim": f"c-{item}",
+            "claim_size": 1,
+            "listing": f"l-{item}",
+            "complainant": account,
+            "principal": "p",
+            "right": "r",
+            "right_type": "trademark",
+            "reason": "counterfeit",
+            "profile": "ipp",
+            "policy": "p",
+            "revision": revision,
+            "state": state,
+            "rule": "r",
+            "settled": state in deep.SETTLED,
+            "received_at": BEGINS,
+            **values,
         }
-    )  # fmt: skip
+    )
 
 
 def life(item: str, account: str, *states: State | tuple[State, str], **values: Any) -> list[ItemChanged]:
@@ -140,9 +154,14 @@ def insert_items(parts: Parts, changes: Iterable[ItemChanged]) -> None:
 
 def record(data: ItemChanged, time: dt.datetime) -> bytes:
     return events.encode(
-        data, id=f"verification.{uuid.uuid4().hex}", source="/t", type=f"goodfaith.item.{data.state.lower()}.v1",
-        subject=data.item, time=time, key=data.listing,
-    )  # fmt: skip
+        data,
+        id=f"verification.{uuid.uuid4().hex}",
+        source="/t",
+        type=f"goodfaith.item.{data.state.lower()}.v1",
+        subject=data.item,
+        time=time,
+        key=data.listing,
+    )
 
 
 def fold(service: Intake, parts: Parts, batch: Sequence[tuple[int, dt.datetime, ItemChanged]]) -> None:
@@ -154,17 +173,26 @@ def fold(service: Intake, parts: Parts, batch: Sequence[tuple[int, dt.datetime, 
             envelope = events.decode_envelope(record(data, time))
             made.apply(
                 Incoming(
-                    topics.VERIFICATION.name, partition, 0, data.listing, envelope.id, envelope.type, data, envelope=envelope
+                    topics.VERIFICATION.name,
+                    partition,
+                    0,
+                    data.listing,
+                    envelope.id,
+                    envelope.type,
+                    data,
+                    envelope=envelope,
                 )
-            )  # fmt: skip
+            )
         made.save()
 
 
 def settle(service: Intake, parts: Parts, account: str, now: dt.datetime, **ends: int) -> None:
     """Items of an account that end now: so many ``upheld``, ``restored``, ``refused``."""
     how: dict[str, tuple[State, ...]] = {
-        "upheld": (S.UPHELD_BY_DEFAULT,), "restored": (S.COUNTERED, S.RESTORED), "refused": (S.REJECTED,),
-    }  # fmt: skip
+        "upheld": (S.UPHELD_BY_DEFAULT,),
+        "restored": (S.COUNTERED, S.RESTORED),
+        "refused": (S.REJECTED,),
+    }
     changes = [
         data
         for end, count in ends.items()
@@ -204,9 +232,12 @@ def test_any_histories_are_counted_as_a_recount_says(parts: Parts, quiet: Intake
         make = engine.history if number % 2 else deep.walk
         name = f"i-{seed}-{number}"
         made = make(dice, number, dice.choice(accounts), dice.choice(("counterfeit", "design")))
-        histories.append([
-            (time, msgspec.structs.replace(data, item=name, claim=f"c-{name}", listing=f"l-{name}")) for time, data in made
-        ])  # fmt: skip
+        histories.append(
+            [
+                (time, msgspec.structs.replace(data, item=name, claim=f"c-{name}", listing=f"l-{name}"))
+                for time, data in made
+            ]
+        )
     insert_items(parts, [line[0][1] for line in histories])
     order = [place for place, line in enumerate(histories) for _ in line]
     dice.shuffle(order)
@@ -319,9 +350,11 @@ def test_items_settle_by_kafka_and_are_shown_by_http(parts: Parts, people: Peopl
     producer = KafkaProducer(bootstrap_servers=parts.settings.kafka, acks="all")
     for data in changes:
         producer.send(
-            parts.settings.topic_prefix + topics.VERIFICATION.name, key=data.listing.encode(), value=record(data, at.now),
+            parts.settings.topic_prefix + topics.VERIFICATION.name,
+            key=data.listing.encode(),
+            value=record(data, at.now),
             partition=topics.partition_of(data.listing, PARTITIONS),
-        )  # fmt: skip
+        )
     producer.flush()
     producer.close()
     service = Intake(parts.settings)
@@ -471,7 +504,9 @@ def test_each_account_is_judged_by_one_of_many_workers(parts: Parts, at: Clock, 
         list(pool.map(lambda worker: worker.judge(), workers))
     for worker in workers:
         worker.close()
-    assert parts.query("select count(*), count(distinct account) from good_faith_history where account like 'a-many-%%'") == [(250, 250)]  # fmt: skip
+    assert parts.query(
+        "select count(*), count(distinct account) from good_faith_history where account like 'a-many-%%'"
+    ) == [(250, 250)]
     assert parts.query("select count(*) from good_faith_due") == [(0,)]
     # nobody else was looked at, and whoever is out and was not touched is not looked at again
     at.to(at.now + DAY)

@@ -154,13 +154,22 @@ def test_a_refused_request_does_not_use_up_its_key(people: People, holder: tuple
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"profile": "nope"}, "profile"), ({"reason": "nope"}, "reason"), ({"reason": "design"}, "reason"),
-        ({"right": "r-none"}, "right"), ({"principal": "a-none"}, "right"), ({"extra": 1}, "extra"), ({"listings": []}, "listings"),
-        ({"listings": ["https://market.example/items/1"] * 301}, "listings"), ({"listings": ["javascript:x"]}, "listings[0]"),
+        ({"profile": "nope"}, "profile"),
+        ({"reason": "nope"}, "reason"),
+        ({"reason": "design"}, "reason"),
+        ({"right": "r-none"}, "right"),
+        ({"principal": "a-none"}, "right"),
+        ({"extra": 1}, "extra"),
+        ({"listings": []}, "listings"),
+        ({"listings": ["https://market.example/items/1"] * 301}, "listings"),
+        ({"listings": ["javascript:x"]}, "listings[0]"),
         ({"listings": ["https://market.example/items/1", "https://market.example/\u0000"]}, "listings[1]"),
-        ({"listings": "x"}, "listings"), ({"right": None}, "right"), ({"right": "a\u0000"}, "right"), ({"materials": ["x" * 121]}, "materials[0]"),
+        ({"listings": "x"}, "listings"),
+        ({"right": None}, "right"),
+        ({"right": "a\u0000"}, "right"),
+        ({"materials": ["x" * 121]}, "materials[0]"),
     ],
-)  # fmt: skip
+)
 def test_a_claim_that_is_wrong_is_told_where(
     people: People, holder: tuple[str, dict[str, str], str], change: dict[str, Any], field: str
 ) -> None:
@@ -171,10 +180,19 @@ def test_a_claim_that_is_wrong_is_told_where(
 @pytest.mark.parametrize(
     ("content", "status"),
     [
-        (b"", 400), (b"{", 400), (b"nope", 400), (b"\xff\xfe", 400), (b'{"right": "\xff"}', 400), (b'{"right": "\\ud800"}', 400),
-        (b"[]", 422), (b"null", 422), (b"[" * 50_000, 422), (b'{"x":' * 20_000, 422), (b'{"right": "' + b"x" * 2_000_000 + b'"}', 413),
+        (b"", 400),
+        (b"{", 400),
+        (b"nope", 400),
+        (b"\xff\xfe", 400),
+        (b'{"right": "\xff"}', 400),
+        (b'{"right": "\\ud800"}', 400),
+        (b"[]", 422),
+        (b"null", 422),
+        (b"[" * 50_000, 422),
+        (b'{"x":' * 20_000, 422),
+        (b'{"right": "' + b"x" * 2_000_000 + b'"}', 413),
     ],
-)  # fmt: skip
+)
 def test_bad_bodies(people: People, holder: tuple[str, dict[str, str], str], content: bytes, status: int) -> None:
     response = people.client.post(
         "/v1/claims", content=content, headers={**holder[1], "Content-Type": "application/json"}
@@ -227,8 +245,9 @@ def test_an_agent_files_with_the_authority_that_it_has(
     def told() -> list[str]:
         parts.tell_rights()
         rows = parts.query(
-            "select payload::json->>'status' from admission_queue where type like '%%change_right%%' and complainant = %s order by id", agent
-        )  # fmt: skip
+            "select payload::json->>'status' from admission_queue where type like '%%change_right%%' and complainant = %s order by id",
+            agent,
+        )
         return [status for (status,) in rows]
 
     assert told() == ["unauthorised"]
@@ -325,8 +344,11 @@ def test_contacts_are_kept_encrypted_and_can_be_erased(parts: Parts, people: Peo
     contact = {**CONTACT, "name": "Secretly Named"}
     assert people.client.put("/v1/contact", json=contact, headers=headers).status_code == 204
     assert people.client.get("/v1/contact", headers=headers).json() == {
-        "account": account, **contact, "language": "en", "confirmed": False,
-    }  # fmt: skip
+        "account": account,
+        **contact,
+        "language": "en",
+        "confirmed": False,
+    }
     ((sealed,),) = parts.query("select sealed from contacts where account = %s", account)
     assert b"Secretly" not in bytes(sealed)
     internal = {"Authorization": f"Bearer {parts.internal}"}
@@ -430,8 +452,12 @@ def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, 
         parts.query(
             """insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)
             values (%s, %s, %s, %s, %s, 'email', 't', 1, 'd', now())""",
-            f"m-{party}", party, made["claim"], kind, [item],
-        )  # fmt: skip
+            f"m-{party}",
+            party,
+            made["claim"],
+            kind,
+            [item],
+        )
 
     def names(headers: dict[str, str]) -> list[tuple[str, str]]:
         (message,) = people.client.get("/v1/inbox", headers=headers).json()["items"]
@@ -539,11 +565,17 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/accounts/{account_id}"): (None, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/verify"): ({}, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/status"): ({"status": "suspended"}, _row(NO, NO, NO, NO, NO, OK, NO)),
-    ("POST", "/v1/accounts/{account_id}/erasure"): ({"force": True, "reason": "test"}, _row(NO, NO, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/accounts/{account_id}/erasure"): (
+        {"force": True, "reason": "test"},
+        _row(NO, NO, NO, NO, NO, OK, NO),
+    ),
     ("POST", "/v1/rights"): ({"right_type": "copyright"}, _row(OK, OK, NO, NO, NO, OK, NO)),
     ("GET", "/v1/rights"): (None, ALL),
     ("GET", "/v1/rights/{right_id}"): (None, _row(OK, HIDDEN, HIDDEN, HIDDEN, OK, OK, HIDDEN)),
-    ("POST", "/v1/rights/{right_id}/renewal"): ({"expires_at": "2030-01-01T00:00:00Z"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/rights/{right_id}/renewal"): (
+        {"expires_at": "2030-01-01T00:00:00Z"},
+        _row(OK, HIDDEN, NO, NO, NO, OK, NO),
+    ),
     ("POST", "/v1/rights/{right_id}/assignment"): ({"to": "{holder_b}"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/name"): ({"registrant": "New Name Ltd"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/evidence"): (None, _row(422, HIDDEN, NO, NO, NO, 422, NO)),
@@ -552,7 +584,10 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/authorisations"): ({"agent": "a-operator"}, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/authorisations"): (None, ALL),
     ("DELETE", "/v1/authorisations/{authorisation_id}"): (None, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
-    ("POST", "/v1/claims"): ({"reason": "counterfeit", "listings": ["https://market.example/items/1"]}, _row(OK, 422, NO, NO, NO, NO, NO)),
+    ("POST", "/v1/claims"): (
+        {"reason": "counterfeit", "listings": ["https://market.example/items/1"]},
+        _row(OK, 422, NO, NO, NO, NO, NO),
+    ),
     ("GET", "/v1/claims"): (None, ALL),
     ("GET", "/v1/claims/{claim_id}"): (None, PARTY_READS),
     ("GET", "/v1/claims/{claim_id}/items"): (None, PARTY_READS),
@@ -577,7 +612,8 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/misuse/complaints"): (None, STAFF_ACTS),
     ("POST", "/v1/misuse/{measure_id}/complaint"): ({}, _row(OK, HIDDEN, NO, NO, NO, NO, NO)),
     ("POST", "/v1/misuse/{measure_id}/decision"): (
-        {"decision": "confirm", "code": "decision_stands"}, _row(NO, NO, NO, NO, OK, NO, NO),
+        {"decision": "confirm", "code": "decision_stands"},
+        _row(NO, NO, NO, NO, OK, NO, NO),
     ),
     ("GET", "/v1/accounts/{account_id}/good-faith"): (None, STAFF_ACTS),
     ("GET", "/v1/accounts/{account_id}/good-faith/history"): (None, STAFF_ACTS),
@@ -615,7 +651,10 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/sellers/{seller_id}/ledger"): (None, STAFF_ACTS),
     ("GET", "/v1/sellers/{seller_id}/violations"): (None, STAFF_ACTS),
     ("GET", "/v1/sellers/{seller_id}/sanctions"): (None, STAFF_ACTS),
-    ("POST", "/v1/sellers/{seller_id}/sanctions/{sanction_id}/lift"): ({"reason": "mistake"}, _row(NO, NO, NO, NO, NO, HIDDEN, NO)),
+    ("POST", "/v1/sellers/{seller_id}/sanctions/{sanction_id}/lift"): (
+        {"reason": "mistake"},
+        _row(NO, NO, NO, NO, NO, HIDDEN, NO),
+    ),
     ("GET", "/v1/sellers/{seller_id}/why"): (None, STAFF_ACTS),
     ("GET", "/v1/offenders/figures"): (None, STAFF_ACTS),
     ("GET", "/v1/deliveries"): (None, _row(OK, OK, OK, OK, OK, OK, OK)),
@@ -652,7 +691,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/internal/webhooks"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
     ("POST", "/internal/challenges"): ({"most": 0}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
     ("POST", "/internal/claims"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
-}  # fmt: skip
+}
 
 
 def _paths() -> set[tuple[str, str]]:
@@ -675,10 +714,14 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
     content, expected = EXPECTED[method, path]
     seller = f"s-{uuid.uuid4().hex[:10]}"
     accounts = {
-        "holder a": people.open(), "holder b": people.open(), "seller": people.open("seller", id=seller),
-        "other seller": people.open("seller", id=f"{seller}x"), "reviewer": people.open("reviewer"),
-        "operator": people.open("operator"), "upstream": people.open("upstream"),
-    }  # fmt: skip
+        "holder a": people.open(),
+        "holder b": people.open(),
+        "seller": people.open("seller", id=seller),
+        "other seller": people.open("seller", id=f"{seller}x"),
+        "reviewer": people.open("reviewer"),
+        "operator": people.open("operator"),
+        "upstream": people.open("upstream"),
+    }
     account, owners = accounts["holder a"]
     right = people.right(owners, **({"proof": None} if path.endswith("{right_id}/decision") else {}))
     grant = people.client.post("/v1/authorisations", json={"agent": accounts["upstream"][0]}, headers=owners).json()[
@@ -724,8 +767,11 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
     parts.query(
         """insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)
         values (%s, %s, %s, 'claim_receipt', %s, 'email', 't', 1, 'd', now())""",
-        f"m-{item}", account, made["claim"], [item],
-    )  # fmt: skip
+        f"m-{item}",
+        account,
+        made["claim"],
+        [item],
+    )
     if (method, path) == ("POST", "/v1/evidence"):
         url += "?kind=statement"
     if path in ("/v1/me/evidence", "/v1/rights/{right_id}/evidence"):
@@ -783,8 +829,10 @@ def waiting_code(parts: Parts, account: str, code: str) -> None:
     parts.query(
         """insert into email_codes (account, notice, digest, expires_at, tries, requested_at, requests, since)
         values (%s, %s, %s, now() + interval '1 hour', 0, now(), 1, now())""",
-        account, f"n-{account}", code_digest(f"n-{account}", code),
-    )  # fmt: skip
+        account,
+        f"n-{account}",
+        code_digest(f"n-{account}", code),
+    )
 
 
 def test_a_seller_sees_its_own_items_of_a_claim_only(parts: Parts, people: People) -> None:
@@ -833,15 +881,20 @@ def test_no_answer_is_stored_or_read_as_another_type(parts: Parts, people: Peopl
     _, headers = people.open()
     internal = {"Authorization": f"Bearer {parts.internal}"}
     answers = [
-        client.post("/v1/accounts", json={}), client.post("/v1/tokens", headers=headers), client.get("/v1/me", headers=headers),
-        client.put("/v1/contact", json=CONTACT, headers=headers), client.get("/v1/contact", headers=headers),
-        client.get("/v1/me"), client.get("/nowhere"), client.post("/v1/claims", content=b"{", headers=headers),
+        client.post("/v1/accounts", json={}),
+        client.post("/v1/tokens", headers=headers),
+        client.get("/v1/me", headers=headers),
+        client.put("/v1/contact", json=CONTACT, headers=headers),
+        client.get("/v1/contact", headers=headers),
+        client.get("/v1/me"),
+        client.get("/nowhere"),
+        client.post("/v1/claims", content=b"{", headers=headers),
         client.post("/internal/contacts", json={"ids": []}, headers=internal),
         *(
             httpx.get(f"{url}/internal/nothing", headers=internal, trust_env=False)
             for url in (parts.settings.enforcement_url, parts.settings.notification_url)
         ),
-    ]  # fmt: skip
+    ]
     for answer in answers:
         assert answer.headers["cache-control"] == "no-store", answer.url
         assert answer.headers["x-content-type-options"] == "nosniff", answer.url
@@ -874,8 +927,10 @@ def test_forms_are_open_to_anyone_in_the_readers_language(client: httpx.Client) 
         assert (form["language"], form["profile"], form["limits"]["listings"]) == (language, "ipp", 300)
         seen[language] = {right["code"]: right for right in form["rights"]}
     assert {language: rights["trademark"]["label"] for language, rights in seen.items()} == {
-        "en": "Trade mark", "zh": "商标", "de": "Marke",
-    }  # fmt: skip
+        "en": "Trade mark",
+        "zh": "商标",
+        "de": "Marke",
+    }
     assert seen["en"].keys() == seen["zh"].keys() == seen["de"].keys()
     named = client.get("/v1/forms?language=de", headers={"Accept-Language": "zh"})
     assert named.json()["language"] == "de"
@@ -917,10 +972,23 @@ def test_refusals_are_told_in_the_readers_language(
     made = people.claim(headers, right, "cure-me")
     refused = made["items"][0]["item"]
     last = ItemChanged(
-        item=refused, claim=made["claim"], claim_size=1, listing="cure-me", complainant="h", principal="h", right=right,
-        right_type="trademark", reason="counterfeit", profile="ipp", policy="ipp-2026-11", revision=2, state=State.REJECTED,
-        rule="6-refused", code="not_infringing", received_at=dt.datetime(2026, 11, 24, tzinfo=dt.UTC),
-    )  # fmt: skip
+        item=refused,
+        claim=made["claim"],
+        claim_size=1,
+        listing="cure-me",
+        complainant="h",
+        principal="h",
+        right=right,
+        right_type="trademark",
+        reason="counterfeit",
+        profile="ipp",
+        policy="ipp-2026-11",
+        revision=2,
+        state=State.REJECTED,
+        rule="6-refused",
+        code="not_infringing",
+        received_at=dt.datetime(2026, 11, 24, tzinfo=dt.UTC),
+    )
     parts.query(
         "update items set state = 'REJECTED', last = %s where id = %s", msgspec.json.encode(last).decode(), refused
     )
@@ -943,8 +1011,15 @@ def test_refusals_are_told_in_the_readers_language(
 def test_the_logs_hold_no_secret(parts: Parts, people: People, holder: tuple[str, dict[str, str], str]) -> None:
     log = parts.log("api")
     assert "started" in log
-    for secret in (parts.operator, parts.internal, holder[1]["Authorization"].removeprefix("Bearer "), "Secretly Named", "ada@example.org",
-                   urlpassword(parts.settings.database.get_secret_value()), str(parts.settings.contact_key and parts.settings.contact_key.get_secret_value())):  # fmt: skip
+    for secret in (
+        parts.operator,
+        parts.internal,
+        holder[1]["Authorization"].removeprefix("Bearer "),
+        "Secretly Named",
+        "ada@example.org",
+        urlpassword(parts.settings.database.get_secret_value()),
+        str(parts.settings.contact_key and parts.settings.contact_key.get_secret_value()),
+    ):
         assert secret not in log
 
 

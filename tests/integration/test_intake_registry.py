@@ -179,8 +179,10 @@ def test_a_suspended_account_begins_nothing_new_and_a_closed_one_is_refused(part
 
     assert status("suspended").json()["state"] == "suspended"
     for path, content in (
-        ("/v1/claims", body(made["id"], "x")), ("/v1/rights", {"right_type": "copyright"}), ("/v1/authorisations", {"agent": agent}),
-    ):  # fmt: skip
+        ("/v1/claims", body(made["id"], "x")),
+        ("/v1/rights", {"right_type": "copyright"}),
+        ("/v1/authorisations", {"agent": agent}),
+    ):
         assert problem(people.client.post(path, json=content, headers=headers), 403)["type"].endswith(
             "account_suspended"
         )
@@ -199,11 +201,15 @@ def test_a_suspended_account_begins_nothing_new_and_a_closed_one_is_refused(part
     problem(people.client.post("/v1/accounts/a-none/status", json={"status": "closed"}, headers=people.operator), 404)
     read = people.client.get(f"/v1/accounts/{account}", headers=people.operator).json()
     assert [(entry["kind"], entry["code"]) for entry in read["history"]] == [
-        ("closed", "abuse"), ("open", "abuse"), ("suspended", "abuse"),
-    ]  # fmt: skip
+        ("closed", "abuse"),
+        ("open", "abuse"),
+        ("suspended", "abuse"),
+    ]
     assert [said["kind"] for said in notices(parts, account)] == [
-        "account_suspended", "account_resumed", "account_closed",
-    ]  # fmt: skip
+        "account_suspended",
+        "account_resumed",
+        "account_closed",
+    ]
 
 
 def test_reviewers_find_accounts_by_their_state(parts: Parts, people: People) -> None:
@@ -509,9 +515,16 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
                 right=mark, reason="counterfeit", listings=["https://market.example/items/1"], principal=owner
             )
             filing = filings.Filing(
-                people[who], None, who, b"", "submit_claim", asked, "http",
-                listings=domain.listings_of(asked.listings, ("market.example",)), rules=domain.check_claim(asked, people[who]),
-            )  # fmt: skip
+                people[who],
+                None,
+                who,
+                b"",
+                "submit_claim",
+                asked,
+                "http",
+                listings=domain.listings_of(asked.listings, ("market.example",)),
+                rules=domain.check_claim(asked, people[who]),
+            )
             now, wall = store.enter_admission(connection)
             (filed,) = filing_store.file(connection, [filing], now, wall, PARTITIONS)
             assert isinstance(filed, filings.Filed)
@@ -552,8 +565,10 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
         granted = parts.query(
             """select count(*) from authorisations where agent = %s and principal = %s and status = 'active'
             and (rights is null or %s = any(rights)) and (territory is null or 'US' = any(territory))""",
-            agent, owner, mark,
-        )  # fmt: skip
+            agent,
+            owner,
+            mark,
+        )
         for who, claim in claims.items():
             wanted = "lost" if not owns else status
             if wanted == "active" and who == agent and granted == [(0,)]:
@@ -645,7 +660,11 @@ def test_rights_that_were_registered_twice_before(stack: Stack) -> None:
             "select id, status, pending_reason, territory from intake.rights order by id"
         ).all()
         assert [tuple(row) for row in rows] == [
-            ("r-1", "lost", None, ["US"]), ("r-2", "expired", None, ["US"]), ("r-3", "pending", "right_registered_elsewhere", ["US"]),
-            ("r-4", "active", None, ["EU"]), ("r-5", "active", None, None), ("r-6", "pending", "proof_missing", None),
-        ]  # fmt: skip
+            ("r-1", "lost", None, ["US"]),
+            ("r-2", "expired", None, ["US"]),
+            ("r-3", "pending", "right_registered_elsewhere", ["US"]),
+            ("r-4", "active", None, ["EU"]),
+            ("r-5", "active", None, None),
+            ("r-6", "pending", "proof_missing", None),
+        ]
     engine.dispose()

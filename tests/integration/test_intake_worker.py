@@ -76,9 +76,16 @@ def submit(account: Account, *listings: str, right: str = "r-1") -> Filing:
         right=right, reason="counterfeit", listings=[f"https://market.example/items/{name}" for name in listings]
     )
     return Filing(
-        account, None, account.id, b"", "submit_claim", body, "http",
-        listings=domain.listings_of(body.listings, ("market.example",)), rules=domain.check_claim(body, account),
-    )  # fmt: skip
+        account,
+        None,
+        account.id,
+        b"",
+        "submit_claim",
+        body,
+        "http",
+        listings=domain.listings_of(body.listings, ("market.example",)),
+        rules=domain.check_claim(body, account),
+    )
 
 
 def file(parts: Parts, *filings: Filing) -> list[dict[str, Any]]:
@@ -95,20 +102,40 @@ def backlog(parts: Parts, lane: str, complainant: str, count: int) -> None:
     parts.query(
         """insert into claims select 'c-' || %s || n, %s, 'p', 'r-1', 'trademark', 'counterfeit', 'ipp', %s, 1, 'http', now(), %s
         from generate_series(1, %s) as n""",
-        complainant, complainant, lane, msgspec.json.encode(terms(complainant)).decode(), count,
-    )  # fmt: skip
+        complainant,
+        complainant,
+        lane,
+        msgspec.json.encode(terms(complainant)).decode(),
+        count,
+    )
     parts.query(
         """insert into admission_queue (kind, lane, complainant, partition, claim, item, listing, accepted_at)
         select 'submit', %s, %s, n %% %s, 'c-' || %s || n, 'i-' || %s || n, 'l-' || %s || n, now() from generate_series(1, %s) as n""",
-        lane, complainant, PARTITIONS, complainant, complainant, complainant, count,
-    )  # fmt: skip
+        lane,
+        complainant,
+        PARTITIONS,
+        complainant,
+        complainant,
+        complainant,
+        count,
+    )
 
 
 def terms(complainant: str) -> events.ItemSubmitted:
     return events.ItemSubmitted(
-        item="i", claim="c", claim_size=1, listing="l", complainant=complainant, principal="p", right="r-1", right_type="trademark",
-        reason="counterfeit", profile="ipp", policy="p", accepted_at=dt.datetime.now(dt.UTC),
-    )  # fmt: skip
+        item="i",
+        claim="c",
+        claim_size=1,
+        listing="l",
+        complainant=complainant,
+        principal="p",
+        right="r-1",
+        right_type="trademark",
+        reason="counterfeit",
+        profile="ipp",
+        policy="p",
+        accepted_at=dt.datetime.now(dt.UTC),
+    )
 
 
 def pull(parts: Parts, service: Intake, room: int = 1000, parked: frozenset[str] = frozenset()) -> list[Any]:
@@ -352,8 +379,13 @@ def test_a_watermark_does_not_pass_a_command_that_was_parked(parts: Parts, quiet
     parts.query(
         """insert into dead_letters (partition, key, topic, "offset", event_id, type, value, error)
         values (%s, %s, '@queue', %s, %s, %s, %s, 'refused')""",
-        command.partition, command.key, command.offset, command.id, command.type, raw,
-    )  # fmt: skip
+        command.partition,
+        command.key,
+        command.offset,
+        command.id,
+        command.type,
+        raw,
+    )
     try:
         assert quiet.barrier.turn()
         mark = upto(parts)
@@ -457,13 +489,30 @@ def send(parts: Parts, topic: topics.Topic, *values: tuple[str, bytes | None]) -
 def changed(item: dict[str, Any], **values: Any) -> bytes:
     now = dt.datetime.now(dt.UTC)
     data = events.ItemChanged(
-        item=item["item"], claim="c", claim_size=1, listing=item["listing"], complainant=HOLDER.id, principal=HOLDER.id, right="r-1",
-        right_type="trademark", reason="counterfeit", profile="ipp", policy="p", rule="7", received_at=now, **values,
-    )  # fmt: skip
+        item=item["item"],
+        claim="c",
+        claim_size=1,
+        listing=item["listing"],
+        complainant=HOLDER.id,
+        principal=HOLDER.id,
+        right="r-1",
+        right_type="trademark",
+        reason="counterfeit",
+        profile="ipp",
+        policy="p",
+        rule="7",
+        received_at=now,
+        **values,
+    )
     return events.encode(
-        data, id=f"verification.{uuid.uuid4().hex}", source="/test", type=f"goodfaith.item.{data.state.lower()}.v1", subject=data.item,
-        time=now, key=data.listing,
-    )  # fmt: skip
+        data,
+        id=f"verification.{uuid.uuid4().hex}",
+        source="/test",
+        type=f"goodfaith.item.{data.state.lower()}.v1",
+        subject=data.item,
+        time=now,
+        key=data.listing,
+    )
 
 
 def test_what_intake_accepted_is_published_once_and_read_back(parts: Parts) -> None:
@@ -478,10 +527,14 @@ def test_what_intake_accepted_is_published_once_and_read_back(parts: Parts) -> N
             Account("s-1", "seller"), None, "s-1", b"", "counter", requests.Counter(), "http", item=item["item"]
         )
         send(
-            parts, topics.VERIFICATION,
-            (item["listing"], changed(item, revision=1, state=events.State.UNDER_REVIEW, via=(events.State.RECEIVED,), seller="s-1")),
+            parts,
+            topics.VERIFICATION,
+            (
+                item["listing"],
+                changed(item, revision=1, state=events.State.UNDER_REVIEW, via=(events.State.RECEIVED,), seller="s-1"),
+            ),
             (item["listing"], changed(item, revision=2, state=events.State.NOTIFIED, seller="s-1", held=True)),
-        )  # fmt: skip
+        )
         wait(
             lambda: (
                 parts.query("select state, revision, seller, told from items where id = %s", item["item"])
@@ -494,26 +547,77 @@ def test_what_intake_accepted_is_published_once_and_read_back(parts: Parts) -> N
             command=refused, item=item["item"], claim="c", listing=item["listing"], code="late", detail="Too late."
         )
         message = events.MessageSent(
-            message="m-1", claim=made[0]["claim"], party="s-1", kind="seller_notice", items=(item["item"],), channel="email", template="t",
-            version=1, digest="0", sent_at=dt.datetime.now(dt.UTC),
-        )  # fmt: skip
+            message="m-1",
+            claim=made[0]["claim"],
+            party="s-1",
+            kind="seller_notice",
+            items=(item["item"],),
+            channel="email",
+            template="t",
+            version=1,
+            digest="0",
+            sent_at=dt.datetime.now(dt.UTC),
+        )
         send(
-            parts, topics.VERIFICATION,
+            parts,
+            topics.VERIFICATION,
             (item["listing"], changed(item, revision=3, state=events.State.COUNTERED, seller="s-1", command=accepted)),
-            (item["listing"], events.encode(refusal, id="verification.x", source="/t", type="goodfaith.command.refused.v1", subject="i", time=dt.datetime.now(dt.UTC), key=item["listing"])),
-        )  # fmt: skip
+            (
+                item["listing"],
+                events.encode(
+                    refusal,
+                    id="verification.x",
+                    source="/t",
+                    type="goodfaith.command.refused.v1",
+                    subject="i",
+                    time=dt.datetime.now(dt.UTC),
+                    key=item["listing"],
+                ),
+            ),
+        )
         told = events.AccountTold(
-            message="m-2", notice="n-1", account=HOLDER.id, kind="right_expiring", about="r-1", channel="inbox", template="t",
-            version=1, digest="0", sent_at=dt.datetime.now(dt.UTC),
-        )  # fmt: skip
+            message="m-2",
+            notice="n-1",
+            account=HOLDER.id,
+            kind="right_expiring",
+            about="r-1",
+            channel="inbox",
+            template="t",
+            version=1,
+            digest="0",
+            sent_at=dt.datetime.now(dt.UTC),
+        )
         with parts.engine.begin() as connection:
             notice = events.AccountNotice(notice="n-1", account=HOLDER.id, kind="right_expiring", at=told.sent_at)
             outbox.tell_accounts(connection, [notice], PARTITIONS)
         send(
-            parts, topics.NOTIFICATION,
-            (HOLDER.id, events.encode(told, id="notification.y", source="/t", type="goodfaith.account.told.v1", subject="m", time=told.sent_at, key=HOLDER.id)),
-            (item["listing"], events.encode(message, id="notification.x", source="/t", type="goodfaith.message.sent.v1", subject="m", time=message.sent_at, key=item["listing"])),
-        )  # fmt: skip
+            parts,
+            topics.NOTIFICATION,
+            (
+                HOLDER.id,
+                events.encode(
+                    told,
+                    id="notification.y",
+                    source="/t",
+                    type="goodfaith.account.told.v1",
+                    subject="m",
+                    time=told.sent_at,
+                    key=HOLDER.id,
+                ),
+            ),
+            (
+                item["listing"],
+                events.encode(
+                    message,
+                    id="notification.x",
+                    source="/t",
+                    type="goodfaith.message.sent.v1",
+                    subject="m",
+                    time=message.sent_at,
+                    key=item["listing"],
+                ),
+            ),
+        )
         wait(
             lambda: (
                 dict(parts.query("select id, status from commands where item = %s", item["item"]))
@@ -594,14 +698,30 @@ REFUSED: list[tuple[bytes | None, str, str | None]] = [
     (request_event("e-document", "submit_claim", {**CLAIM, "evidence": ["d-none"]}), "unknown_document", "evidence[0]"),
     (request_event("e-self", "submit_claim", {**CLAIM, "on_behalf_of": None}), "not_your_role", "on_behalf_of"),
     (request_event("e-who", "submit_claim", {**CLAIM, "on_behalf_of": "a-none"}), "unknown_account", "on_behalf_of"),
-    (request_event("e-operator", "decide", {"decision": "uphold", "item": "i-1", "on_behalf_of": "a-operator"}), "unknown_account", "on_behalf_of"),
+    (
+        request_event("e-operator", "decide", {"decision": "uphold", "item": "i-1", "on_behalf_of": "a-operator"}),
+        "unknown_account",
+        "on_behalf_of",
+    ),
     (request_event("e-not-for", "submit_claim", {**CLAIM, "on_behalf_of": "a-other"}), "not_bound", "on_behalf_of"),
-    (request_event("e-not-for-unknown", "submit_claim", {**CLAIM, "on_behalf_of": "z-none"}), "not_bound", "on_behalf_of"),
+    (
+        request_event("e-not-for-unknown", "submit_claim", {**CLAIM, "on_behalf_of": "z-none"}),
+        "not_bound",
+        "on_behalf_of",
+    ),
     (request_event("e-not-that", "complain", {"item": "i-1", "on_behalf_of": HOLDER.id}), "not_bound", "type"),
     (request_event("e-target", "withdraw", {"ground": "error", "on_behalf_of": HOLDER.id}), "no_target", "item"),
-    (request_event("e-gone", "withdraw", {"ground": "error", "item": "i-none", "on_behalf_of": HOLDER.id}), "not_found", None),
-    (request_event("e-sub", "withdraw", {"ground": "error", "submission": "none", "on_behalf_of": HOLDER.id}), "not_found", "submission"),
-]  # fmt: skip
+    (
+        request_event("e-gone", "withdraw", {"ground": "error", "item": "i-none", "on_behalf_of": HOLDER.id}),
+        "not_found",
+        None,
+    ),
+    (
+        request_event("e-sub", "withdraw", {"ground": "error", "submission": "none", "on_behalf_of": HOLDER.id}),
+        "not_found",
+        "submission",
+    ),
+]
 
 
 def test_upstreams_file_and_are_refused_with_reasons(parts: Parts) -> None:
@@ -613,10 +733,19 @@ def test_upstreams_file_and_are_refused_with_reasons(parts: Parts) -> None:
         {**CLAIM, "listings": ["https://market.example/items/1", "https://market.example/items/2"]},
     )
     send(
-        parts, topic, ("k", good), ("k", good), ("k", request_event("e-1", "submit_claim", CLAIM)),
-        ("k", request_event("e-2", "withdraw", {"ground": "settled", "submission": "e-1", "listing": "2", "on_behalf_of": HOLDER.id})),
+        parts,
+        topic,
+        ("k", good),
+        ("k", good),
+        ("k", request_event("e-1", "submit_claim", CLAIM)),
+        (
+            "k",
+            request_event(
+                "e-2", "withdraw", {"ground": "settled", "submission": "e-1", "listing": "2", "on_behalf_of": HOLDER.id}
+            ),
+        ),
         *((f"bad-{place}", value) for place, (value, _, _) in enumerate(REFUSED)),
-    )  # fmt: skip
+    )
     service = Inbound(parts.settings)
     with contextlib.closing(service), running(service, parts):
         wait(lambda: len(read(parts, topics.REFUSALS)) >= len(REFUSED) + 1)

@@ -175,16 +175,23 @@ def test_one_recipients_refusal_is_nobody_elses(pipelining: bool) -> None:
     if not pipelining:
         del answers.handle_EHLO
     answers.refuse = {
-        "a2@x.example": "550 5.1.1 no such user", "a3@x.example": "451 4.2.2 full", "a6@x.example": "553 no",
-    }  # fmt: skip
+        "a2@x.example": "550 5.1.1 no such user",
+        "a3@x.example": "451 4.2.2 full",
+        "a6@x.example": "553 no",
+    }
     with listening(answers) as port:
         mailer = Mailer(Relay("127.0.0.1", port, reports="all"))
         found = list(mailer.send([letter(n) for n in range(1, 8)]))
         mailer.quit()
     assert found == [
-        Answer("sent", text=True), Answer("refused", "5.1.1"), Answer("later", "4.2.2"), Answer("sent", text=True),
-        Answer("sent", text=True), Answer("refused", "553"), Answer("sent", text=True),
-    ]  # fmt: skip
+        Answer("sent", text=True),
+        Answer("refused", "5.1.1"),
+        Answer("later", "4.2.2"),
+        Answer("sent", text=True),
+        Answer("sent", text=True),
+        Answer("refused", "553"),
+        Answer("sent", text=True),
+    ]
     assert [(back, to) for back, to, _, _ in answers.taken] == [
         (f"back{n}@market.example", f"a{n}@x.example") for n in (1, 4, 5, 7)
     ]
@@ -314,13 +321,17 @@ def test_a_bounce_sends_the_notice_the_other_way_and_the_next_one_at_once(world:
         "select channel, state, reason from notification.deliveries where message = %s order by id", notice
     )
     assert history == [
-        ("email", "sent", None), ("email", "delayed", "4.4.1"), ("email", "bounced", "5.1.1"), ("inbox", "sent", "bounced"),
-    ]  # fmt: skip
+        ("email", "sent", None),
+        ("email", "delayed", "4.4.1"),
+        ("email", "bounced", "5.1.1"),
+        ("inbox", "sent", "bounced"),
+    ]
     published = [data for _, _, data in world.published()]
     changes = [data for data in published if isinstance(data, DeliveryChanged) and data.message == notice]
     assert [(data.channel, data.state, data.reason) for data in changes] == [
-        ("email", "bounced", "5.1.1"), ("inbox", "sent", "bounced"),
-    ]  # fmt: skip
+        ("email", "bounced", "5.1.1"),
+        ("inbox", "sent", "bounced"),
+    ]
     # announced once, and one window each, whatever way it went
     assert Counter(data.message for data in published if isinstance(data, MessageSent)).most_common(1)[0][1] == 1
     assert sorted(data.item for data in published if isinstance(data, NoticeSent)) == ["c.1", "d.1"]
@@ -427,8 +438,9 @@ def test_refused_at_once_for_a_bad_address_it_is_not_tried_again(world: World) -
         world.say(State.NOTIFIED, item="d.1", claim="d", listing="d-1", seller="seller-0", revision=1)
         wait(lambda: world.messages(where="claim = 'd'") and world.idle())
     assert world.messages("claim, result, tried", "kind = 'seller_notice'") == [
-        ("c", "refused", ["email"]), ("d", "bouncing", []),
-    ]  # fmt: skip
+        ("c", "refused", ["email"]),
+        ("d", "bouncing", []),
+    ]
     assert not world.post.to("seller-0@x.example")
 
 
@@ -511,6 +523,8 @@ def test_what_became_of_messages_is_told_to_the_front(world: World) -> None:
     assert (outcome["kind"], outcome["state"], outcome["channel"]) == ("outcome", "sent", "email")
     assert (told["kind"], told["channel"], told["failed_channels"]) == ("seller_notice", "inbox", ["email"])
     assert [(step["channel"], step["state"], step.get("reason")) for step in told["steps"]] == [
-        ("email", "sent", None), ("email", "bounced", "5.1.1"), ("inbox", "sent", "bounced"),
-    ]  # fmt: skip
+        ("email", "sent", None),
+        ("email", "bounced", "5.1.1"),
+        ("inbox", "sent", "bounced"),
+    ]
     assert "x.example" not in str(first) + str(rest)

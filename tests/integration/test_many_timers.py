@@ -42,12 +42,33 @@ FIRST = BEGINS + dt.timedelta(days=1)
 def template() -> str:
     """An item whose seller was told and may still accept or counter; number and deadline are filled in by SQL."""
     item = Item(
-        item="i-@n@", claim="c-1", claim_size=1, listing="l-@n@", complainant="h-1", principal="h-1", right="r-1",
-        right_type="trademark", reason="counterfeit", severity="serious", profile="ipp", policy="ipp-2026-11",
-        received_at=BEGINS, identity_verified=True, authority="owner", materials=("ownership",), seller="s-1",
-        state=State.NOTIFIED, revision=3, visit=1, timers=(Timer("window", FIRST),), held=True, noticed_at=BEGINS,
-        handled_at=BEGINS, sla="met", sla_due=BEGINS + dt.timedelta(days=1),
-    )  # fmt: skip
+        item="i-@n@",
+        claim="c-1",
+        claim_size=1,
+        listing="l-@n@",
+        complainant="h-1",
+        principal="h-1",
+        right="r-1",
+        right_type="trademark",
+        reason="counterfeit",
+        severity="serious",
+        profile="ipp",
+        policy="ipp-2026-11",
+        received_at=BEGINS,
+        identity_verified=True,
+        authority="owner",
+        materials=("ownership",),
+        seller="s-1",
+        state=State.NOTIFIED,
+        revision=3,
+        visit=1,
+        timers=(Timer("window", FIRST),),
+        held=True,
+        noticed_at=BEGINS,
+        handled_at=BEGINS,
+        sla="met",
+        sla_due=BEGINS + dt.timedelta(days=1),
+    )
     return msgspec.json.encode(item).decode().replace(f'["window","{FIRST:%Y-%m-%dT%H:%M:%S}Z"]', '["window","@due@"]')
 
 
@@ -120,9 +141,14 @@ class Rig:
         self._marks += 1
         for partition in range(PARTITIONS):
             raw = events.encode(
-                events.Watermark(upto=upto), id=f"mark.{partition}.{self._marks}", source="/test",
-                type="goodfaith.watermark.v1", subject=None, time=upto, key=None,
-            )  # fmt: skip
+                events.Watermark(upto=upto),
+                id=f"mark.{partition}.{self._marks}",
+                source="/test",
+                type="goodfaith.watermark.v1",
+                subject=None,
+                time=upto,
+                key=None,
+            )
             self._producer.send(self.settings.topic_prefix + topics.INTAKE.name, value=raw, partition=partition)
         self._producer.flush()
 

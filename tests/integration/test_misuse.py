@@ -62,9 +62,7 @@ def ends(
     items = [f"i-{uuid.uuid4().hex}" for _ in range(count)]
     firsts = [change(item, account, 1, S.UNDER_REVIEW, received_at=at.now) for item in items]
     insert_items(parts, firsts)
-    parts.query(
-        "update claims set accepted_at = %s where id = any(%s)", at.now, [data.claim for data in firsts]
-    )  # fmt: skip
+    parts.query("update claims set accepted_at = %s where id = any(%s)", at.now, [data.claim for data in firsts])
     changes = [change(item, account, 2, previous=S.UNDER_REVIEW, rule=rule, **values) for item in items]
     fold(service, parts, [(topics.partition_of(data.listing, PARTITIONS), at.now, data) for data in changes])
     return items
@@ -197,8 +195,13 @@ def put_under(parts: Parts, people: People, at: Clock, kind: str, items: int | N
     with parts.engine.begin() as connection:
         now, wall = clock.read(connection)
         measure = Measure(
-            f"m-{uuid.uuid4().hex}", kind, now.date(), now, now.date() + days * DAY, items  # type: ignore[arg-type]
-        )  # fmt: skip
+            f"m-{uuid.uuid4().hex}",
+            kind,
+            now.date(),
+            now,
+            now.date() + days * DAY,
+            items,  # type: ignore[arg-type]
+        )
         made = misuse_store._Made(
             account, Change(measure, "limited"), misuse_store.basis(Facts(), now.date(), policy.current("ipp"))
         )
@@ -283,8 +286,16 @@ def filed(
             connection,
             [
                 filings.Filing(
-                    who, key, account, b"", "submit_claim", requests.SubmitClaim(right=right, reason="counterfeit", listings=["x"]),
-                    channel, listings=[ListingRef(name, True, "x")], rules=policy.current("ipp"), recurs=recurs,
+                    who,
+                    key,
+                    account,
+                    b"",
+                    "submit_claim",
+                    requests.SubmitClaim(right=right, reason="counterfeit", listings=["x"]),
+                    channel,
+                    listings=[ListingRef(name, True, "x")],
+                    rules=policy.current("ipp"),
+                    recurs=recurs,
                 )
                 for name in listings
             ],
@@ -292,7 +303,7 @@ def filed(
             wall,
             PARTITIONS,
             held_max,
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.parametrize(("kind", "items"), [("quota", 1), ("suspension", None)])
@@ -354,8 +365,9 @@ def test_a_suspension_makes_claims_wait_and_its_end_processes_them(
         "select kind, listing, lane, accepted_at from admission_queue where complainant = %s order by id", account
     )
     assert rows == [
-        *[("submit", name, "bulk", at.now) for name in ("w1", "w2", "w3", "w4")], ("command", "w3", "bulk", at.now),
-    ]  # fmt: skip
+        *[("submit", name, "bulk", at.now) for name in ("w1", "w2", "w3", "w4")],
+        ("command", "w3", "bulk", at.now),
+    ]
     # their time of right is that of the release
     with parts.engine.begin() as connection:
         now, wall = clock.read(connection)
@@ -497,8 +509,10 @@ def test_a_forged_document_from_the_finding_to_its_reversal(
     # which reviewer it was is not for the account
     history_ = people.client.get("/v1/misuse/history", headers=headers).json()["items"]
     assert [(entry["kind"], entry["by"]) for entry in history_] == [
-        ("reversed", "reviewer"), ("complained", account), ("suspended", "reviewer"),
-    ]  # fmt: skip
+        ("reversed", "reviewer"),
+        ("complained", account),
+        ("suspended", "reviewer"),
+    ]
 
 
 def claim_of(right: str, listing: str, evidence: list[str]) -> dict[str, Any]:
@@ -609,10 +623,20 @@ def test_one_claim_of_many_listings_is_no_frequent_misuse(
     for number in range(3):
         made = people.claim(headers, right, *[f"{account}-{number}-{n}" for n in range(20)])
         batch = [
-            change(one["item"], account, 2, S.REJECTED, previous=S.UNDER_REVIEW, rule="6-refused", code="not_infringing", severity="serious",
-                   listing=one["listing"], claim=made["claim"])
+            change(
+                one["item"],
+                account,
+                2,
+                S.REJECTED,
+                previous=S.UNDER_REVIEW,
+                rule="6-refused",
+                code="not_infringing",
+                severity="serious",
+                listing=one["listing"],
+                claim=made["claim"],
+            )
             for one in made["items"]
-        ]  # fmt: skip
+        ]
         fold(quiet, parts, [(topics.partition_of(data.listing, PARTITIONS), at.now, data) for data in batch])
         judged(quiet, at)
         shown = of(people, account)

@@ -100,9 +100,12 @@ def contact_of(account: str) -> dict[str, Any] | None:
     if account.startswith("erased"):
         return None
     return {
-        "name": f"Name of {account}", "address": f"1 Road of {account}\nTown", "email": f"{account}@x.example",
-        "language": "de" if account.startswith("de-") else "en", "confirmed": not account.startswith("new-"),
-    }  # fmt: skip
+        "name": f"Name of {account}",
+        "address": f"1 Road of {account}\nTown",
+        "email": f"{account}@x.example",
+        "language": "de" if account.startswith("de-") else "en",
+        "confirmed": not account.startswith("new-"),
+    }
 
 
 class Front(BaseHTTPRequestHandler):
@@ -178,9 +181,14 @@ class World:
         """An event of verification."""
         data = changed(state, **more)
         raw = events.encode(
-            data, id=id_ or uuid.uuid4().hex, source="/goodfaith/verification", type=type_ or entered(state),
-            subject=data.item, time=NOW, key=data.listing,
-        )  # fmt: skip
+            data,
+            id=id_ or uuid.uuid4().hex,
+            source="/goodfaith/verification",
+            type=type_ or entered(state),
+            subject=data.item,
+            time=NOW,
+            key=data.listing,
+        )
         partition = topics.partition_of(data.listing, PARTITIONS)
         topic = self.prefix + "verification.events"
         self.producer.send(topic, value=raw, key=data.listing.encode(), partition=partition).get(10)
@@ -189,9 +197,14 @@ class World:
         """A notice of intake to an account."""
         data = AccountNotice(notice=notice, account=account, kind=kind, at=NOW, **more)
         raw = events.encode(
-            data, id=id_ or uuid.uuid4().hex, source="/goodfaith/intake", type="goodfaith.account.notice.v1",
-            subject=account, time=NOW, key=account,
-        )  # fmt: skip
+            data,
+            id=id_ or uuid.uuid4().hex,
+            source="/goodfaith/intake",
+            type="goodfaith.account.notice.v1",
+            subject=account,
+            time=NOW,
+            key=account,
+        )
         partition = topics.partition_of(account, PARTITIONS)
         self.producer.send(self.prefix + "intake.accounts", value=raw, key=account.encode(), partition=partition).get(
             10
@@ -201,9 +214,14 @@ class World:
         """How an account wants to be told."""
         data = AccountChannels(account=account, revision=revision, order=("email",), digest=digest, at=NOW)
         raw = events.encode(
-            data, id=uuid.uuid4().hex, source="/goodfaith/intake", type="goodfaith.account.channels.v1", subject=account,
-            time=NOW, key=account,
-        )  # fmt: skip
+            data,
+            id=uuid.uuid4().hex,
+            source="/goodfaith/intake",
+            type="goodfaith.account.channels.v1",
+            subject=account,
+            time=NOW,
+            key=account,
+        )
         partition = topics.partition_of(account, PARTITIONS)
         self.producer.send(self.prefix + "intake.accounts", value=raw, key=account.encode(), partition=partition).get(
             10
@@ -213,9 +231,16 @@ class World:
         """A claim, all of whose items are upheld prima facie at once."""
         for n in range(1, size + 1):
             self.say(
-                State.NOTIFIED, item=f"{claim}.{n}", claim=claim, claim_size=size, listing=f"{claim}-listing-{n}",
-                seller=f"seller-{n % sellers}", revision=1, via=(State.RECEIVED, State.UNDER_REVIEW), **more,
-            )  # fmt: skip
+                State.NOTIFIED,
+                item=f"{claim}.{n}",
+                claim=claim,
+                claim_size=size,
+                listing=f"{claim}-listing-{n}",
+                seller=f"seller-{n % sellers}",
+                revision=1,
+                via=(State.RECEIVED, State.UNDER_REVIEW),
+                **more,
+            )
 
     def messages(self, columns: str = "kind, party, cardinality(items)", where: str = "true") -> list[tuple[Any, ...]]:
         return self.sql(f"select {columns} from notification.messages where {where} order by kind, party, id")
@@ -319,9 +344,16 @@ def test_one_message_for_a_claim_and_a_party(world: World) -> None:
     (receipt,) = world.post.to(f"{HOLDER}@x.example")
     body = notice.get_body(("plain",)).get_content()
     for needed in (
-        f"Name of {HOLDER}", f"1 Road of {HOLDER}", f"{HOLDER}@x.example", f"Name of {OWNER}", "7654321", "trade mark",
-        "Counterfeit", "counter", *(f"https://market.example/items/c-listing-{n}" for n in range(1, 6)),
-    ):  # fmt: skip
+        f"Name of {HOLDER}",
+        f"1 Road of {HOLDER}",
+        f"{HOLDER}@x.example",
+        f"Name of {OWNER}",
+        "7654321",
+        "trade mark",
+        "Counterfeit",
+        "counter",
+        *(f"https://market.example/items/c-listing-{n}" for n in range(1, 6)),
+    ):
         assert needed in body, needed
     assert "Claim c: received" in receipt["Subject"]
 
@@ -383,14 +415,23 @@ def test_a_days_receipts_and_outcomes_come_together(world: World) -> None:
         world.claim(1, claim="d")
         world.say(State.NEEDS_INFO, item="e.1", claim="e", listing="e-1", revision=2, previous=State.RECEIVED)
         world.say(State.RESTORED, item="c.1", claim="c", listing="c-listing-1", revision=2, previous=State.NOTIFIED)
-        wait(lambda: len(world.messages()) == 4 and world.sql("select count(*) from notification.message_items where held") == [(4,)])  # fmt: skip
+        wait(
+            lambda: (
+                len(world.messages()) == 4
+                and world.sql("select count(*) from notification.message_items where held") == [(4,)]
+            )
+        )
         wait(lambda: len(world.post.mails) == 4)
         assert world.messages("kind, party", f"party = '{HOLDER}'") == [("info_request", HOLDER)]
         world.sql("update notification.digests set next_at = now() - interval '1 hour'")
         wait(lambda: world.messages(where="kind = 'digest' and state = 'sent'"))
         # the next day's
         world.claim(1, claim="f")
-        wait(lambda: world.sql("select count(*) from notification.message_items where held and message is null") == [(1,)])  # fmt: skip
+        wait(
+            lambda: (
+                world.sql("select count(*) from notification.message_items where held and message is null") == [(1,)]
+            )
+        )
         world.wants_digest(HOLDER, None, 2)
         wait(lambda: world.messages(where=f"kind = 'claim_receipt' and party = '{HOLDER}'"))
         wait(world.idle)
@@ -612,11 +653,17 @@ def test_an_announcement_that_was_parked_can_be_run_again(world: World) -> None:
             HOLDER,
             msgspec.json.encode(
                 {
-                    "listing": "l", "complainant": HOLDER, "principal": HOLDER, "right": "r", "right_type": "trademark",
-                    "reason": "counterfeit", "policy": "ipp-2026-11", "state": "REJECTED",
+                    "listing": "l",
+                    "complainant": HOLDER,
+                    "principal": HOLDER,
+                    "right": "r",
+                    "right_type": "trademark",
+                    "reason": "counterfeit",
+                    "policy": "ipp-2026-11",
+                    "state": "REJECTED",
                 }
             ).decode(),
-        )  # fmt: skip
+        )
         wait(lambda: world.messages(where="state = 'sent'"))
     engine = db.connect(world.stack.role_url("notification"), schema="notification", name="test")
     with engine.begin() as connection:
@@ -632,16 +679,27 @@ def test_an_announcement_that_was_parked_can_be_run_again(world: World) -> None:
 
 def test_a_seller_is_told_of_sanctions(world: World) -> None:
     imposed = events.SanctionChanged(
-        seller="s-1", sanction="abc.s1", change="imposed", cause="threshold", measures=("frozen",), ledger="general", level=3,
-        begins=NOW, ends=NOW + dt.timedelta(days=7), entry="e.3", claim="c-1", at=NOW,
-    )  # fmt: skip
+        seller="s-1",
+        sanction="abc.s1",
+        change="imposed",
+        cause="threshold",
+        measures=("frozen",),
+        ledger="general",
+        level=3,
+        begins=NOW,
+        ends=NOW + dt.timedelta(days=7),
+        entry="e.3",
+        claim="c-1",
+        at=NOW,
+    )
     lifted = msgspec.structs.replace(imposed, change="lifted", cause="reversal")
     replaced = msgspec.structs.replace(imposed, sanction="abc.s2", change="ended", cause="replaced")
     standing = events.StandingChanged(seller="s-1", general_points=12, serious_strikes=0, violations=3, at=NOW)
     with world.running():
         for type_, data in (
-            ("goodfaith.standing.changed.v1", standing), *(("goodfaith.sanction.changed.v1", x) for x in (imposed, replaced, lifted)),
-        ):  # fmt: skip
+            ("goodfaith.standing.changed.v1", standing),
+            *(("goodfaith.sanction.changed.v1", x) for x in (imposed, replaced, lifted)),
+        ):
             raw = events.encode(
                 data,
                 id=uuid.uuid4().hex,
@@ -664,8 +722,9 @@ def test_a_seller_is_told_of_sanctions(world: World) -> None:
     assert "2026-12-01 12:00 UTC" in first.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     told = [data for _, _, data in world.published() if isinstance(data, AccountTold)]
     assert {(data.account, data.kind, data.about) for data in told} == {
-        ("s-1", "sanction_imposed", "abc.s1"), ("s-1", "sanction_lifted", "abc.s1"),
-    }  # fmt: skip
+        ("s-1", "sanction_imposed", "abc.s1"),
+        ("s-1", "sanction_lifted", "abc.s1"),
+    }
 
 
 def test_an_account_is_told_once_of_each_notice(world: World) -> None:

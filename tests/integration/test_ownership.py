@@ -100,9 +100,13 @@ class Grudging(RangePartitionAssignor):  # type: ignore[misc]
 def test_a_worker_that_was_given_nothing_joins_again_and_says_so(rig: Rig) -> None:
     """Its group is stable and it gets heartbeats answered: nothing but its own look tells it."""
     leader: Any = KafkaConsumer(
-        bootstrap_servers=rig.stack.kafka, group_id=rig.settings.topic_prefix + "echo", enable_auto_commit=False,
-        partition_assignment_strategy=[Grudging], session_timeout_ms=6_000, heartbeat_interval_ms=300,
-    )  # fmt: skip
+        bootstrap_servers=rig.stack.kafka,
+        group_id=rig.settings.topic_prefix + "echo",
+        enable_auto_commit=False,
+        partition_assignment_strategy=[Grudging],
+        session_timeout_ms=6_000,
+        heartbeat_interval_ms=300,
+    )
     leader.subscribe([rig.settings.topic_prefix + topics.INTAKE.name])
     enough = threading.Event()
 

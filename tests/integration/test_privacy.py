@@ -43,8 +43,12 @@ def tell(parts: Parts, party: str, claim: str | None, kind: str, *items: str) ->
     parts.query(
         """insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)
         values (%s, %s, %s, %s, %s, 'email', 't', 1, 'd', now())""",
-        id_, party, claim, kind, list(items),
-    )  # fmt: skip
+        id_,
+        party,
+        claim,
+        kind,
+        list(items),
+    )
     return id_
 
 
@@ -136,12 +140,24 @@ def case(parts: Parts, people: People) -> Case:
         messages["elsewhere"] += [tell(parts, sides["elsewhere"][0], made["claim"], "seller_notice", item)]
     everything = [f"/v1/inbox/{message}" for some in messages.values() for message in some]
     common = [
-        "/v1/inbox", "/v1/me", "/v1/claims", f"/v1/claims/{made['claim']}", f"/v1/claims/{made['claim']}/items",
-        f"/v1/claims/{made['claim']}/timeline", *(f"/v1/items/{item}" for item in items.values()), "/v1/rights",
-        f"/v1/rights/{right}", "/v1/authorisations", f"/v1/evidence?about={made['claim']}", f"/v1/evidence/{document}",
-        "/v1/accounts", f"/v1/accounts/{owner[0]}", "/v1/review/cases", f"/v1/review/cases/{items['anna']}",
+        "/v1/inbox",
+        "/v1/me",
+        "/v1/claims",
+        f"/v1/claims/{made['claim']}",
+        f"/v1/claims/{made['claim']}/items",
+        f"/v1/claims/{made['claim']}/timeline",
+        *(f"/v1/items/{item}" for item in items.values()),
+        "/v1/rights",
+        f"/v1/rights/{right}",
+        "/v1/authorisations",
+        f"/v1/evidence?about={made['claim']}",
+        f"/v1/evidence/{document}",
+        "/v1/accounts",
+        f"/v1/accounts/{owner[0]}",
+        "/v1/review/cases",
+        f"/v1/review/cases/{items['anna']}",
         *everything,
-    ]  # fmt: skip
+    ]
     return Case(sides, made["claim"], items, dict.fromkeys(sides, common))
 
 
@@ -208,9 +224,7 @@ def subject(people: People) -> tuple[str, Headers]:
     return account, headers
 
 
-def test_erasing_destroys_the_key_and_closes_intake(
-    parts: Parts, people: People, subject: tuple[str, Headers]
-) -> None:
+def test_erasing_destroys_the_key_and_closes_intake(parts: Parts, people: People, subject: tuple[str, Headers]) -> None:
     account, headers = subject
     done = erase(people, account).json()
     assert (done["already"], done["contact"], done["tokens"]) == (False, True, 1)
@@ -326,8 +340,18 @@ def test_an_erasure_that_breaks_off_is_done_again(parts: Parts, people: People, 
 HELD_ELSEWHERE = {
     # derived from what is exported, or only on its way through
     "intake": {
-        "evidence_links", "good_faith_days", "good_faith_due", "good_faith_run", "cases", "review_skips", "admission_queue", "held_items",
-        "inbound_progress", "misuse_usage", "right_jobs", "subject_keys",
+        "evidence_links",
+        "good_faith_days",
+        "good_faith_due",
+        "good_faith_run",
+        "cases",
+        "review_skips",
+        "admission_queue",
+        "held_items",
+        "inbound_progress",
+        "misuse_usage",
+        "right_jobs",
+        "subject_keys",
         # among the staff
         "review_notes",
     },
@@ -335,10 +359,21 @@ HELD_ELSEWHERE = {
     # of listings and items, by ids; the item itself is exported as intake reads it
     "verification": {"items", "listings", "upheld", "recurrences"},
     "enforcement": {
-        "listings", "holds", "deliveries", "receipts", "violation_items", "statements", "seller_deliveries", "seller_receipts",
-        "entity_work", "common_keys", "entities", "entity_rules", "relinked",
+        "listings",
+        "holds",
+        "deliveries",
+        "receipts",
+        "violation_items",
+        "statements",
+        "seller_deliveries",
+        "seller_receipts",
+        "entity_work",
+        "common_keys",
+        "entities",
+        "entity_rules",
+        "relinked",
     },
-}  # fmt: skip
+}
 RUNTIME = re.compile(
     r"(^|_)(event_log|inbox|reads|reads_log|tails|gaps|admission_time|cursors|topic_ids|partitions|dead_letters|refused|alembic_version)$"
 )

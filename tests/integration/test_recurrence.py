@@ -63,8 +63,10 @@ class Town:
         self.parts.query(
             """insert into rights (id, owner, right_type, number, status, proof, registered_at)
             values (%s, %s, 'trademark', %s, 'active', 'd', now())""",
-            id, owner, id,
-        )  # fmt: skip
+            id,
+            owner,
+            id,
+        )
 
     def incoming(self, topic: str, data: events.Data, type_: str, key: str, at: dt.datetime) -> Incoming:
         id_ = f"test.{next(self.ids)}"

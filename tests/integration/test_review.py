@@ -184,7 +184,9 @@ def test_a_case_comes_is_leased_decided_and_goes(parts: Parts, people: People, j
     assert (case["item"], case["state"], case["reviewer"]) == (item, "UNDER_REVIEW", ann.account)
     assert case["decisions"] == ["uphold", "refuse"]
     assert "not_infringing" in lease["codes"]
-    assert parts.query("select count(*) from cases where lease is not null and encode(lease, 'escape') like 'gl%%'") == [(0,)]  # fmt: skip
+    assert parts.query(
+        "select count(*) from cases where lease is not null and encode(lease, 'escape') like 'gl%%'"
+    ) == [(0,)]
     assert ben.lease() == {"token": None, "expires": None, "cases": [], "codes": {}}
     answer = ann.decide(item, lease=lease["token"])
     assert answer.status_code == 202, answer.text
@@ -319,7 +321,9 @@ def test_a_heartbeat_prolongs_and_not_for_ever(parts: Parts, people: People, jud
         item,
     )
     assert ann.call("POST", "/v1/review/lease/heartbeat", lease=lease["token"]).status_code == 200
-    assert parts.query("select expires_wall < now() + interval '10 seconds' from cases where item = %s", item) == [(True,)]  # fmt: skip
+    assert parts.query("select expires_wall < now() + interval '10 seconds' from cases where item = %s", item) == [
+        (True,)
+    ]
 
 
 def test_a_stolen_token_is_of_no_use(people: People, judge: Judge) -> None:
@@ -375,7 +379,11 @@ def test_hand_over(parts: Parts, people: People, judge: Judge) -> None:
     claim(people, judge, good_faith=True)  # more urgent, and yet
     assert taken(ben.lease()) == items[1:]
     # nobody waits for one who does not come
-    parts.query("update cases set lease = null, reviewer = null, expires_wall = null, assignee = %s, assigned_wall = now() where item = %s", ben.account, items[1])  # fmt: skip
+    parts.query(
+        "update cases set lease = null, reviewer = null, expires_wall = null, assignee = %s, assigned_wall = now() where item = %s",
+        ben.account,
+        items[1],
+    )
     assert items[1] in taken(cid.lease()) + taken(cid.lease())
 
 
@@ -402,7 +410,10 @@ def test_a_case_that_left_and_came_back_is_another(parts: Parts, people: People,
     lease = ann.lease(claim=made["claim"])
     seen = lease["cases"][0]["revision"]
     for status in ("expired", "active"):
-        assert people.client.patch(f"/v1/rights/{right}", json={"status": status}, headers=people.operator).status_code == 200  # fmt: skip
+        assert (
+            people.client.patch(f"/v1/rights/{right}", json={"status": status}, headers=people.operator).status_code
+            == 200
+        )
         parts.tell_rights()
         if status == "active" or batches == 2:
             judge.run()
@@ -443,8 +454,9 @@ def test_four_eyes(parts: Parts, people: People, judge: Judge) -> None:
     judge.run()
     assert judge.items[item].state is S.NOTIFIED
     assert parts.query("select kind, agreed from review_decisions where item = %s order by id", item) == [
-        ("proposal", True), ("decision", True),
-    ]  # fmt: skip
+        ("proposal", True),
+        ("decision", True),
+    ]
 
 
 def test_where_two_differ_a_third_decides(parts: Parts, people: People, judge: Judge) -> None:
@@ -458,8 +470,10 @@ def test_where_two_differ_a_third_decides(parts: Parts, people: People, judge: J
         assert all(taken(before.lease()) == [] for before in desks[: desks.index(desk) + 1])
     assert judge.items[item].state is S.REJECTED
     assert parts.query("select kind, agreed from review_decisions where item = %s order by id", item) == [
-        ("proposal", False), ("proposal", True), ("decision", None),
-    ]  # fmt: skip
+        ("proposal", False),
+        ("proposal", True),
+        ("decision", None),
+    ]
 
 
 def test_conflicts_of_interest(people: People, judge: Judge) -> None:
@@ -468,8 +482,10 @@ def test_conflicts_of_interest(people: People, judge: Judge) -> None:
     case = ann.lease()
     parties = case["cases"][0]
     assert ann.call("PUT", "/v1/review/conflicts", {"accounts": [parties["complainant"]]}).json() == {
-        "reviewer": ann.account, "declared": [parties["complainant"]], "set_by_operator": [],
-    }  # fmt: skip
+        "reviewer": ann.account,
+        "declared": [parties["complainant"]],
+        "set_by_operator": [],
+    }
     problem(ann.decide(item, lease=case["token"]), 409)  # the lease has ended with it
     assert taken(ann.lease()) == []
     problem(ben.call("PUT", "/v1/review/conflicts", {"accounts": [], "reviewer": ann.account}), 403, field="reviewer")
@@ -512,8 +528,9 @@ def test_a_complaint_goes_to_who_has_not_decided_before(parts: Parts, people: Pe
     judge.run()
     assert judge.items[item].state is S.UNDER_REVIEW
     assert parts.query("select reviewer, decision, appeal from review_decisions where item = %s order by id", item) == [
-        (ann.account, "refuse", "reverse"), (ben.account, "reverse", None),
-    ]  # fmt: skip
+        (ann.account, "refuse", "reverse"),
+        (ben.account, "reverse", None),
+    ]
     (day,) = ann.call("GET", "/v1/review/figures").json()["reviewers"]
     assert (day["appealed"], day["confirmed"], day["confirmation"]) == (1, 0, 0.0)
     # it is under review again: who decided then may decide now, and no complaint is left to be partial about

@@ -39,9 +39,16 @@ def filing(account: str, right: str, *listings: str) -> filings.Filing:
     links = [f"https://market.example/items/{name}" for name in listings]
     body = requests.SubmitClaim(right=right, reason="counterfeit", listings=links)
     return filings.Filing(
-        me, None, account, b"", "submit_claim", body, "http",
-        listings=domain.listings_of(body.listings, ("market.example",)), rules=domain.check_claim(body, me),
-    )  # fmt: skip
+        me,
+        None,
+        account,
+        b"",
+        "submit_claim",
+        body,
+        "http",
+        listings=domain.listings_of(body.listings, ("market.example",)),
+        rules=domain.check_claim(body, me),
+    )
 
 
 def file(connection: sa.Connection, *filings: filings.Filing) -> None:
@@ -66,14 +73,16 @@ def test_no_change_of_a_right_waits_for_intake(parts: Parts, people: People) -> 
     id = made["id"]
     works: list[Callable[[sa.Connection], Any]] = [
         lambda c: registry_store.change_right(c, id, requests.ChangeRight(status="expired"), mine, PARTITIONS),
-        lambda c: registry_store.renew_right(c, id, requests.RenewRight(expires_at=domain_time(days=200)), mine, PARTITIONS),
+        lambda c: registry_store.renew_right(
+            c, id, requests.RenewRight(expires_at=domain_time(days=200)), mine, PARTITIONS
+        ),
         lambda c: registry_store.add_authorisation(c, owner, requests.Authorise(agent=agent), PARTITIONS),
         lambda c: registry_store.end_authorisation(
             c, registry_store.list_authorisations(c, mine, "", 1)[0]["id"], mine, "ended", PARTITIONS
         ),
         lambda c: registry_store.decide_right(c, waiting, requests.DecideRight(accept=True), OPERATOR, PARTITIONS),
         lambda c: registry_store.assign_right(c, id, requests.AssignRight(to=heir), mine, PARTITIONS),
-    ]  # fmt: skip
+    ]
     with parts.engine.begin() as filing:
         store.enter_admission(filing)
         for work in works:

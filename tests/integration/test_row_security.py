@@ -55,15 +55,21 @@ class Case:
         parts.query(
             """insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)
             values (%s, %s, %s, 'claim_receipt', %s, 'email', 't', 1, 'd', now())""",
-            f"m-{self.item}", self.holder, self.claim, [self.item],
-        )  # fmt: skip
+            f"m-{self.item}",
+            self.holder,
+            self.claim,
+            [self.item],
+        )
 
     def paths(self) -> list[str]:
         """What a party reads of it."""
         return [
-            f"/v1/claims/{self.claim}", f"/v1/claims/{self.claim}/items", f"/v1/claims/{self.claim}/timeline",
-            f"/v1/items/{self.item}", f"/v1/commands/{self.command}",
-        ]  # fmt: skip
+            f"/v1/claims/{self.claim}",
+            f"/v1/claims/{self.claim}/items",
+            f"/v1/claims/{self.claim}/timeline",
+            f"/v1/items/{self.item}",
+            f"/v1/commands/{self.command}",
+        ]
 
 
 @pytest.fixture(scope="module")

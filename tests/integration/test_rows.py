@@ -19,9 +19,11 @@ from shared import db
 Row = tuple[str, str | None, int | None, bool, dt.datetime | None]
 # all that a text value may hold: no NUL, no lone surrogates
 TEXT = st.one_of(
-    st.sampled_from(["", "NULL", "null", "\\N", "\\.", "\\", '"', "'", "{}", "a,b", "\t", "\n", "\r\n", "\\t", "\u2028", '\\"']),
+    st.sampled_from(
+        ["", "NULL", "null", "\\N", "\\.", "\\", '"', "'", "{}", "a,b", "\t", "\n", "\r\n", "\\t", "\u2028", '\\"']
+    ),
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40),
-)  # fmt: skip
+)
 TIMES = st.datetimes(min_value=dt.datetime(1, 1, 2), max_value=dt.datetime(9999, 12, 30), timezones=st.just(dt.UTC))  # noqa: DTZ001
 ROWS = st.lists(
     st.tuples(TEXT, st.none() | TEXT, st.none() | st.integers(-(2**63), 2**63 - 1), st.booleans(), st.none() | TIMES),

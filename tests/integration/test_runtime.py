@@ -139,9 +139,14 @@ class Rig:
         """A watermark on every partition."""
         for partition in range(PARTITIONS):
             raw = events.encode(
-                events.Watermark(upto=upto), id=f"w{partition}{upto}", source="/test", type="goodfaith.watermark.v1",
-                subject=None, time=upto, key=None,
-            )  # fmt: skip
+                events.Watermark(upto=upto),
+                id=f"w{partition}{upto}",
+                source="/test",
+                type="goodfaith.watermark.v1",
+                subject=None,
+                time=upto,
+                key=None,
+            )
             self.producer.send(self.settings.topic_prefix + topics.INTAKE.name, value=raw, partition=partition)
 
     def event(
@@ -153,8 +158,15 @@ class Rig:
             command=f"k{seq}", item=f"i{seq}", claim="c", listing=key, by="x", role="seller", accepted_at=NOW
         )
         raw = events.encode(
-            data, id=f"{writer}.{partition}.{seq}", source="/test", type=type, subject=data.item, time=NOW, key=key, previous=previous,
-        )  # fmt: skip
+            data,
+            id=f"{writer}.{partition}.{seq}",
+            source="/test",
+            type=type,
+            subject=data.item,
+            time=NOW,
+            key=key,
+            previous=previous,
+        )
         self.raw(key, raw)
 
     def forget_offsets(self) -> None:
@@ -492,10 +504,17 @@ def test_a_worker_that_dies_amid_isolating_parks_nothing_twice(rig: Rig) -> None
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"{", b"\xff\xfe\x00", b'"' + b"a" * 1_000, b"[" * 5_000, b'{"specversion":"1.0","id":"a","source":"b","type":"goodfaith.command.accept.v1","data":{}}',
-     b'{"specversion":"1.0","id":"a","source":"b","type":"goodfaith.command.accept.v2","data":{}}'],
+    [
+        b"",
+        b"{",
+        b"\xff\xfe\x00",
+        b'"' + b"a" * 1_000,
+        b"[" * 5_000,
+        b'{"specversion":"1.0","id":"a","source":"b","type":"goodfaith.command.accept.v1","data":{}}',
+        b'{"specversion":"1.0","id":"a","source":"b","type":"goodfaith.command.accept.v2","data":{}}',
+    ],
     ids=["empty", "truncated", "not-utf8", "open-string", "deep", "no-fields", "newer-version"],
-)  # fmt: skip
+)
 def test_an_unreadable_record_of_our_own_blocks_its_key_alone(rig: Rig, value: bytes) -> None:
     rig.start()
     rig.raw("sick", value)

@@ -124,10 +124,16 @@ class World:
         self.send(
             topics.VIOLATIONS,
             ViolationChanged(
-                seller=self.ann, claim=claim, item=f"i-{claim}", listing=self.shoe, severity=severity, in_force=in_force,
-                revision=revision, at=self.begins + self.day * DAY,
+                seller=self.ann,
+                claim=claim,
+                item=f"i-{claim}",
+                listing=self.shoe,
+                severity=severity,
+                in_force=in_force,
+                revision=revision,
+                at=self.begins + self.day * DAY,
             ),
-        )  # fmt: skip
+        )
 
     def to(self, day: float) -> None:
         """Set the clock ahead; what wakes the worker up is a receipt of no command, which changes nothing else."""

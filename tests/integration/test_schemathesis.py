@@ -54,12 +54,30 @@ def schemathesis(location: str, authorization: str, folder: Path, seconds: int, 
     """Run all phases: examples, coverage, fuzzing, and sequences of requests in which one uses what another has made."""
     run = subprocess.run(
         [
-            str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG), "run", location, "--no-color", "--seed", "1",
-            "-H", f"Authorization: {authorization}", "--max-time", str(seconds), "--generation-database", "none",
-            "--continue-on-failure", "--rate-limit", "auto", *options,
+            str(Path(sys.executable).with_name("schemathesis")),
+            "--config-file",
+            str(CONFIG),
+            "run",
+            location,
+            "--no-color",
+            "--seed",
+            "1",
+            "-H",
+            f"Authorization: {authorization}",
+            "--max-time",
+            str(seconds),
+            "--generation-database",
+            "none",
+            "--continue-on-failure",
+            "--rate-limit",
+            "auto",
+            *options,
         ],
-        capture_output=True, text=True, timeout=seconds * 10 + 60, cwd=folder,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=seconds * 10 + 60,
+        cwd=folder,
+    )
     assert run.returncode == 0, run.stdout[-8000:]
 
 
@@ -71,10 +89,17 @@ def public(parts: Parts, people: People, role: Role, folder: Path, seconds: int,
         store.open_account(connection, Account(id, role, True, False, True), "company", by=None)
         store.ensure_token(connection, id, security.digest(token), 1, "run")
     schemathesis(
-        f"{people.client.base_url}/openapi.json", f"Bearer {token}", folder, seconds,
+        f"{people.client.base_url}/openapi.json",
+        f"Bearer {token}",
+        folder,
+        seconds,
         # it would end its own session
-        "--exclude-path-regex", "^/v1/tokens", "--exclude-checks", "positive_data_acceptance", *options,
-    )  # fmt: skip
+        "--exclude-path-regex",
+        "^/v1/tokens",
+        "--exclude-checks",
+        "positive_data_acceptance",
+        *options,
+    )
     assert '"level": "error"' not in parts.log("api")
 
 
@@ -133,8 +158,16 @@ def test_internal_apis_take_anything(
         "notification": (notification.ROUTES, parts.settings.notification_url),
     }[service]
     schemathesis(
-        str(document(routes, tmp_path / "openapi.json")), f"Bearer {parts.internal}", tmp_path, seconds,
-        "--url", url, "-c", INTERNAL_CHECKS, "-n", "50",
-    )  # fmt: skip
+        str(document(routes, tmp_path / "openapi.json")),
+        f"Bearer {parts.internal}",
+        tmp_path,
+        seconds,
+        "--url",
+        url,
+        "-c",
+        INTERNAL_CHECKS,
+        "-n",
+        "50",
+    )
     name = "api" if service == "intake" else f"{service}-api"
     assert '"level": "error"' not in parts.log(name)

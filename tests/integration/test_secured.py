@@ -111,9 +111,17 @@ def read(settings: Settings, names: Sequence[str]) -> set[str]:
         partition=0, current_leader_epoch=-1, fetch_offset=0, log_start_offset=-1, partition_max_bytes=10_000
     )
     asked = FetchRequest(
-        max_wait_ms=1000, min_bytes=1, max_bytes=10_000_000, isolation_level=0, session_id=0, session_epoch=-1,
-        topics=[topic(topic=name, partitions=[place]) for name in names], forgotten_topics_data=[], rack_id="", max_version=11,
-    )  # fmt: skip
+        max_wait_ms=1000,
+        min_bytes=1,
+        max_bytes=10_000_000,
+        isolation_level=0,
+        session_id=0,
+        session_epoch=-1,
+        topics=[topic(topic=name, partitions=[place]) for name in names],
+        forgotten_topics_data=[],
+        rack_id="",
+        max_version=11,
+    )
     codes = {one.topic: one.partitions[0].error_code for one in ask(settings, asked).responses}
     assert set(codes) == set(names)
     assert set(codes.values()) <= {0, DENIED}, codes
@@ -135,8 +143,16 @@ def test_each_principal_reads_and_writes_what_is_declared_and_nothing_else(secur
     assert written(operator, names) == read(operator, names) == set(names)
     others = [one for one in access.principals(operator) if not one.administers]
     assert {one.name for one in others} == {
-        "intake", "verification", "enforcement", "notification", "streams", "marketplace", "watch", "upstream.crm", "upstream.erp",
-    }  # fmt: skip
+        "intake",
+        "verification",
+        "enforcement",
+        "notification",
+        "streams",
+        "marketplace",
+        "watch",
+        "upstream.crm",
+        "upstream.erp",
+    }
     for one in others:
         settings = settings_as(secured, one.name)
         assert written(settings, names) == {topic.name for topic in one.writes}, one.name
@@ -296,8 +312,10 @@ def test_a_link_that_is_refused_is_one_line_that_says_why(secured: Stack, tmp_pa
             running[case] = subprocess.Popen(
                 [sys.executable, "-m", *fleet.BY_NAME[name].command],
                 env=environment(secured, name, tmp_path / case, changed),
-                stdout=log, stderr=subprocess.STDOUT, cwd=ROOT.parent,
-            )  # fmt: skip
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT.parent,
+            )
     try:
         until = time.monotonic() + 150
         for case, (_, _, says) in cases.items():
@@ -404,9 +422,13 @@ def test_login_and_authority_at_the_broker_are_exchanged_under_load(secured: Sta
         admin.close()
     settings = settings_as(secured, "streams")
     producer = kafka_links.producer(
-        settings, acks="all", enable_idempotence=True, delivery_timeout_ms=240_000, max_block_ms=120_000,
+        settings,
+        acks="all",
+        enable_idempotence=True,
+        delivery_timeout_ms=240_000,
+        max_block_ms=120_000,
         reconnect_backoff_max_ms=500,
-    )  # fmt: skip
+    )
     acknowledged = 0
     stop = threading.Event()
     wrong: list[BaseException] = []
@@ -493,8 +515,10 @@ def test_internal_apis_speak_tls_alone_where_links_are_secured(secured: Stack) -
     with (secured.dir / "enforcement-api.log").open("wb") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "services.enforcement", "api"],
-            env=env | {"GOODFAITH_HTTP_PORT": str(port), "GOODFAITH_METRICS_PORT": "0"}, stdout=log, stderr=log,
-        )  # fmt: skip
+            env=env | {"GOODFAITH_HTTP_PORT": str(port), "GOODFAITH_METRICS_PORT": "0"},
+            stdout=log,
+            stderr=log,
+        )
     try:
         url = f"{ask.enforcement_url}/internal/offenders"
 
@@ -588,10 +612,25 @@ def test_logins_and_authorities_are_exchanged_under_load(tmp_path: Path) -> None
         said = tmp_path / "replay.log"
         with said.open("w") as out:
             load = subprocess.Popen(
-                [sys.executable, "-m", "services.ops.cli", "replay", "deploy/demo/notices-2025.jsonl.gz", "--limit", "60",
-                 "--no-step", "--rate", "2", "--stack", name],
-                env={**os.environ}, cwd=ROOT.parent, stdout=out, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "services.ops.cli",
+                    "replay",
+                    "deploy/demo/notices-2025.jsonl.gz",
+                    "--limit",
+                    "60",
+                    "--no-step",
+                    "--rate",
+                    "2",
+                    "--stack",
+                    name,
+                ],
+                env={**os.environ},
+                cwd=ROOT.parent,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
         until = time.monotonic() + 300
         with contextlib.closing(psycopg2.connect(running.admin_url)) as session, session.cursor() as cursor:
             session.autocommit = True

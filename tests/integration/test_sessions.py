@@ -28,9 +28,13 @@ HERE, THERE = "10.231.47.1", "10.231.47.2"
 
 def test_settings_are_ours_whatever_the_role_was_given(stack: Stack) -> None:
     given = {
-        "default_transaction_isolation": "'repeatable read'", "statement_timeout": "'1h'", "lock_timeout": "'1h'",
-        "synchronous_commit": "off", "idle_in_transaction_session_timeout": "0", "timezone": "'Asia/Tokyo'",
-    }  # fmt: skip
+        "default_transaction_isolation": "'repeatable read'",
+        "statement_timeout": "'1h'",
+        "lock_timeout": "'1h'",
+        "synchronous_commit": "off",
+        "idle_in_transaction_session_timeout": "0",
+        "timezone": "'Asia/Tokyo'",
+    }
     url = stack.role_url("intake")
     with closing(psycopg2.connect(stack.admin_url)) as session, session.cursor() as cursor:
         session.autocommit = True
@@ -48,9 +52,13 @@ def test_settings_are_ours_whatever_the_role_was_given(stack: Stack) -> None:
     engine.dispose()
     tight.dispose()
     assert found == {
-        "default_transaction_isolation": "read committed", "statement_timeout": "1min", "lock_timeout": "20s",
-        "synchronous_commit": "on", "idle_in_transaction_session_timeout": "10s", "timezone": "UTC",
-    }  # fmt: skip
+        "default_transaction_isolation": "read committed",
+        "statement_timeout": "1min",
+        "lock_timeout": "20s",
+        "synchronous_commit": "on",
+        "idle_in_transaction_session_timeout": "10s",
+        "timezone": "UTC",
+    }
 
 
 # --------------------------------------------------------------------------------------------------- a silent network
@@ -103,8 +111,9 @@ def silence(stack: Stack, tmp_path: Path) -> Iterator[tuple[list[str], str, Call
             ip("-n", name, "link", "set", "veth0", "up")
         end = subprocess.Popen(
             ["ip", "netns", "exec", far, sys.executable, "-m", "tests.integration.relay", THERE, "5432", path],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         after.callback(end.wait)
         after.callback(end.kill)
         assert end.stdout is not None

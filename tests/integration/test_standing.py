@@ -57,7 +57,7 @@ def sellers(ledgers: Ledgers, now: dt.datetime) -> list[str]:
         ledgers.batch(
             at + dt.timedelta(minutes=1),
             *[ledgers.say(f"s-{n}", f"c-{n}-{back}", at) for n in range(10) if n >= back],
-        )  # fmt: skip
+        )
     ledgers.batch(now - dt.timedelta(hours=2), ledgers.say("s-4", "c-4-4", now - 4 * DAY, in_force=False))
     ledgers.batch(
         now - dt.timedelta(hours=1), ledgers.say("s-9", "c-9-s", now - dt.timedelta(hours=1), severity="serious")
@@ -153,24 +153,33 @@ def test_a_sellers_history_and_why(client: httpx.Client, staff: dict[str, str], 
     assert (standing["general_points"], standing["violations"], standing["tier"]) == (12, 3, "3-5")
     violations = every(client, "/v1/sellers/s-4/violations", staff)
     assert [(v["claim"], v["in_force"], v["points"]) for v in violations] == [
-        ("c-4-1", True, 6), ("c-4-2", True, 6), ("c-4-3", True, 0), ("c-4-4", False, None),
-    ]  # fmt: skip
+        ("c-4-1", True, 6),
+        ("c-4-2", True, 6),
+        ("c-4-3", True, 0),
+        ("c-4-4", False, None),
+    ]
     assert {v["listings"] for v in violations} == {1}
     assert [v["claim"] for v in every(client, "/v1/sellers/s-4/violations", staff, in_force="false")] == ["c-4-4"]
     entries = every(client, "/v1/sellers/s-4/ledger", staff)
     # the first was reversed: the second is the first now
     assert [(e["claim"], e["kind"], e["points"], e["counts"]) for e in entries] == [
-        ("c-4-3", "violation", 0, True), ("c-4-3", "reversal", -6, False), ("c-4-4", "reversal", 0, False),
-        ("c-4-1", "violation", 6, True), ("c-4-2", "violation", 6, True), ("c-4-3", "violation", 6, False),
+        ("c-4-3", "violation", 0, True),
+        ("c-4-3", "reversal", -6, False),
+        ("c-4-4", "reversal", 0, False),
+        ("c-4-1", "violation", 6, True),
+        ("c-4-2", "violation", 6, True),
+        ("c-4-3", "violation", 6, False),
         ("c-4-4", "violation", 0, False),
-    ]  # fmt: skip
+    ]
     by_id = {e["entry"]: e for e in entries}
     assert all(by_id[e["reverses"]]["reversed_by"] == e["entry"] for e in entries if e["reverses"])
     why = client.get("/v1/sellers/s-4/why", headers=staff).json()
     assert why["agrees"], why["differences"]
     assert [(step["what"], step["claim"], step.get("rule")) for step in why["steps"]][-3:] == [
-        ("reversed", "c-4-4", None), ("reversed", "c-4-3", None), ("entered", "c-4-3", "first"),
-    ]  # fmt: skip
+        ("reversed", "c-4-4", None),
+        ("reversed", "c-4-3", None),
+        ("entered", "c-4-3", "first"),
+    ]
     # before the reversal it stood as it stood then
     then = client.get(
         "/v1/sellers/s-4/why", params={"at": (now - 3 * dt.timedelta(hours=1)).isoformat()}, headers=staff
@@ -194,8 +203,9 @@ def test_sanctions_are_read_and_lifted(
 ) -> None:
     shown = every(client, "/v1/sellers/s-2/sanctions", staff)
     assert [(one["sanction"]["consequence"], one["sanction"]["state"]) for one in shown] == [
-        ("listing_restricted", "in_force"), ("warning", "in_force"),
-    ]  # fmt: skip
+        ("listing_restricted", "in_force"),
+        ("warning", "in_force"),
+    ]
     first = shown[0]["sanction"]
     assert (first["claim"], first["measures"], first["ledger"], first["level"]) == (
         "c-2-1",
@@ -223,8 +233,9 @@ def test_sanctions_are_read_and_lifted(
     assert "wrong seller" not in payload
     told = ledgers.batch(now, asked, topic=topics.ACCOUNTS.name, kind="goodfaith.sanction.lift.v1")
     assert [(type(event).__name__, getattr(event, "cause", None)) for event in told][:2] == [
-        ("SanctionChanged", "operator"), ("SellerCommand", None),
-    ]  # fmt: skip
+        ("SanctionChanged", "operator"),
+        ("SellerCommand", None),
+    ]
     after = every(client, "/v1/sellers/s-2/sanctions", staff)[0]
     assert (after["sanction"]["state"], after["sanction"]["reason"]) == ("lifted", "operators_mistake")
     assert (after["lift"]["note"], after["lift"]["by"]) == ("The wrong seller.", "a-operator")

@@ -44,9 +44,17 @@ class Desk(World):
     """Enforcement's world, with events of items under a policy of choice."""
 
     def change(
-        self, item: str, revision: int, *, held: bool, by: Role = "system", version: str = statements_policy.VERSION,
-        listing: str = "shoe", wait_s: float = 10, **more: Any,
-    ) -> None:  # fmt: skip
+        self,
+        item: str,
+        revision: int,
+        *,
+        held: bool,
+        by: Role = "system",
+        version: str = statements_policy.VERSION,
+        listing: str = "shoe",
+        wait_s: float = 10,
+        **more: Any,
+    ) -> None:
         """An item changed."""
         self.send("verification.events", listing, self.event(item, revision, held, by, version, listing, more))
 
@@ -55,14 +63,35 @@ class Desk(World):
     ) -> bytes:
         """As verification would publish it."""
         data = ItemChanged(
-            item=item, claim=f"claim-of-{item}", claim_size=1, listing=listing, seller="s-1", complainant="h-1", principal="h-1",
-            right="r-1", right_type="trademark", reason="counterfeit", profile=version.partition("-")[0], policy=version,
-            revision=revision, state=State.NOTIFIED, rule="7-upheld-prima-facie", by=by, held=held, received_at=NOW, **more,
-        )  # fmt: skip
+            item=item,
+            claim=f"claim-of-{item}",
+            claim_size=1,
+            listing=listing,
+            seller="s-1",
+            complainant="h-1",
+            principal="h-1",
+            right="r-1",
+            right_type="trademark",
+            reason="counterfeit",
+            profile=version.partition("-")[0],
+            policy=version,
+            revision=revision,
+            state=State.NOTIFIED,
+            rule="7-upheld-prima-facie",
+            by=by,
+            held=held,
+            received_at=NOW,
+            **more,
+        )
         return events.encode(
-            data, id=more.get("id", uuid.uuid4().hex), source="/goodfaith/verification", type="goodfaith.item.notified.v1",
-            subject=item, time=NOW, key=listing,
-        )  # fmt: skip
+            data,
+            id=more.get("id", uuid.uuid4().hex),
+            source="/goodfaith/verification",
+            type="goodfaith.item.notified.v1",
+            subject=item,
+            time=NOW,
+            key=listing,
+        )
 
     def kept(self) -> set[tuple[str, int]]:
         """Restrictions with a statement."""
@@ -383,9 +412,22 @@ def test_the_stand_in_keeps_what_it_took(tmp_path: Path) -> None:
     assert first.post(b'{"statements": [{"puid": "x-1"}]}')[0] == 422, "not a whole statement"
     assert [first.post(raw)[0] for raw in (b"no", b"[]", b'{"statements": []}', b'{"statements": 1}')] == [422] * 4
     event = ItemChanged(
-        item="x", claim="c", claim_size=1, listing="l", complainant="h", principal="h", right="r", right_type="design", reason="design",
-        profile="sor", policy=statements_policy.VERSION, revision=1, state=State.NOTIFIED, rule="7", received_at=NOW,
-    )  # fmt: skip
+        item="x",
+        claim="c",
+        claim_size=1,
+        listing="l",
+        complainant="h",
+        principal="h",
+        right="r",
+        right_type="design",
+        reason="design",
+        profile="sor",
+        policy=statements_policy.VERSION,
+        revision=1,
+        state=State.NOTIFIED,
+        rule="7",
+        received_at=NOW,
+    )
     body = msgspec.to_builtins(statements.build(event, RULES, "remove", NOW + dt.timedelta(hours=1)))
     raw = msgspec.json.encode({"statements": [body]})
     assert first.post(raw)[0] == 201

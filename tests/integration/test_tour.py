@@ -23,11 +23,26 @@ def test_the_tour_is_as_written(tmp_path: Path, story: str, page: str) -> None:
     env = {key: value for key, value in os.environ.items() if not key.startswith("GOODFAITH_")}
     done = subprocess.run(
         [
-            sys.executable, "-m", "services.ops.cli", "tour", "--story", story, "--stack", f"test-{os.getpid()}-{story}",
-            "--json", "--write", str(told), "--check", str(ROOT / "docs" / page),
+            sys.executable,
+            "-m",
+            "services.ops.cli",
+            "tour",
+            "--story",
+            story,
+            "--stack",
+            f"test-{os.getpid()}-{story}",
+            "--json",
+            "--write",
+            str(told),
+            "--check",
+            str(ROOT / "docs" / page),
         ],
-        cwd=ROOT, env=env, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert told.exists(), done.stderr[-3000:]
     assert told.read_text(encoding="utf-8") == (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert done.returncode == 0, done.stderr[-3000:]

@@ -64,10 +64,14 @@ class Wide(World):
     def environment(self, **more: Any) -> dict[str, Any]:
         return super().environment(
             **{
-                "webhook_networks": ["127.0.0.0/8"], "webhook_http": True, "webhook_ports": [], "webhook_timeout_s": 1.0,
-                "collect_s": 0.2, **more,
+                "webhook_networks": ["127.0.0.0/8"],
+                "webhook_http": True,
+                "webhook_ports": [],
+                "webhook_timeout_s": 1.0,
+                "collect_s": 0.2,
+                **more,
             }
-        )  # fmt: skip
+        )
 
     def wants(
         self, party: str, *paths: str, order: tuple[Any, ...] = ("webhook", "email"), revision: int = 1
@@ -89,13 +93,21 @@ class Wide(World):
 
     def channels(self, party: str, ids: list[str], order: tuple[Any, ...], revision: int) -> None:
         data = AccountChannels(
-            account=party, revision=revision, order=order, at=NOW,
+            account=party,
+            revision=revision,
+            order=order,
+            at=NOW,
             webhooks=tuple(WebhookKnown(webhook=id_, generation=revision) for id_ in ids),
-        )  # fmt: skip
+        )
         raw = events.encode(
-            data, id=uuid.uuid4().hex, source="/goodfaith/intake", type="goodfaith.account.channels.v1", subject=party,
-            time=NOW, key=party,
-        )  # fmt: skip
+            data,
+            id=uuid.uuid4().hex,
+            source="/goodfaith/intake",
+            type="goodfaith.account.channels.v1",
+            subject=party,
+            time=NOW,
+            key=party,
+        )
         partition = topics.partition_of(party, PARTITIONS)
         self.producer.send(self.prefix + "intake.accounts", value=raw, key=party.encode(), partition=partition).get(10)
 
@@ -108,16 +120,29 @@ class Wide(World):
     def outcome(self, claim: str, party: str) -> None:
         """Something that begins no window."""
         self.say(
-            State.REJECTED, item=f"{claim}.1", claim=claim, claim_size=1, previous=State.UNDER_REVIEW, complainant=party,
-            principal=party, seller=None, listing=f"{claim}-listing",
-        )  # fmt: skip
+            State.REJECTED,
+            item=f"{claim}.1",
+            claim=claim,
+            claim_size=1,
+            previous=State.UNDER_REVIEW,
+            complainant=party,
+            principal=party,
+            seller=None,
+            listing=f"{claim}-listing",
+        )
 
     def notice(self, claim: str, seller: str) -> None:
         """Something that begins a window, for the seller alone."""
         self.say(
-            State.NOTIFIED, item=f"{claim}.1", claim=claim, claim_size=1, listing=f"{claim}-listing", seller=seller,
-            revision=2, previous=State.UNDER_REVIEW,
-        )  # fmt: skip
+            State.NOTIFIED,
+            item=f"{claim}.1",
+            claim=claim,
+            claim_size=1,
+            listing=f"{claim}-listing",
+            seller=seller,
+            revision=2,
+            previous=State.UNDER_REVIEW,
+        )
 
     @contextlib.contextmanager
     def calling(self, *, processes: int = 1, **more: Any) -> Iterator[list[Webhooks]]:
@@ -361,8 +386,9 @@ def test_two_secrets_sign_and_kinds_are_heeded(world: Wide) -> None:
     for secret in (old, new):
         assert Webhook(secret).verify(call.body, call.headers)["type"] == "seller_notice"
     assert world.messages("kind, channel", "party = 'seller-1'") == [
-        ("account.account_resumed", "email"), ("seller_notice", "webhook"),
-    ]  # fmt: skip
+        ("account.account_resumed", "email"),
+        ("seller_notice", "webhook"),
+    ]
 
 
 def test_killed_between_answer_and_commit_it_is_sent_again_under_its_id(world: Wide) -> None:

@@ -62,8 +62,12 @@ def test_a_webhook_is_registered_and_its_secret_shown_once(parts: Parts, people:
     assert "secret" not in shown
     (known,) = inner(parts, people.client, account)[account]["webhooks"]
     assert known == {
-        "id": made["id"], "url": URL, "secrets": [made["secret"]], "kinds": ["outcome"], "generation": 1,
-    }  # fmt: skip
+        "id": made["id"],
+        "url": URL,
+        "secrets": [made["secret"]],
+        "kinds": ["outcome"],
+        "generation": 1,
+    }
     (event,) = said(parts, account)
     assert (event.revision, event.order) == (1, ())
     assert event.webhooks == (WebhookKnown(webhook=made["id"], generation=1, kinds=("outcome",)),)
@@ -83,11 +87,16 @@ def test_neither_address_nor_secret_is_kept_in_clear_or_told(parts: Parts, peopl
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("http://1.1.1.1/", "url_scheme"), ("https://127.0.0.1/", "url_private"), ("https://[::1]/", "url_private"),
-        ("https://169.254.169.254/latest/meta-data/", "url_private"), ("https://2130706433/", "url_host"),
-        ("https://a@1.1.1.1/", "url_user"), ("https://1.1.1.1:25/", "url_port"), ("https://x.invalid/", "url_unresolved"),
+        ("http://1.1.1.1/", "url_scheme"),
+        ("https://127.0.0.1/", "url_private"),
+        ("https://[::1]/", "url_private"),
+        ("https://169.254.169.254/latest/meta-data/", "url_private"),
+        ("https://2130706433/", "url_host"),
+        ("https://a@1.1.1.1/", "url_user"),
+        ("https://1.1.1.1:25/", "url_port"),
+        ("https://x.invalid/", "url_unresolved"),
     ],
-)  # fmt: skip
+)
 def test_inner_addresses_are_refused(people: People, url: str, reason: str) -> None:
     _, headers = people.open()
     answer = people.client.post("/v1/webhooks", json={"url": url}, headers=headers)
@@ -200,10 +209,13 @@ def known(parts: Parts, account: str, hook: str, *messages: str) -> None:
                 "insert into notification.webhook_deliveries (endpoint, message, party, kind, state, result, attempts,"
                 " made_wall, log) values (%s, %s, %s, 'outcome', 'delivered', '204', 1, %s, %s)",
                 (
-                    hook, message, account, NOW + dt.timedelta(hours=n),
+                    hook,
+                    message,
+                    account,
+                    NOW + dt.timedelta(hours=n),
                     ['{"at":"2026-11-25T12:00:00Z","result":"204","ms":12}'],
                 ),
-            )  # fmt: skip
+            )
 
 
 def test_deliveries_are_read_and_sent_again_by_the_owner_alone(parts: Parts, people: People) -> None:
@@ -223,8 +235,11 @@ def test_deliveries_are_read_and_sent_again_by_the_owner_alone(parts: Parts, peo
 
     since = {"since": (NOW + dt.timedelta(minutes=30)).isoformat()}
     for method, what, body in (
-        ("GET", "deliveries", None), ("GET", "health", None), ("POST", "replay", since), ("POST", "replay", {"message": "m-1"}),
-    ):  # fmt: skip
+        ("GET", "deliveries", None),
+        ("GET", "health", None),
+        ("POST", "replay", since),
+        ("POST", "replay", {"message": "m-1"}),
+    ):
         assert people.client.request(method, f"{path}/{what}", json=body, headers=other).status_code == 404
 
     done = people.client.post(f"{path}/replay", json=since, headers=headers)

@@ -27,11 +27,24 @@ each_language = pytest.mark.parametrize("language", OTHERS)
 @pytest.mark.parametrize(
     ("header", "language"),
     [
-        (None, "en"), ("", "en"), ("de", "de"), ("de-AT,de;q=0.9", "de"), ("zh-Hant-TW", "zh"), ("fr, zh;q=0.5, de;q=0.8", "de"),
-        ("fr", "en"), ("*", "en"), ("de;q=0", "en"), ("de;q=0, zh;q=0.1", "zh"), ("en;q=0.5,de", "de"), ("ZH-cn", "zh"),
-        ("de;q=x, zh", "zh"), (";;;,,,=", "en"), ("de" * 1000, "en"), ("en, de", "en"),
+        (None, "en"),
+        ("", "en"),
+        ("de", "de"),
+        ("de-AT,de;q=0.9", "de"),
+        ("zh-Hant-TW", "zh"),
+        ("fr, zh;q=0.5, de;q=0.8", "de"),
+        ("fr", "en"),
+        ("*", "en"),
+        ("de;q=0", "en"),
+        ("de;q=0, zh;q=0.1", "zh"),
+        ("en;q=0.5,de", "de"),
+        ("ZH-cn", "zh"),
+        ("de;q=x, zh", "zh"),
+        (";;;,,,=", "en"),
+        ("de" * 1000, "en"),
+        ("en, de", "en"),
     ],
-)  # fmt: skip
+)
 def test_a_header_is_understood(header: str | None, language: str) -> None:
     assert choose(header) == language
 
@@ -171,9 +184,12 @@ def test_intake_speaks_to_be_translated() -> None:
     """What the extraction finds: texts, f-strings, texts handed through helpers, and constants."""
     found = messages.of_code()
     for text in (
-        "The principal has no such right.", "A claim of yours names at most {limit} listings; this one names {number}.",
-        "Copy the number from the certificate.", "contains spaces, invisible characters or markup", "The database cannot be reached.",
+        "The principal has no such right.",
+        "A claim of yours names at most {limit} listings; this one names {number}.",
+        "Copy the number from the certificate.",
+        "contains spaces, invisible characters or markup",
+        "The database cannot be reached.",
         "Not acceptable content",
-    ):  # fmt: skip
+    ):
         assert text in found, text
     assert not any(re.fullmatch(r"[a-z_]+", text) for text in found), "codes are no words"

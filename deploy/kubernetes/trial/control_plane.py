@@ -129,36 +129,67 @@ class ControlPlane:
         store = f"http://127.0.0.1:{children.free_port({self._port})}"
         peer = f"http://127.0.0.1:{children.free_port({self._port})}"
         self._start(
-            "etcd", etcd, "--name=trial", f"--listen-client-urls={store}", f"--advertise-client-urls={store}", f"--listen-peer-urls={peer}",
-            f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=trial={peer}", marker=f"--data-dir={self._folder / 'etcd'}",
-        )  # fmt: skip
+            "etcd",
+            etcd,
+            "--name=trial",
+            f"--listen-client-urls={store}",
+            f"--advertise-client-urls={store}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=trial={peer}",
+            marker=f"--data-dir={self._folder / 'etcd'}",
+        )
         self._wait("etcd", lambda: self._answers(f"{store}/health"))
         self._write()
         accounts = self._folder / "accounts.key"
         self._start(
-            "kube-apiserver", self._tools.program("kube-apiserver"), f"--etcd-servers={store}", f"--secure-port={self._port}", "--bind-address=127.0.0.1",
-            f"--service-account-key-file={accounts}", f"--service-account-signing-key-file={accounts}", f"--service-account-issuer={self.url}",
-            "--service-cluster-ip-range=10.96.0.0/16", f"--token-auth-file={self._folder / 'tokens.csv'}", "--authorization-mode=Node,RBAC",
+            "kube-apiserver",
+            self._tools.program("kube-apiserver"),
+            f"--etcd-servers={store}",
+            f"--secure-port={self._port}",
+            "--bind-address=127.0.0.1",
+            f"--service-account-key-file={accounts}",
+            f"--service-account-signing-key-file={accounts}",
+            f"--service-account-issuer={self.url}",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            f"--token-auth-file={self._folder / 'tokens.csv'}",
+            "--authorization-mode=Node,RBAC",
             # keeps the full history of pods readable; and no endpoint of the server itself, which may not be on loopback
-            "--watch-cache=false", "--etcd-compaction-interval=0", "--endpoint-reconciler-type=none",
+            "--watch-cache=false",
+            "--etcd-compaction-interval=0",
+            "--endpoint-reconciler-type=none",
             marker=f"--cert-dir={self.certificate.parent}",
-        )  # fmt: skip
+        )
         self._wait("the API server's certificate", self.certificate.exists)
         trusted = ssl.create_default_context(cafile=str(self.certificate))
         self._wait("the API server", lambda: self._answers(f"{self.url}/readyz", trusted))
         self.api = httpx.Client(base_url=self.url, headers=self._headers, verify=trusted, timeout=60)
         common = (f"--kubeconfig={self._config}", "--leader-elect=false", "--bind-address=127.0.0.1")
         self._start(
-            "kube-controller-manager", self._tools.program("kube-controller-manager"), *common, f"--secure-port={children.free_port()}",
-            f"--service-account-private-key-file={accounts}", f"--root-ca-file={self.certificate}", *QUICK, marker=f"--cert-dir={self._folder / 'manager'}",
-        )  # fmt: skip
+            "kube-controller-manager",
+            self._tools.program("kube-controller-manager"),
+            *common,
+            f"--secure-port={children.free_port()}",
+            f"--service-account-private-key-file={accounts}",
+            f"--root-ca-file={self.certificate}",
+            *QUICK,
+            marker=f"--cert-dir={self._folder / 'manager'}",
+        )
         self._start(
-            "kube-scheduler", self._tools.program("kube-scheduler"), *common, f"--secure-port={children.free_port()}", marker=f"--cert-dir={self._folder / 'scheduler'}",
-        )  # fmt: skip
+            "kube-scheduler",
+            self._tools.program("kube-scheduler"),
+            *common,
+            f"--secure-port={children.free_port()}",
+            marker=f"--cert-dir={self._folder / 'scheduler'}",
+        )
         self._start(
-            "kwok", self._tools.program("kwok"), f"--kubeconfig={self._config}", "--manage-all-nodes=true", "--node-lease-duration-seconds=60",
+            "kwok",
+            self._tools.program("kwok"),
+            f"--kubeconfig={self._config}",
+            "--manage-all-nodes=true",
+            "--node-lease-duration-seconds=60",
             marker=f"--config={self._tools.stages}",
-        )  # fmt: skip
+        )
         self._nodes()
 
     def _write(self) -> None:
@@ -170,11 +201,13 @@ class ControlPlane:
         config = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "trial", "cluster": {"server": self.url, "certificate-authority": str(self.certificate)}}],
+            "clusters": [
+                {"name": "trial", "cluster": {"server": self.url, "certificate-authority": str(self.certificate)}}
+            ],
             "users": [{"name": ADMINISTRATOR, "user": {"token": self._token}}],
             "contexts": [{"name": "trial", "context": {"cluster": "trial", "user": ADMINISTRATOR}}],
             "current-context": "trial",
-        }  # fmt: skip
+        }
         self._config.write_text(yaml.safe_dump(config))
 
     def _nodes(self) -> None:
@@ -182,27 +215,43 @@ class ControlPlane:
         size = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "250"}
         made: list[Document] = [
             {
-                "apiVersion": "v1", "kind": "Node",
-                "metadata": {"name": f"node-{zone}", "labels": {"topology.kubernetes.io/zone": zone, "kubernetes.io/hostname": f"node-{zone}", "kubernetes.io/os": "linux"}},
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {
+                    "name": f"node-{zone}",
+                    "labels": {
+                        "topology.kubernetes.io/zone": zone,
+                        "kubernetes.io/hostname": f"node-{zone}",
+                        "kubernetes.io/os": "linux",
+                    },
+                },
                 "status": {"capacity": size, "allocatable": size},
             }
             for zone in ZONES
-        ]  # fmt: skip
-        made.append({
-            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
-            "metadata": {"name": "disks", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
-            "provisioner": "kubernetes.io/no-provisioner",
-        })  # fmt: skip
+        ]
+        made.append(
+            {
+                "apiVersion": "storage.k8s.io/v1",
+                "kind": "StorageClass",
+                "metadata": {"name": "disks", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+                "provisioner": "kubernetes.io/no-provisioner",
+            }
+        )
         made += [
             {
-                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"disk-{number}"},
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": f"disk-{number}"},
                 "spec": {
-                    "storageClassName": "disks", "capacity": {"storage": "10Gi"}, "accessModes": ["ReadWriteOnce"],
-                    "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": f"/disks/{number}"},
+                    "storageClassName": "disks",
+                    "capacity": {"storage": "10Gi"},
+                    "accessModes": ["ReadWriteOnce"],
+                    "persistentVolumeReclaimPolicy": "Retain",
+                    "hostPath": {"path": f"/disks/{number}"},
                 },
             }
             for number in range(12)
-        ]  # fmt: skip
+        ]
         self.kubectl("apply", "-f", "-", said=yaml.safe_dump_all(made))
         self._wait("nodes", lambda: all(_is(node, "Ready") for node in self.items("/api/v1/nodes")))
 

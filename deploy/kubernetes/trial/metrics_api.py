@@ -48,7 +48,10 @@ def autoscaler(scaled: Mapping[str, Any]) -> Document:
     name = scaled["metadata"]["name"]
     lag, cpu = spec["triggers"]
     selector = {"matchLabels": {"scaledobject.keda.sh/name": name}}
-    external = {"metric": {"name": LAG, "selector": selector}, "target": {"type": lag["metricType"], "value": lag["metadata"]["threshold"]}}  # fmt: skip
+    external = {
+        "metric": {"name": LAG, "selector": selector},
+        "target": {"type": lag["metricType"], "value": lag["metadata"]["threshold"]},
+    }
     resource = {"name": "cpu", "target": {"type": cpu["metricType"], "averageValue": cpu["metadata"]["value"]}}
     return {
         "apiVersion": "autoscaling/v2",
@@ -75,7 +78,12 @@ def _answer(plane: ControlPlane, told: Told, url: str) -> Document | None:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if not rest:
         listed = {"name": resource, "singularName": "", "namespaced": True, "kind": kind, "verbs": ["get", "list"]}
-        return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{group}/{version}", "resources": [listed]}  # fmt: skip
+        return {
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": f"{group}/{version}",
+            "resources": [listed],
+        }
     asked = parse_qs(parts.query)
     selector = asked.get("labelSelector", [""])[0]
     if group == "external.metrics.k8s.io":
@@ -88,14 +96,15 @@ def _answer(plane: ControlPlane, told: Told, url: str) -> Document | None:
     items = [
         {
             "metadata": {"name": pod["metadata"]["name"], "namespace": pod["metadata"]["namespace"]},
-            "timestamp": now, "window": "10s",
+            "timestamp": now,
+            "window": "10s",
             "containers": [
                 {"name": one["name"], "usage": {"cpu": f"{told.cpu.get(component(pod), 100)}m", "memory": "64Mi"}}
                 for one in pod["spec"]["containers"]
             ],
         }
         for pod in pods
-    ]  # fmt: skip
+    ]
     return {"kind": "PodMetricsList", "apiVersion": f"{group}/{version}", "metadata": {}, "items": items}
 
 
@@ -129,23 +138,33 @@ def serving(plane: ControlPlane) -> Iterator[Told]:
     documents: list[Document] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         {
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "metrics", "namespace": NAMESPACE},
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "metrics", "namespace": NAMESPACE},
             "spec": {"type": "ExternalName", "externalName": "localhost"},
         },
         *(
             {
-                "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": f"v1beta1.{group}"},
+                "apiVersion": "apiregistration.k8s.io/v1",
+                "kind": "APIService",
+                "metadata": {"name": f"v1beta1.{group}"},
                 "spec": {
-                    "group": group, "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100, "insecureSkipTLSVerify": True,
+                    "group": group,
+                    "version": "v1beta1",
+                    "groupPriorityMinimum": 100,
+                    "versionPriority": 100,
+                    "insecureSkipTLSVerify": True,
                     "service": {"name": "metrics", "namespace": NAMESPACE, "port": server.server_address[1]},
                 },
             }
             for group in GROUPS
         ),
-    ]  # fmt: skip
+    ]
     try:
         plane.kubectl("apply", "-f", "-", said=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
-        plane.kubectl("wait", "--for=condition=Available", "--timeout=120s", *(f"apiservice/v1beta1.{group}" for group in GROUPS))  # fmt: skip
+        plane.kubectl(
+            "wait", "--for=condition=Available", "--timeout=120s", *(f"apiservice/v1beta1.{group}" for group in GROUPS)
+        )
         yield told
     finally:
         # an API that does not answer would block the deletion of namespaces

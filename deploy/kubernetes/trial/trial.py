@@ -89,18 +89,55 @@ def _block(one: Document) -> None:
 
 MISTAKES: Final = (
     Mistake("IPv4-mapped network", "NetworkPolicy", _block, "must not have an IPv4-mapped|strict subset"),
-    Mistake("misspelled field", "Deployment", lambda one: _container(one).update(readinessprobe=_container(one).pop("readinessProbe")), "readinessprobe"),
-    Mistake("selector that matches no pod", "StatefulSet", lambda one: one["spec"]["selector"]["matchLabels"].update(other="yes"), "does not match template|forbidden"),
-    Mistake("port out of range", "Service", lambda one: one["spec"]["ports"][0].update(port=70000), "between 1 and 65535"),
-    Mistake("unknown ScaledObject field", "ScaledObject", lambda one: one["spec"].update(maxReplicas=one["spec"].pop("maxReplicaCount")), "maxReplicas"),
-    Mistake("alert rule without expression", "PrometheusRule", lambda one: one["spec"]["groups"][0]["rules"][0].pop("expr"), "expr"),
-    Mistake("invalid interval", "PodMonitor", lambda one: one["spec"]["podMetricsEndpoints"][0].update(interval="soon"), "interval"),
-    Mistake("unknown authentication type", "KafkaUser", lambda one: one["spec"]["authentication"].update(type="none"), "authentication"),
+    Mistake(
+        "misspelled field",
+        "Deployment",
+        lambda one: _container(one).update(readinessprobe=_container(one).pop("readinessProbe")),
+        "readinessprobe",
+    ),
+    Mistake(
+        "selector that matches no pod",
+        "StatefulSet",
+        lambda one: one["spec"]["selector"]["matchLabels"].update(other="yes"),
+        "does not match template|forbidden",
+    ),
+    Mistake(
+        "port out of range", "Service", lambda one: one["spec"]["ports"][0].update(port=70000), "between 1 and 65535"
+    ),
+    Mistake(
+        "unknown ScaledObject field",
+        "ScaledObject",
+        lambda one: one["spec"].update(maxReplicas=one["spec"].pop("maxReplicaCount")),
+        "maxReplicas",
+    ),
+    Mistake(
+        "alert rule without expression",
+        "PrometheusRule",
+        lambda one: one["spec"]["groups"][0]["rules"][0].pop("expr"),
+        "expr",
+    ),
+    Mistake(
+        "invalid interval",
+        "PodMonitor",
+        lambda one: one["spec"]["podMetricsEndpoints"][0].update(interval="soon"),
+        "interval",
+    ),
+    Mistake(
+        "unknown authentication type",
+        "KafkaUser",
+        lambda one: one["spec"]["authentication"].update(type="none"),
+        "authentication",
+    ),
     Mistake("unknown node role", "KafkaNodePool", lambda one: one["spec"].update(roles=["leader"]), "roles"),
     Mistake("zero instances", "Cluster", lambda one: one["spec"].update(instances=0), "instances"),
-    Mistake("invalid path type", "Ingress", lambda one: one["spec"]["rules"][0]["http"]["paths"][0].update(pathType="Regex"), "pathType"),
+    Mistake(
+        "invalid path type",
+        "Ingress",
+        lambda one: one["spec"]["rules"][0]["http"]["paths"][0].update(pathType="Regex"),
+        "pathType",
+    ),
     Mistake("Flux step without a source", "Kustomization", lambda one: one["spec"].pop("sourceRef"), "sourceRef"),
-)  # fmt: skip
+)
 
 LOOSE: Final[dict[str, Callable[[Document], None]]] = {
     "root": lambda pod: pod["spec"]["securityContext"].update(runAsUser=0, runAsNonRoot=False),
@@ -139,7 +176,13 @@ class Trial:
             ("/apis/kafka.strimzi.io/v1", "kafkausers", NAMESPACE, None),
             ("/apis/postgresql.cnpg.io/v1", "clusters", "postgres", "goodfaith-ca"),
         )
-        condition = {"type": "Ready", "status": "True", "reason": "Trial", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}  # fmt: skip
+        condition = {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Trial",
+            "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
 
         def say(api: str, plural: str, space: str, secret: str | None) -> None:
             for one in self.plane.items(f"{api}/namespaces/{space}/{plural}"):
@@ -188,9 +231,13 @@ class Trial:
     def _follow(self, command: str, overlay: Path) -> None:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command.replace("OVERLAY", str(overlay))],
-            cwd=self.desk, env=self.plane.environment | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            cwd=self.desk,
+            env=self.plane.environment | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
             timeout=600,
-        )  # fmt: skip
+        )
         if done.returncode:
             raise StackError(f"{command}\n{(done.stdout + done.stderr)[-4000:]}")
 
@@ -375,7 +422,9 @@ class Trial:
         nodes = [f"node-{zone}" for zone in ZONES]
         name = "verification"
         self.plane.kubectl("-n", NAMESPACE, "set", "image", f"deployment/{name}", f"{name}={BROKEN}")
-        unready = wait_for("the broken version's pod", lambda: [pod for pod in self.plane.items(PODS) if self._is_broken(pod)])  # fmt: skip
+        unready = wait_for(
+            "the broken version's pod", lambda: [pod for pod in self.plane.items(PODS) if self._is_broken(pod)]
+        )
         self.plane.kubectl("cordon", *nodes)  # so that evicted pods are not replaced
         try:
             held = [process for process, budget in self.budgeted().items() if self._holds(process, budget)]
@@ -440,10 +489,16 @@ class Trial:
         told.cpu["intake-api"] = 1200
         wait_for("two more workers", lambda: self.replicas(behind) >= least[behind] + 2)
         steps = self.rescaled(f"keda-hpa-{behind}", least[behind])
-        up = next(one for one in objects if one["metadata"]["name"] == behind)["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleUp"]  # fmt: skip
-        if wrong := history.scaling(steps, least[behind], begun, up["stabilizationWindowSeconds"], up["policies"][0]["periodSeconds"]):  # fmt: skip
+        up = next(one for one in objects if one["metadata"]["name"] == behind)["spec"]["advanced"][
+            "horizontalPodAutoscalerConfig"
+        ]["behavior"]["scaleUp"]
+        if wrong := history.scaling(
+            steps, least[behind], begun, up["stabilizationWindowSeconds"], up["policies"][0]["periodSeconds"]
+        ):
             raise StackError(f"{behind}: {wrong}")
-        most = self.plane.get(f"/apis/autoscaling/v2/namespaces/{NAMESPACE}/horizontalpodautoscalers/intake-api")["spec"]["maxReplicas"]  # fmt: skip
+        most = self.plane.get(f"/apis/autoscaling/v2/namespaces/{NAMESPACE}/horizontalpodautoscalers/intake-api")[
+            "spec"
+        ]["maxReplicas"]
         wait_for("the maximum of intake-api", lambda: self.replicas("intake-api") == most)
         if moved := [name for name in others if self.replicas(name) != least[name]]:
             raise StackError(f"scaled up without lag: {', '.join(moved)}")

@@ -17,7 +17,7 @@ NOT_INCLUDED: Final[dict[str, str]] = {
     "secrets": "Tokens and secrets of webhooks: of tokens a digest is kept that says nothing.",
     "texts_of_messages": "Texts of messages are not kept: template, version and digest are.",
     "copies": "Events on topics and in logs repeat by ids what is here; backups hold what the database held.",
-}  # fmt: skip
+}
 """What an export leaves out, and why."""
 
 

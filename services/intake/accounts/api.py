@@ -58,9 +58,11 @@ async def open_account(request: Request[Account, Any, Any], data: requests.OpenA
     operator = request.user.role == "operator"
     if not operator:
         for field, wanted in (
-            ("role", data.role != "holder"), ("id", data.id is not None),
-            ("identity_verified", data.identity_verified), ("good_faith", data.good_faith),
-        ):  # fmt: skip
+            ("role", data.role != "holder"),
+            ("id", data.id is not None),
+            ("identity_verified", data.identity_verified),
+            ("good_faith", data.good_faith),
+        ):
             if wanted:
                 raise Refused(
                     403, "operators_only", "Only an operator may set this.", field=field, cure="Leave the field out."
@@ -159,8 +161,11 @@ async def list_tokens_of(request: Request[Account, Any, Any], account_id: str) -
 
 
 @delete(
-    "/v1/accounts/{account_id:str}/tokens/{token_id:str}", opt={"roles": OPERATOR}, responses=MAY_FAIL, tags=["accounts"]
-)  # fmt: skip
+    "/v1/accounts/{account_id:str}/tokens/{token_id:str}",
+    opt={"roles": OPERATOR},
+    responses=MAY_FAIL,
+    tags=["accounts"],
+)
 async def revoke_token_of(request: Request[Account, Any, Any], account_id: str, token_id: str) -> None:
     """Revoke a token of an account."""
     if not await _revoked(request, known_id(account_id), id=known_id(token_id)):
@@ -307,9 +312,13 @@ async def erase_account(
     """Erase a subject: destroy its key, revoke its tokens and close its account for good. This cannot be undone."""
     context, account = context_of(request), known_id(account_id)
     done = await context.run(
-        erasure_store.erase, account, by=request.user.id, partitions=context.settings.partitions, force=data.force,
+        erasure_store.erase,
+        account,
+        by=request.user.id,
+        partitions=context.settings.partitions,
+        force=data.force,
         reason=data.reason,
-    )  # fmt: skip
+    )
     context.forget(account=account)
     security_events.note("account_erased", account=account, by=request.user.id, forced=done.forced)
     language = language_of(request)
@@ -478,6 +487,26 @@ async def internal_codes(request: Request[Any, Any, Any], data: requests.Contact
 
 
 ROUTES: Final = [
-    open_account, issue_token, list_tokens, drop_token, revoke_token, revoke_tokens, list_tokens_of, revoke_token_of, revoke_tokens_of, me, put_contact, get_contact, erase_contact, erase_account, request_code, confirm_contact,
-    list_accounts, get_account, verify_account, change_status, internal_contacts, internal_codes,
-]  # fmt: skip
+    open_account,
+    issue_token,
+    list_tokens,
+    drop_token,
+    revoke_token,
+    revoke_tokens,
+    list_tokens_of,
+    revoke_token_of,
+    revoke_tokens_of,
+    me,
+    put_contact,
+    get_contact,
+    erase_contact,
+    erase_account,
+    request_code,
+    confirm_contact,
+    list_accounts,
+    get_account,
+    verify_account,
+    change_status,
+    internal_contacts,
+    internal_codes,
+]

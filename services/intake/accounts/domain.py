@@ -148,9 +148,11 @@ def requested(
     if challenge is not None:
         if now < challenge.requested_at + pause:
             raise Refused(
-                422, "code_too_soon", f"A code was asked for less than {int(pause.total_seconds())} s ago.",
+                422,
+                "code_too_soon",
+                f"A code was asked for less than {int(pause.total_seconds())} s ago.",
                 cure="Wait for the message.",
-            )  # fmt: skip
+            )
         if now < challenge.since + dt.timedelta(hours=24):
             since, count = challenge.since, challenge.requests
         if count >= a_day:

@@ -16,12 +16,16 @@ Matter = Literal["open_items", "open_complaints", "appealable_items"]
 still be appealed."""
 
 STAYS: Final[dict[str, str]] = {
-    "items": mark("Claims, items, commands and what was decided: by ids, without names; the proof of what was done, and why."),
+    "items": mark(
+        "Claims, items, commands and what was decided: by ids, without names; the proof of what was done, and why."
+    ),
     "ledgers": mark("Penalties, sanctions, good faith and misuse: by ids; later standings and measures rest on them."),
     "rights": mark("Rights with their registrant's name, as the public register has it: claims were filed under them."),
-    "documents": mark("Files that were named in claims or rights which are open, or were until lately: they go by themselves."),
+    "documents": mark(
+        "Files that were named in claims or rights which are open, or were until lately: they go by themselves."
+    ),
     "logs": mark("Event logs and topics: they have ids only, and stay whole."),
-}  # fmt: skip
+}
 """What an erasure leaves, and why."""
 
 
@@ -67,9 +71,12 @@ def check(matters: Mapping[Matter, int], rules: policy.Erasure, *, force: bool, 
     against = standing_against(matters, rules)
     if against and not force:
         raise Refused(
-            409, "matters_open", f"The subject is party to what is not over yet: {', '.join(against)}.", field="force",
+            409,
+            "matters_open",
+            f"The subject is party to what is not over yet: {', '.join(against)}.",
+            field="force",
             cure="Wait until it is over, or force it and say why: deadlines run on, and messages go to nobody.",
-        )  # fmt: skip
+        )
     return bool(against)
 
 
@@ -81,6 +88,8 @@ def check_own(matters: Mapping[Matter, int], rules: policy.Erasure) -> None:
     """
     if against := standing_against(matters, rules):
         raise Refused(
-            409, "matters_open", f"The subject is party to what is not over yet: {', '.join(against)}.",
+            409,
+            "matters_open",
+            f"The subject is party to what is not over yet: {', '.join(against)}.",
             cure="Wait until it is over: until then you have to be told of it. PUT /v1/contact changes where.",
-        )  # fmt: skip
+        )

@@ -33,9 +33,11 @@ def matters(connection: sa.Connection, account: str, now: dt.datetime, rules: po
             # nobody can appeal a withdrawal
             [str(state) for state in SETTLED - {State.WITHDRAWN}],
             now - rules.appeals.within.exact,
-            account, account, account,
+            account,
+            account,
+            account,
         ),
-    ).one()  # fmt: skip
+    ).one()
     complaints = connection.exec_driver_sql(
         "select count(*) from misuse_complaints where account = %s and state = 'open'", (account,)
     ).scalar_one()
@@ -114,9 +116,17 @@ def erase(
     )
     outbox.publish_accounts(connection, [event], "goodfaith.account.erased.v1", partitions)
     return Erased(
-        account=account, done=True, already=False, forced=forced, matters=counts, contact=bool(keys), tokens=tokens,
-        webhooks=hooks, documents_going=going, documents_kept=kept,
-    )  # fmt: skip
+        account=account,
+        done=True,
+        already=False,
+        forced=forced,
+        matters=counts,
+        contact=bool(keys),
+        tokens=tokens,
+        webhooks=hooks,
+        documents_going=going,
+        documents_kept=kept,
+    )
 
 
 def _kept(connection: sa.Connection, account: str) -> int:

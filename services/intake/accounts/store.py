@@ -163,9 +163,12 @@ def request_code(connection: sa.Connection, account: str, rules: policy.Accounts
     if row[0]:
         raise Refused(422, "confirmed_already", "The address on file is confirmed.", cure="Nothing is left to do.")
     made = accounts.requested(
-        _challenge(connection, account), domain.new_id("n", wall_ms(wall)), now, pause=rules.code_pause.exact,
+        _challenge(connection, account),
+        domain.new_id("n", wall_ms(wall)),
+        now,
+        pause=rules.code_pause.exact,
         a_day=rules.codes_a_day,
-    )  # fmt: skip
+    )
     connection.exec_driver_sql(
         f"""insert into email_codes (account, {_CHALLENGE}) values (%s, %s, %s, %s, %s, %s, %s, %s)
         on conflict (account) do update set notice = excluded.notice, digest = null, expires_at = null, tries = 0,
@@ -232,8 +235,12 @@ def attest(connection: sa.Connection, account: str, by: str) -> None:
         note(connection, account, "email_confirmed", by, now)
     elif not confirmed(connection, [account]):
         raise Refused(
-            422, "no_contact", "There is no address on file.", field="email_confirmed", cure="Have the party give one first."
-        )  # fmt: skip
+            422,
+            "no_contact",
+            "There is no address on file.",
+            field="email_confirmed",
+            cure="Have the party give one first.",
+        )
 
 
 def unconfirm(connection: sa.Connection, account: str) -> None:

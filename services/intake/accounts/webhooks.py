@@ -107,16 +107,22 @@ def check_asking(asked: Asked, now: dt.datetime, a_day: int, host_an_hour: int) 
     """
     if asked.account >= a_day:
         raise Refused(
-            429, "challenges_used", f"An account has at most {a_day} codes sent to webhooks in 24 hours.",
-            field="url", cure="Send the request again after the seconds in Retry-After.",
+            429,
+            "challenges_used",
+            f"An account has at most {a_day} codes sent to webhooks in 24 hours.",
+            field="url",
+            cure="Send the request again after the seconds in Retry-After.",
             retry_after=_until((asked.account_first or now) + DAY, now),
-        )  # fmt: skip
+        )
     if host_an_hour and asked.host >= host_an_hour:
         raise Refused(
-            429, "host_challenges_used", "Too many codes were sent to this host in the last hour.",
-            field="url", cure="Send the request again after the seconds in Retry-After.",
+            429,
+            "host_challenges_used",
+            "Too many codes were sent to this host in the last hour.",
+            field="url",
+            cure="Send the request again after the seconds in Retry-After.",
             retry_after=_until((asked.host_first or now) + HOUR, now),
-        )  # fmt: skip
+        )
 
 
 def check_again(asked_at: dt.datetime, now: dt.datetime) -> None:
@@ -127,9 +133,12 @@ def check_again(asked_at: dt.datetime, now: dt.datetime) -> None:
     """
     if now < asked_at + ASK_PAUSE:
         raise Refused(
-            429, "challenge_too_soon", f"A code was asked for less than {int(ASK_PAUSE.total_seconds())} s ago.",
-            cure="Wait for the message.", retry_after=_until(asked_at + ASK_PAUSE, now),
-        )  # fmt: skip
+            429,
+            "challenge_too_soon",
+            f"A code was asked for less than {int(ASK_PAUSE.total_seconds())} s ago.",
+            cure="Wait for the message.",
+            retry_after=_until(asked_at + ASK_PAUSE, now),
+        )
 
 
 def _until(then: dt.datetime, now: dt.datetime) -> int:
@@ -153,7 +162,12 @@ def check_code(
         tries: wrong codes given before.
     """
     return accounts.code_refused(
-        None if known is None else accounts.code_digest(id, known), accounts.code_digest(id, code), expires, tries, now,
-        CODE_TRIES, again=mark("Have a new code sent: POST /v1/webhooks/{webhook_id}/challenge."),
+        None if known is None else accounts.code_digest(id, known),
+        accounts.code_digest(id, code),
+        expires,
+        tries,
+        now,
+        CODE_TRIES,
+        again=mark("Have a new code sent: POST /v1/webhooks/{webhook_id}/challenge."),
         wrong=mark("Copy it from the last message to the URL."),
-    )  # fmt: skip
+    )

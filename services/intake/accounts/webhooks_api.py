@@ -44,9 +44,12 @@ async def put_channels(request: Request[Account, Any, Any], data: requests.Choos
         raise Refused(422, "channel_twice", "A channel is named twice.", field="order", cure="Name each once.")
     if data.digest is not None and data.digest.zone not in zones():
         raise Refused(
-            422, "unknown_zone", "There is no such time zone.", field="digest.zone",
+            422,
+            "unknown_zone",
+            "There is no such time zone.",
+            field="digest.zone",
             cure="Give its IANA name, such as Europe/Berlin.",
-        )  # fmt: skip
+        )
     context, digest = context_of(request), None if data.digest is None else (data.digest.hour, data.digest.zone)
     await context.run(webhooks_store.prefer, request.user.id, data.order, digest, context.settings.partitions)
     return _channels(data.order, digest)
@@ -97,9 +100,13 @@ async def add_webhook(request: Request[Account, Any, Any], data: requests.AddWeb
         _ask_for_code(connection, context, account, target.host, wall)
         sealed = webhooks.Sealed(target.url, (webhooks.Secret(secret),), accounts.new_code())
         webhooks_store.add(
-            connection, account, id, webhooks_store.seal(context.contacts, account, wrapped, id, sealed), data.kinds,
+            connection,
+            account,
+            id,
+            webhooks_store.seal(context.contacts, account, wrapped, id, sealed),
+            data.kinds,
             dt.timedelta(seconds=context.settings.webhook_challenge_s),
-        )  # fmt: skip
+        )
         return id
 
     id = await context.run(work)
@@ -176,14 +183,23 @@ def _shown(context: Context, row: store.Row, wall: dt.datetime) -> answers.Webho
     challenge = None
     if row["pending"]:
         challenge = answers.ChallengeOut(
-            expires_at=row["expires_wall"], again_at=row["asked_wall"] + webhooks.ASK_PAUSE, calls=row["calls"],
-            next_at=row["due_wall"], result=row["result"],
-        )  # fmt: skip
+            expires_at=row["expires_wall"],
+            again_at=row["asked_wall"] + webhooks.ASK_PAUSE,
+            calls=row["calls"],
+            next_at=row["due_wall"],
+            result=row["result"],
+        )
     return answers.WebhookOut(
-        id=row["id"], url=sealed.url, kinds=row["kinds"], status="pending" if row["pending"] else row["status"],
-        challenge=challenge, reason=row["reason"], secrets=len(webhooks.signing(sealed, wall)),
-        made_at=row["made_at"], changed_at=row["changed_at"],
-    )  # fmt: skip
+        id=row["id"],
+        url=sealed.url,
+        kinds=row["kinds"],
+        status="pending" if row["pending"] else row["status"],
+        challenge=challenge,
+        reason=row["reason"],
+        secrets=len(webhooks.signing(sealed, wall)),
+        made_at=row["made_at"],
+        changed_at=row["changed_at"],
+    )
 
 
 @delete("/v1/webhooks/{webhook_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
@@ -242,9 +258,12 @@ async def change_webhook(
         row = webhooks_store.one(connection, account, id, lock=True)
         if row["pending"] and data.status == "enabled":
             raise Refused(
-                409, "webhook_not_confirmed", "Nobody has confirmed the webhook yet.", field="status",
+                409,
+                "webhook_not_confirmed",
+                "Nobody has confirmed the webhook yet.",
+                field="status",
                 cure="Confirm it by the code that its URL was sent: POST /v1/webhooks/{webhook_id}/confirmation.",
-            )  # fmt: skip
+            )
         if row["status"] != data.status:
             change = webhooks_store.enable if data.status == "enabled" else webhooks_store.disable
             change(connection, account, id, context.settings.partitions)
@@ -277,9 +296,12 @@ async def ask_code(request: Request[Account, Any, Any], webhook_id: str) -> answ
         _ask_for_code(connection, context, account, target.host, wall)
         changed = msgspec.structs.replace(sealed, code=accounts.new_code())
         webhooks_store.ask_again(
-            connection, id, webhooks_store.seal(context.contacts, account, bytes(row["wrapped"]), id, changed), wall,
+            connection,
+            id,
+            webhooks_store.seal(context.contacts, account, bytes(row["wrapped"]), id, changed),
+            wall,
             dt.timedelta(seconds=context.settings.webhook_challenge_s),
-        )  # fmt: skip
+        )
 
     await context.run(work)
     metrics.WEBHOOK_CONFIRMATIONS.labels("asked").inc()
@@ -324,9 +346,11 @@ async def _ask(request: Request[Account, Any, Any], id: str, asked: Coroutine[An
     except Refused as refused:
         if refused.reason == "webhook_not_in_use":
             raise Refused(
-                409, "webhook_not_in_use", "The webhook is not in use.",
+                409,
+                "webhook_not_in_use",
+                "The webhook is not in use.",
                 cure="Put it in use again: PUT /v1/webhooks/{webhook_id}/status.",
-            ) from None  # fmt: skip
+            ) from None
         raise
     finally:
         asked.close()
@@ -367,9 +391,12 @@ async def replay_webhook(
     """Send the caller's messages to a webhook again, under their ids: one, or the oldest 1,000 since a time."""
     if (data.message is None) == (data.since is None):
         raise Refused(
-            422, "replay_of_what", "A replay names one message, or a time since which.",
-            field="message", cure="Give a message, or a time since which.",
-        )  # fmt: skip
+            422,
+            "replay_of_what",
+            "A replay names one message, or a time since which.",
+            field="message",
+            cure="Give a message, or a time since which.",
+        )
     body = {"webhook": webhook_id, "account": request.user.id, "message": data.message, "since": data.since}
     return await _ask(
         request, webhook_id, context_of(request).notification.post("/internal/webhook/replay", Replayed, body)
@@ -394,10 +421,13 @@ async def internal_webhooks(request: Request[Any, Any, Any], data: requests.Cont
         if sealed is not None:
             found.setdefault(row["account"], answers.WebhooksOf(webhooks=[])).webhooks.append(
                 answers.WebhookFor(
-                    id=row["id"], url=sealed.url, secrets=list(webhooks.signing(sealed, wall)), kinds=row["kinds"],
+                    id=row["id"],
+                    url=sealed.url,
+                    secrets=list(webhooks.signing(sealed, wall)),
+                    kinds=row["kinds"],
                     generation=row["generation"],
                 )
-            )  # fmt: skip
+            )
     return answers.WebhooksFor(webhooks=found)
 
 
@@ -425,14 +455,31 @@ async def internal_challenges(request: Request[Any, Any, Any], data: requests.Ta
         if sealed is not None and sealed.code is not None:
             found.append(
                 answers.ChallengeFor(
-                    id=row["id"], ask=row["asks"], url=sealed.url, secrets=list(webhooks.signing(sealed, wall)),
-                    code=sealed.code, expires_at=row["expires_wall"],
+                    id=row["id"],
+                    ask=row["asks"],
+                    url=sealed.url,
+                    secrets=list(webhooks.signing(sealed, wall)),
+                    code=sealed.code,
+                    expires_at=row["expires_wall"],
                 )
-            )  # fmt: skip
+            )
     return answers.ChallengesFor(challenges=found)
 
 
 ROUTES: Final = [
-    put_channels, get_channels, add_webhook, list_webhooks, get_webhook, delete_webhook, rotate_secret, change_webhook,
-    ask_code, confirm_webhook, webhook_deliveries, webhook_health, replay_webhook, internal_webhooks, internal_challenges,
-]  # fmt: skip
+    put_channels,
+    get_channels,
+    add_webhook,
+    list_webhooks,
+    get_webhook,
+    delete_webhook,
+    rotate_secret,
+    change_webhook,
+    ask_code,
+    confirm_webhook,
+    webhook_deliveries,
+    webhook_health,
+    replay_webhook,
+    internal_webhooks,
+    internal_challenges,
+]

@@ -52,10 +52,12 @@ log = structlog.get_logger(__name__)
 Kind = Annotated[
     str,
     QueryParameter(
-        min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$",
+        min_length=1,
+        max_length=120,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$",
         description="What the document is meant to prove, such as `ownership`, `identity`, `authority`, `statement`.",
     ),
-]  # fmt: skip
+]
 About = Annotated[
     str | None, QueryParameter(max_length=120, description="Only documents named in this claim, right or account.")
 ]
@@ -69,15 +71,21 @@ class _Upload(Operation):
             *(self.parameters or ()),
             *(
                 Parameter(
-                    name=name, param_in="header", required=False, description=text,
+                    name=name,
+                    param_in="header",
+                    required=False,
+                    description=text,
                     schema=Schema(type=OpenAPIType.STRING, max_length=2000),
                 )
                 for name, text in (
-                    ("Content-Disposition", "Name of the file, RFC 6266: `attachment; filename*=UTF-8''certificate.pdf`."),
+                    (
+                        "Content-Disposition",
+                        "Name of the file, RFC 6266: `attachment; filename*=UTF-8''certificate.pdf`.",
+                    ),
                     ("Repr-Digest", "Expected SHA-256 of the file, RFC 9530: `sha-256=:<base64>:`."),
                 )
             ),
-        ]  # fmt: skip
+        ]
         file = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
         self.request_body = RequestBody(
             content={"application/octet-stream": OpenAPIMediaType(schema=file)},
@@ -357,5 +365,12 @@ async def name_own(request: Request[Account, Any, Any], data: requests.NameDocum
 
 
 ROUTES: Final = [
-    upload, list_evidence, get_evidence, list_reads, delete_evidence, link_evidence, fetch_evidence, name_own,
-]  # fmt: skip
+    upload,
+    list_evidence,
+    get_evidence,
+    list_reads,
+    delete_evidence,
+    link_evidence,
+    fetch_evidence,
+    name_own,
+]

@@ -48,8 +48,12 @@ SIDE_MAX: Final = 30_000
 """Pixels per side."""
 
 MEDIA: Final = {
-    "application/pdf": "pdf", "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "text/plain": "txt",
-}  # fmt: skip
+    "application/pdf": "pdf",
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/webp": "webp",
+    "text/plain": "txt",
+}
 """Accepted media types, each with the file name extension for downloads."""
 
 _SAVE: Final = "Save it as PDF, PNG, JPEG, WebP or plain text and send that."
@@ -57,7 +61,10 @@ REASONS: Final[dict[str, tuple[str, str]]] = {
     "empty": ("The file is empty.", "Send the file itself."),
     "truncated": ("The file ends before its content does.", "Send it again; if that does not help, save it anew."),
     "damaged": ("The file is damaged.", "Open it where it was made and save it anew."),
-    "polyglot": ("The file is of more than one type at once, or holds something after its end.", "Save it anew, as PDF or PNG."),
+    "polyglot": (
+        "The file is of more than one type at once, or holds something after its end.",
+        "Save it anew, as PDF or PNG.",
+    ),
     "svg": ("SVG is a program as much as a picture.", "Save the picture as PNG and send that."),
     "html": ("Web pages are not taken.", "Print the page to a PDF file and send that."),
     "xml": ("XML is not taken.", _SAVE),
@@ -66,14 +73,20 @@ REASONS: Final[dict[str, tuple[str, str]]] = {
     "program": ("Programs are not taken.", _SAVE),
     "other_picture": ("Pictures of this type are not taken.", "Save it as PNG or JPEG and send that."),
     "encrypted": ("The PDF is protected by a password or restricted.", "Save it without protection and send that."),
-    "active_content": ("The PDF holds a program, a form that sends, or an action that starts something.", "Print it to a new PDF file and send that."),
+    "active_content": (
+        "The PDF holds a program, a form that sends, or an action that starts something.",
+        "Print it to a new PDF file and send that.",
+    ),
     "embedded_file": ("The PDF has files attached to it.", "Remove the attachments, or send each by itself."),
     "external_content": ("The PDF refers to content outside itself.", "Print it to a new PDF file and send that."),
-    "too_complex": ("The file is too large or too intricate when it is opened.", "Send it in fewer pages, or with fewer pixels."),
+    "too_complex": (
+        "The file is too large or too intricate when it is opened.",
+        "Send it in fewer pages, or with fewer pixels.",
+    ),
     "animated": ("The picture moves.", "Send single pictures, or a PDF."),
     "not_utf8": ("The text is not in UTF-8.", "Save the text as UTF-8, or as PDF."),
     "unknown_type": ("The type of the file is not known.", _SAVE),
-}  # fmt: skip
+}
 """Why a file is refused: what is wrong, and how to cure it."""
 
 
@@ -118,8 +131,10 @@ def examine(file: BinaryIO, size: int, pixels_max: int = PIXELS_MAX) -> Good:
         _pdf(file, size)
         return Good("application/pdf")
     for magic, check, media in (
-        (b"\x89PNG\r\n\x1a\n", _png, "image/png"), (b"\xff\xd8\xff", _jpeg, "image/jpeg"), (b"RIFF", _webp, "image/webp"),
-    ):  # fmt: skip
+        (b"\x89PNG\r\n\x1a\n", _png, "image/png"),
+        (b"\xff\xd8\xff", _jpeg, "image/jpeg"),
+        (b"RIFF", _webp, "image/webp"),
+    ):
         if head.startswith(magic) and (magic != b"RIFF" or head[8:12] == b"WEBP"):
             _no_second_type(file, head)
             check(file, size)
@@ -136,13 +151,49 @@ def examine(file: BinaryIO, size: int, pixels_max: int = PIXELS_MAX) -> Good:
 # ------------------------------------------------------------------------------------------------------- what it is not
 
 _ARCHIVES: Final = (
-    b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd",
-    b"MSCF", b"\x04\x22\x4d\x18", b"\x1f\x9d", b"\x1f\xa0", b"LZIP", b"xar!", b"!<arch>\n", b"\x60\xea",
-)  # fmt: skip
+    b"PK\x03\x04",
+    b"PK\x05\x06",
+    b"PK\x07\x08",
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ\x00",
+    b"7z\xbc\xaf\x27\x1c",
+    b"Rar!\x1a\x07",
+    b"\x28\xb5\x2f\xfd",
+    b"MSCF",
+    b"\x04\x22\x4d\x18",
+    b"\x1f\x9d",
+    b"\x1f\xa0",
+    b"LZIP",
+    b"xar!",
+    b"!<arch>\n",
+    b"\x60\xea",
+)
 _PROGRAMS: Final = (
-    b"MZ", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xfe\xed\xfa", b"\xca\xfe\xba\xbe", b"#!", b"\x00asm", b"dex\n", b"L\x00\x00\x00\x01\x14\x02\x00",
-)  # fmt: skip
-_PICTURES: Final = (b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"\x00\x00\x01\x00", b"8BPS", b"\x00\x00\x00\x0cJXL ", b"\xff\x0a", b"qoif")  # fmt: skip
+    b"MZ",
+    b"\x7fELF",
+    b"\xcf\xfa\xed\xfe",
+    b"\xce\xfa\xed\xfe",
+    b"\xfe\xed\xfa",
+    b"\xca\xfe\xba\xbe",
+    b"#!",
+    b"\x00asm",
+    b"dex\n",
+    b"L\x00\x00\x00\x01\x14\x02\x00",
+)
+_PICTURES: Final = (
+    b"GIF87a",
+    b"GIF89a",
+    b"II*\x00",
+    b"MM\x00*",
+    b"II+\x00",
+    b"MM\x00+",
+    b"\x00\x00\x01\x00",
+    b"8BPS",
+    b"\x00\x00\x00\x0cJXL ",
+    b"\xff\x0a",
+    b"qoif",
+)
 _ACTIVE: Final = re.compile(
     rb"<\s*(?:!doctype\s+html|html|head|body|script|iframe|svg|object|embed|meta|style|!entity)\b", re.I
 )
@@ -345,27 +396,74 @@ _NAMED: Final = frozenset({"/NextPage", "/PrevPage", "/FirstPage", "/LastPage"})
 _ADDRESS: Final = re.compile(r"(https?://|mailto:)[^\x00-\x20]+", re.I)
 _ACTIONS: Final = frozenset(
     {
-        "/GoTo3DView", "/GoToDp", "/GoToE", "/GoToR", "/Hide", "/ImportData", "/JavaScript", "/Launch", "/Movie", "/Rendition",
-        "/ResetForm", "/RichMediaExecute", "/SetOCGState", "/Sound", "/SubmitForm", "/Thread", "/Trans",
+        "/GoTo3DView",
+        "/GoToDp",
+        "/GoToE",
+        "/GoToR",
+        "/Hide",
+        "/ImportData",
+        "/JavaScript",
+        "/Launch",
+        "/Movie",
+        "/Rendition",
+        "/ResetForm",
+        "/RichMediaExecute",
+        "/SetOCGState",
+        "/Sound",
+        "/SubmitForm",
+        "/Thread",
+        "/Trans",
     }
-)  # fmt: skip
+)
 """The other actions of ISO 32000-2, refused everywhere, because one could hide where no action is expected."""
 _ANNOTATIONS: Final = frozenset(
     {
-        "/Caret", "/Circle", "/FreeText", "/Highlight", "/Ink", "/Line", "/Link", "/PolyLine", "/Polygon", "/Popup", "/PrinterMark",
-        "/Redact", "/Square", "/Squiggly", "/Stamp", "/StrikeOut", "/Text", "/Underline", "/Watermark", "/Widget",
+        "/Caret",
+        "/Circle",
+        "/FreeText",
+        "/Highlight",
+        "/Ink",
+        "/Line",
+        "/Link",
+        "/PolyLine",
+        "/Polygon",
+        "/Popup",
+        "/PrinterMark",
+        "/Redact",
+        "/Square",
+        "/Squiggly",
+        "/Stamp",
+        "/StrikeOut",
+        "/Text",
+        "/Underline",
+        "/Watermark",
+        "/Widget",
     }
-)  # fmt: skip
+)
 _HOLDS_SOMETHING: Final = frozenset(
     {"/FileAttachment", "/RichMedia", "/3D", "/Screen", "/Movie", "/Sound", "/Projection", "/PS"}
 )
 _NAME_TREES: Final = frozenset({"/Dests", "/AP", "/Pages", "/Templates"})
 _FILTERS: Final = frozenset(
     {
-        "/ASCII85Decode", "/A85", "/ASCIIHexDecode", "/AHx", "/CCITTFaxDecode", "/CCF", "/DCTDecode", "/DCT", "/FlateDecode", "/Fl",
-        "/JBIG2Decode", "/JPXDecode", "/LZWDecode", "/LZW", "/RunLengthDecode", "/RL",
+        "/ASCII85Decode",
+        "/A85",
+        "/ASCIIHexDecode",
+        "/AHx",
+        "/CCITTFaxDecode",
+        "/CCF",
+        "/DCTDecode",
+        "/DCT",
+        "/FlateDecode",
+        "/Fl",
+        "/JBIG2Decode",
+        "/JPXDecode",
+        "/LZWDecode",
+        "/LZW",
+        "/RunLengthDecode",
+        "/RL",
     }
-)  # fmt: skip
+)
 _FLATE: Final = frozenset({"/FlateDecode", "/Fl"})
 _COMPRESSION: Final = _FLATE | {"/LZWDecode", "/LZW", "/RunLengthDecode", "/RL"}
 _PICTURE_FILTERS: Final = frozenset({"/CCITTFaxDecode", "/CCF", "/DCTDecode", "/DCT", "/JBIG2Decode", "/JPXDecode"})
@@ -569,8 +667,12 @@ def confine() -> None:
     import resource
 
     for name, value in (
-        ("RLIMIT_AS", MEMORY_BYTES), ("RLIMIT_CPU", CPU_S), ("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0), ("RLIMIT_NOFILE", 64),
-    ):  # fmt: skip
+        ("RLIMIT_AS", MEMORY_BYTES),
+        ("RLIMIT_CPU", CPU_S),
+        ("RLIMIT_FSIZE", 0),
+        ("RLIMIT_CORE", 0),
+        ("RLIMIT_NOFILE", 64),
+    ):
         with contextlib.suppress(ValueError, OSError, AttributeError):
             resource.setrlimit(getattr(resource, name), (value, value))
 

@@ -103,9 +103,12 @@ def name_of(text: str) -> str:
 
 def _bad_name(why: str) -> Refused:
     return Refused(
-        422, "bad_name", f"The file's name {why}.", field="Content-Disposition",
+        422,
+        "bad_name",
+        f"The file's name {why}.",
+        field="Content-Disposition",
         cure="Send a plain name without folders, such as certificate.pdf, or none.",
-    )  # fmt: skip
+    )
 
 
 def disposition_name(header: str | None) -> str | None:
@@ -155,8 +158,10 @@ def announced_digest(headers: Mapping[str, str]) -> bytes | None:
     """
     found: set[bytes] = set()
     for header, shape in (
-        ("Repr-Digest", r":([A-Za-z0-9+/=]*):"), ("Content-Digest", r":([A-Za-z0-9+/=]*):"), ("Digest", r"([A-Za-z0-9+/=]*)"),
-    ):  # fmt: skip
+        ("Repr-Digest", r":([A-Za-z0-9+/=]*):"),
+        ("Content-Digest", r":([A-Za-z0-9+/=]*):"),
+        ("Digest", r"([A-Za-z0-9+/=]*)"),
+    ):
         for part in (headers.get(header.lower()) or "")[:2000].split(","):
             algorithm, equals, value = part.strip().partition("=")
             if algorithm.lower() != "sha-256":
@@ -168,9 +173,12 @@ def announced_digest(headers: Mapping[str, str]) -> bytes | None:
                 digest = b""
             if len(digest) != 32:
                 raise Refused(
-                    422, "bad_digest", "The digest cannot be read.", field=header,
+                    422,
+                    "bad_digest",
+                    "The digest cannot be read.",
+                    field=header,
                     cure="Send sha-256=:<base64 of the 32 bytes>: in Repr-Digest.",
-                )  # fmt: skip
+                )
             found.add(digest)
     if len(found) > 1:
         raise Refused(422, "bad_digest", "Two digests differ.", field="Repr-Digest", cure="Send one of them.")
@@ -185,9 +193,12 @@ def check_digest(announced: bytes | None, found: bytes) -> None:
     """
     if announced is not None and announced != found:
         raise Refused(
-            422, "digest_differs", "The file that arrived has another SHA-256 than the one announced.", field="Repr-Digest",
+            422,
+            "digest_differs",
+            "The file that arrived has another SHA-256 than the one announced.",
+            field="Repr-Digest",
             cure="Send the file again.",
-        )  # fmt: skip
+        )
 
 
 def object_path(document: str, digest: bytes | None = None) -> str:
@@ -223,9 +234,12 @@ def refusal(reason: str, note: str) -> Refused:
 def unknown_document(place: int) -> Refused:
     """The document does not exist, is gone, or is another account's: one answer for all of these."""
     return Refused(
-        422, "unknown_document", "You have no such document.", field=f"evidence[{place}]",
+        422,
+        "unknown_document",
+        "You have no such document.",
+        field=f"evidence[{place}]",
         cure="Upload it first by POST /v1/evidence; name documents of your own.",
-    )  # fmt: skip
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ documents
@@ -255,9 +269,12 @@ def named(ids: Iterable[str], account: str, known: Mapping[str, Document]) -> li
             raise unknown_document(place)
         if document.forged:
             raise Refused(
-                422, "forged_document", "A reviewer has found that this document is forged.", field=f"evidence[{place}]",
+                422,
+                "forged_document",
+                "A reviewer has found that this document is forged.",
+                field=f"evidence[{place}]",
                 cure="Name another one, or complain of the finding: GET /v1/misuse.",
-            )  # fmt: skip
+            )
         found.setdefault(id, document)
     return list(found.values())
 

@@ -65,9 +65,12 @@ def _known(connection: sa.Connection, account: str, digest: bytes, kind: str) ->
     )
     if rows and len(rows[0]["kinds"]) > evidence.KINDS_MAX:
         raise Refused(
-            422, "too_many_kinds", f"A document stands for {evidence.KINDS_MAX} kinds at most.", field="kind",
+            422,
+            "too_many_kinds",
+            f"A document stands for {evidence.KINDS_MAX} kinds at most.",
+            field="kind",
             cure="Use the kinds that it has.",
-        )  # fmt: skip
+        )
     return rows[0] if rows else None
 
 
@@ -92,17 +95,28 @@ def arrive(
     ).scalar_one()
     if on_file + document["size"] > most_bytes:
         raise Refused(
-            422, "too_much_on_file", f"An account may have {most_bytes} bytes of evidence on file; yours has {on_file}.", field="body",
+            422,
+            "too_much_on_file",
+            f"An account may have {most_bytes} bytes of evidence on file; yours has {on_file}.",
+            field="body",
             cure="Delete documents that you do not need.",
-        )  # fmt: skip
+        )
     connection.exec_driver_sql(
         """insert into evidence (id, account, kinds, digest, size, media, name, uploaded_at, sealed, key, looked_wall)
         values (%s, %s, %s, %s, %s, %s, %s, %s, true, %s, now() + %s)""",
         (
-            document["id"], document["owner"], [kind], document["digest"], document["size"], document["media"], document["name"],
-            now, document["key"], unused,
+            document["id"],
+            document["owner"],
+            [kind],
+            document["digest"],
+            document["size"],
+            document["media"],
+            document["name"],
+            now,
+            document["key"],
+            unused,
         ),
-    )  # fmt: skip
+    )
     return None
 
 
@@ -323,10 +337,18 @@ def _needed(
                 and (r.status in ('active', 'pending') or greatest(
                     r.expires_at, l.linked_at, (select max(h.at) from right_changes h where h.right_id = r.id)) + %s > %s)))""",
         (
-            list(ids), longest, now, list(kept), [f"{span.total_seconds()} seconds" for span in kept.values()], [str(state) for state in CLOSED],
-            longest, now, longest, now,
+            list(ids),
+            longest,
+            now,
+            list(kept),
+            [f"{span.total_seconds()} seconds" for span in kept.values()],
+            [str(state) for state in CLOSED],
+            longest,
+            now,
+            longest,
+            now,
         ),
-    )  # fmt: skip
+    )
     return set(rows.scalars())
 
 
@@ -343,9 +365,11 @@ def delete(connection: sa.Connection, me: Account, id: str, now: dt.datetime, ke
         raise domain.not_found()
     if _needed(connection, [id], now, kept):
         raise Refused(
-            409, "in_use", "The document was named in something that is open, or was until lately.",
+            409,
+            "in_use",
+            "The document was named in something that is open, or was until lately.",
             cure="It goes by itself when it is not needed any more.",
-        )  # fmt: skip
+        )
     connection.exec_driver_sql(
         "update evidence set state = 'going', key = null, changed_wall = now() where id = %s", (id,)
     )

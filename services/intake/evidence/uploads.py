@@ -87,9 +87,12 @@ class UploadSlots:
         others = {"all": UPLOADS_MAX, **({} if verified else {"unverified": UPLOADS_OF_UNVERIFIED_MAX})}
         if any(self._taken[name] >= most for name, most in own.items()):
             raise Refused(
-                429, "too_many_uploads", "Too many of your files are being uploaded.",
-                cure="Wait until one is done.", retry_after=2,
-            )  # fmt: skip
+                429,
+                "too_many_uploads",
+                "Too many of your files are being uploaded.",
+                cure="Wait until one is done.",
+                retry_after=2,
+            )
         if any(self._taken[name] >= most for name, most in others.items()):
             raise busy("Too many files are being uploaded.")
         counted = [*own, *others]
@@ -159,9 +162,16 @@ async def judge(file: IO[bytes], desk: UploadSlots) -> str:
     async with desk.judging:
         # isolated and without our environment, so an attacker finds nothing in that process
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", str(Path(sniff.__file__)), str(MEGAPIXELS),
-            stdin=file.fileno(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={"LC_ALL": "C.UTF-8"}, cwd="/",
-        )  # fmt: skip
+            sys.executable,
+            "-I",
+            str(Path(sniff.__file__)),
+            str(MEGAPIXELS),
+            stdin=file.fileno(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"LC_ALL": "C.UTF-8"},
+            cwd="/",
+        )
         try:
             async with asyncio.timeout(SNIFF_S):
                 said, errors = await child.communicate()

@@ -241,10 +241,17 @@ class Inbound:
         for record, (event, _, _), answer in zip(incoming, read, results, strict=True):
             if isinstance(answer, Refused):
                 refusals[record.id] = InboundRefused(
-                    upstream=self.upstreams[record.topic][0], event=event, topic=record.topic, partition=record.partition,
-                    offset=record.offset, status=answer.status, reason=answer.reason, detail=answer.detail,
-                    field=answer.field, cure=answer.cure or None,
-                )  # fmt: skip
+                    upstream=self.upstreams[record.topic][0],
+                    event=event,
+                    topic=record.topic,
+                    partition=record.partition,
+                    offset=record.offset,
+                    status=answer.status,
+                    reason=answer.reason,
+                    detail=answer.detail,
+                    field=answer.field,
+                    cure=answer.cure or None,
+                )
         return Answers(refusals, tx.now)
 
     def _targets(
@@ -329,9 +336,12 @@ class Inbound:
             kind = requests.BY_TOPIC.get(envelope.type)
             if kind is None:
                 raise Refused(
-                    422, "unknown_type", "There is no such type of event.", field="type",
+                    422,
+                    "unknown_type",
+                    "There is no such type of event.",
+                    field="type",
                     cure=f"Use one of: {', '.join(sorted(requests.BY_TOPIC))}.",
-                )  # fmt: skip
+                )
             raw = bytes(envelope.data)
             body = domain.decoded(raw, kind)
             return event, Read(event, envelope.type, raw, body), body.on_behalf_of
@@ -367,9 +377,12 @@ class Inbound:
             account = people.get(for_)
             if account is None or account.role not in ("holder", "seller", "reviewer"):
                 raise Refused(
-                    422, "unknown_account", "There is no such holder, seller or reviewer.", field="on_behalf_of",
+                    422,
+                    "unknown_account",
+                    "There is no such holder, seller or reviewer.",
+                    field="on_behalf_of",
                     cure="Open the account first.",
-                )  # fmt: skip
+                )
         if account.status == "closed":
             raise Refused(
                 403, "account_closed", "The account is closed.", cure="Write to the operator of the programme."
@@ -377,9 +390,12 @@ class Inbound:
         if account.canary:
             # its items would come in under the upstream's channel, for any listing
             raise Refused(
-                403, "canary_listing_only", "A canary files through the public API only.", field="on_behalf_of",
+                403,
+                "canary_listing_only",
+                "A canary files through the public API only.",
+                field="on_behalf_of",
                 cure="Name somebody else.",
-            )  # fmt: skip
+            )
         filing = Filing(
             account,
             read.event,
@@ -394,9 +410,12 @@ class Inbound:
         if isinstance(read.body, requests.SubmitClaim):
             if account.role != "holder":
                 raise Refused(
-                    403, "not_your_role", f"A claim is not for the role {account.role}.", field="on_behalf_of",
+                    403,
+                    "not_your_role",
+                    f"A claim is not for the role {account.role}.",
+                    field="on_behalf_of",
                     cure="Name the holder that files.",
-                )  # fmt: skip
+                )
             filing.rules = domain.check_claim(read.body, account)
             filing.listings = domain.listings_of(read.body.listings, self.settings.site_hosts)
             filing.over_quota = self.quota.over(account.id)
@@ -405,9 +424,12 @@ class Inbound:
             filing.item, filing.claim, filing.listing = given["item"], given["claim"], given["listing"]
             if sum(given[name] is not None for name in ("item", "claim", "submission")) != 1:
                 raise Refused(
-                    422, "no_target", "The command must name an item, a claim, or the submission of one.", field="item",
+                    422,
+                    "no_target",
+                    "The command must name an item, a claim, or the submission of one.",
+                    field="item",
                     cure="Give one of `item`, `claim` and `submission`.",
-                )  # fmt: skip
+                )
         return filing
 
 
@@ -419,14 +441,20 @@ def check_bound(may: UpstreamMay | None, own: str, kind: str, account: str) -> N
     """
     if may is not None and kind not in may.commands:
         raise Refused(
-            403, "not_bound", "This upstream may not file records of this type.", field="type",
+            403,
+            "not_bound",
+            "This upstream may not file records of this type.",
+            field="type",
             cure="Have the operator add it to `commands` of GOODFAITH_UPSTREAM_MAY.",
-        )  # fmt: skip
+        )
     if account != own and (may is None or not may.covers(account)):
         raise Refused(
-            403, "not_bound", "This upstream may not act for this account.", field="on_behalf_of",
+            403,
+            "not_bound",
+            "This upstream may not act for this account.",
+            field="on_behalf_of",
             cure="Have the operator add it to `accounts` of GOODFAITH_UPSTREAM_MAY, or name another account.",
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True)

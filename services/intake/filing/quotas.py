@@ -51,11 +51,13 @@ class Limits:
                 until, most = account.misuse_until, self._held_max
                 free = None if until is None else dt.datetime.combine(until, dt.time(), dt.UTC)
                 raise Refused(
-                    429, "too_many_held",
+                    429,
+                    "too_many_held",
                     f"The processing of your claims is suspended until {until}, and {held} items wait for that; {most} may.",
-                    field="listings", cure="File again from that day on, or complain of the measure: GET /v1/misuse.",
+                    field="listings",
+                    cure="File again from that day on, or complain of the measure: GET /v1/misuse.",
                     retry_after=self._seconds(free),
-                )  # fmt: skip
+                )
             return "held"
         if account.misuse_items is None or not account.under("quota", self.day):
             return "usual"
@@ -68,13 +70,15 @@ class Limits:
         again_on = again.date()
         limit, until = account.misuse_items, account.misuse_until
         raise Refused(
-            429, "quota_used",
+            429,
+            "quota_used",
             f"Your account has a quota of {limit} items a day (UTC) until {until}; {used} were filed today."
             if until is not None
             else f"Your account has a quota of {limit} items a day (UTC); {used} were filed today.",
-            field="listings", cure=f"File again from {again_on} on, or complain of the measure: GET /v1/misuse.",
+            field="listings",
+            cure=f"File again from {again_on} on, or complain of the measure: GET /v1/misuse.",
             retry_after=self._seconds(again),
-        )  # fmt: skip
+        )
 
     def took(self, account: Account, items: int, place: Place) -> None:
         """Count an accepted claim."""

@@ -80,9 +80,17 @@ def filing(
     rules = domain.check_claim(body, account)
     key = f"recurrence:{found.item}:{found.listing}"
     return Filing(
-        account, key, SYSTEM, filings.digest("submit_claim", key, b""), "submit_claim", body, CHANNEL,
-        listings=[ListingRef(found.listing, True, link)], rules=rules, recurs=found.item,
-    )  # fmt: skip
+        account,
+        key,
+        SYSTEM,
+        filings.digest("submit_claim", key, b""),
+        "submit_claim",
+        body,
+        CHANNEL,
+        listings=[ListingRef(found.listing, True, link)],
+        rules=rules,
+        recurs=found.item,
+    )
 
 
 def file(

@@ -156,9 +156,12 @@ def _replay(
             results[place] = Filed(found[1].encode(), replayed=True)
         else:
             results[place] = Refused(
-                409, "key_reused", "The idempotency key was used for another request.", field="Idempotency-Key",
+                409,
+                "key_reused",
+                "The idempotency key was used for another request.",
+                field="Idempotency-Key",
                 cure="Use a fresh key for a fresh request.",
-            )  # fmt: skip
+            )
 
 
 def _claim_maker(
@@ -242,9 +245,11 @@ def _command_maker(
         rows = decide(filing)
         if held and any(command.item in held for command in rows.commands):
             raise Refused(
-                409, "held", "The claim waits for the end of a suspension: it is not under way yet.",
+                409,
+                "held",
+                "The claim waits for the end of a suspension: it is not under way yet.",
                 cure="Come again when its processing has begun; GET /v1/misuse says from when on.",
-            )  # fmt: skip
+            )
         return rows
 
     def decide(filing: Filing) -> Rows:
@@ -369,8 +374,13 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
         connection.exec_driver_sql(_INSERT_ITEMS, (ids, claim_ids, listings, on_site, links, times))
         places = [partition_of(listing, partitions) for listing in listings]
         submitted: dict[str, list[Any]] = {
-            "lane": lanes, "complainant": complainants, "partition": places, "item": ids, **common, "accepted_at": times,
-        }  # fmt: skip
+            "lane": lanes,
+            "complainant": complainants,
+            "partition": places,
+            "item": ids,
+            **common,
+            "accepted_at": times,
+        }
         if any(filing.trace for filing, _ in accepted):
             submitted["traceparent"] = [filing.trace for filing, rows in accepted for _ in rows.items]
         if any(rows.held for _, rows in accepted):
@@ -399,11 +409,18 @@ def _filings(filed: Sequence[events.ClaimFiled], partitions: Sequence[int]) -> d
     none = [""] * len(filed)
     accounts = [one.account for one in filed]
     return {
-        "kind": ["filing"] * len(filed), "lane": ["standard"] * len(filed), "complainant": none,
-        "partition": list(partitions), "claim": [one.claim for one in filed], "item": none, "listing": accounts,
-        "on_site": [True] * len(filed), "type": ["goodfaith.claim.filed.v1"] * len(filed),
-        "payload": [msgspec.json.encode(one).decode() for one in filed], "accepted_at": [one.at for one in filed],
-    }  # fmt: skip
+        "kind": ["filing"] * len(filed),
+        "lane": ["standard"] * len(filed),
+        "complainant": none,
+        "partition": list(partitions),
+        "claim": [one.claim for one in filed],
+        "item": none,
+        "listing": accounts,
+        "on_site": [True] * len(filed),
+        "type": ["goodfaith.claim.filed.v1"] * len(filed),
+        "payload": [msgspec.json.encode(one).decode() for one in filed],
+        "accepted_at": [one.at for one in filed],
+    }
 
 
 _UNTOLD: Final = """

@@ -74,9 +74,18 @@ class BrokerClock:
         """
         if self._producer is None:
             self._producer = kafka_links.producer(
-                self._settings, client_id="intake-clock", acks=1, enable_idempotence=False, retries=0, linger_ms=0, max_block_ms=5_000,
-                delivery_timeout_ms=10_000, request_timeout_ms=5_000, allow_auto_create_topics=False, bootstrap_timeout_ms=5_000,
-            )  # fmt: skip
+                self._settings,
+                client_id="intake-clock",
+                acks=1,
+                enable_idempotence=False,
+                retries=0,
+                linger_ms=0,
+                max_block_ms=5_000,
+                delivery_timeout_ms=10_000,
+                request_timeout_ms=5_000,
+                allow_auto_create_topics=False,
+                bootstrap_timeout_ms=5_000,
+            )
         bound = bound_s(self._settings)
         wrong = {partition for partition, (_, offset) in self._known.items() if abs(offset.certain) > bound}
         self._next = (self._next + 1) % self._settings.partitions
@@ -118,9 +127,12 @@ class Clocks:
         metrics.CLOCKS_DISAGREE.set(held)
         if held and not self._held:
             log.error(
-                "clocks disagree: watermarks are held", apart_s=round(seconds, 3), database_s=round(database.certain, 3),
-                brokers_s=[round(one.certain, 3) for one in brokers if one.certain], cure="docs/runbooks/ClocksDisagree.md",
-            )  # fmt: skip
+                "clocks disagree: watermarks are held",
+                apart_s=round(seconds, 3),
+                database_s=round(database.certain, 3),
+                brokers_s=[round(one.certain, 3) for one in brokers if one.certain],
+                cure="docs/runbooks/ClocksDisagree.md",
+            )
         elif self._held and not held:
             log.info("clocks agree again", apart_s=round(seconds, 3))
         self._held = held

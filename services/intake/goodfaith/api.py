@@ -78,9 +78,12 @@ async def execute_declaration(
     for field, given, wanted in (("version", data.version, text.version), ("sha256", data.sha256, text.sha256)):
         if given != wanted:
             raise Refused(
-                422, "not_this_text", "This is not the declaration in force.", field=field,
+                422,
+                "not_this_text",
+                "This is not the declaration in force.",
+                field=field,
                 cure="Read GET /v1/good-faith/declaration, and execute what it says.",
-            )  # fmt: skip
+            )
     signatory = msgspec.json.encode(_Signatory(data.name, data.capacity))
 
     def work(connection: sa.Connection) -> answers.GoodFaithOut:
@@ -129,8 +132,11 @@ async def good_faith_history_of(
 
 
 @get(
-    "/v1/accounts/{account_id:str}/good-faith/declarations", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["good faith"]
-)  # fmt: skip
+    "/v1/accounts/{account_id:str}/good-faith/declarations",
+    opt={"roles": STAFF},
+    responses=MAY_FAIL,
+    tags=["good faith"],
+)
 async def declarations_of(
     request: Request[Account, Any, Any], account_id: str, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.DeclarationExecuted]:
@@ -154,17 +160,27 @@ async def declarations_of(
                 signed = None
         found.append(
             answers.DeclarationExecuted(
-                id=row["id"], version=row["version"], sha256=row["sha256"], executed_at=row["executed_at"],
-                name=None if signed is None else signed.name, capacity=None if signed is None else signed.capacity,
+                id=row["id"],
+                version=row["version"],
+                sha256=row["sha256"],
+                executed_at=row["executed_at"],
+                name=None if signed is None else signed.name,
+                capacity=None if signed is None else signed.capacity,
             )
-        )  # fmt: skip
+        )
     return page_of(found, limit, lambda entry: (entry.id,))
 
 
 ROUTES: Final = [
-    my_good_faith, my_good_faith_history, get_declaration, execute_declaration, leave_good_faith, good_faith_of,
-    good_faith_history_of, declarations_of,
-]  # fmt: skip
+    my_good_faith,
+    my_good_faith_history,
+    get_declaration,
+    execute_declaration,
+    leave_good_faith,
+    good_faith_of,
+    good_faith_history_of,
+    declarations_of,
+]
 
 
 # --------------------------------------------------------------------------------------------------------------- helpers
@@ -204,10 +220,11 @@ async def _history(
     rows = await context_of(request).run(work)
     changes = [
         answers.GoodFaithChange(
-            **{name: value for name, value in row.items() if name != "basis"}, figures=_figures(_basis.decode(row["basis"]))
+            **{name: value for name, value in row.items() if name != "basis"},
+            figures=_figures(_basis.decode(row["basis"])),
         )
         for row in rows
-    ]  # fmt: skip
+    ]
     return page_of(changes, limit, lambda change: (change.id,))
 
 

@@ -361,14 +361,18 @@ def join(standing: Standing, verified: bool, day: dt.date) -> tuple[Standing, Ch
     """
     if not verified:
         raise Refused(
-            403, "not_verified", "Only a verified account may join the mechanism.",
+            403,
+            "not_verified",
+            "Only a verified account may join the mechanism.",
             cure="Have the account's identity verified first.",
-        )  # fmt: skip
+        )
     if standing.barred(day):
         raise Refused(
-            409, "barred", f"The account left the mechanism and may not join again before {standing.barred_until}.",
+            409,
+            "barred",
+            f"The account left the mechanism and may not join again before {standing.barred_until}.",
             cure="Execute the declaration on that day or later.",
-        )  # fmt: skip
+        )
     if standing.member:
         return replace(standing, how="declaration"), "declared"
     return Standing("in", "declaration", day), "joined"

@@ -83,21 +83,30 @@ def settle(connection: sa.Connection, turns: Sequence[Turn]) -> None:
         connection.exec_driver_sql(
             _WRITE_ITEMS,
             (
-                [row.item for row in rows], [row.account for row in rows], [row.reason for row in rows],
-                [row.day.isoformat() for row in rows], [row.outcome for row in rows], [row.revision for row in rows],
-                [row.ground for row in rows], [row.serious for row in rows],
+                [row.item for row in rows],
+                [row.account for row in rows],
+                [row.reason for row in rows],
+                [row.day.isoformat() for row in rows],
+                [row.outcome for row in rows],
+                [row.revision for row in rows],
+                [row.ground for row in rows],
+                [row.serious for row in rows],
             ),
-        )  # fmt: skip
+        )
     if sums:
         connection.exec_driver_sql(
             _ADD_DAYS,
             (
-                [key[0] for key in sums], [key[1].isoformat() for key in sums], [key[2] for key in sums],
-                [key[3] for key in sums], [counts.settled for counts in sums.values()],
-                [counts.upheld for counts in sums.values()], [counts.taken_down for counts in sums.values()],
+                [key[0] for key in sums],
+                [key[1].isoformat() for key in sums],
+                [key[2] for key in sums],
+                [key[3] for key in sums],
+                [counts.settled for counts in sums.values()],
+                [counts.upheld for counts in sums.values()],
+                [counts.taken_down for counts in sums.values()],
                 [counts.restored for counts in sums.values()],
             ),
-        )  # fmt: skip
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- figures
@@ -215,10 +224,17 @@ def _write(
             """insert into good_faith_history (account, day, at, kind, by, state, demote_on, barred_until, basis)
             values (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
             (
-                change.account, day, now, change.kind, by, at.state, at.demote_on, at.barred_until,
+                change.account,
+                day,
+                now,
+                change.kind,
+                by,
+                at.state,
+                at.demote_on,
+                at.barred_until,
                 msgspec.json.encode(change.basis).decode(),
             ),
-        )  # fmt: skip
+        )
     outbox.tell_accounts(connection, [_notice(change, now, wall) for change in made], partitions)
 
 
@@ -243,9 +259,12 @@ def _notice(change: _Made, now: dt.datetime, wall: dt.datetime) -> AccountNotice
     if at.barred_until is not None:
         told["barred_until"] = at.barred_until.isoformat()
     return AccountNotice(
-        notice=domain.new_id("n", store.wall_ms(wall)), account=change.account, kind=f"good_faith_{change.kind}",
-        figures=told, at=now,
-    )  # fmt: skip
+        notice=domain.new_id("n", store.wall_ms(wall)),
+        account=change.account,
+        kind=f"good_faith_{change.kind}",
+        figures=told,
+        at=now,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- the daily run
@@ -393,18 +412,22 @@ def execute(
     domain.check_open(who)
     if who.identity_verified and not fit(who, rules):
         raise domain.Refused(
-            409, "under_measure", "While a measure against misuse is in force the account may not join the mechanism.",
+            409,
+            "under_measure",
+            "While a measure against misuse is in force the account may not join the mechanism.",
             cure="GET /v1/misuse says which, until when, and how to complain of it.",
-        )  # fmt: skip
+        )
     after, kind = goodfaith.join(before, fit(who, rules), now.date())
     known = connection.exec_driver_sql(
         "select from good_faith_declarations where account = %s and version = %s", (account, declaration.version)
     ).rowcount
     if kind == "declared" and before.how == "declaration" and known:
         raise domain.Refused(
-            409, "already_declared", "This declaration was executed before, and the account takes part.",
+            409,
+            "already_declared",
+            "This declaration was executed before, and the account takes part.",
             cure="Nothing to do.",
-        )  # fmt: skip
+        )
     sealed = seal(store.subject_key(connection, account, new_key))
     connection.exec_driver_sql(
         """insert into good_faith_declarations (account, version, sha256, executed_at, sealed) values (%s, %s, %s, %s, %s)""",

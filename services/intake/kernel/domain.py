@@ -145,9 +145,12 @@ def listing_of(link: str, hosts: Collection[str]) -> ListingRef:
 
 def _bad_link(why: str) -> Refused:
     return Refused(
-        422, "bad_link", f"A link is {why}." if why.startswith(("longer", "not")) else f"A link {why}.", field="listings",
+        422,
+        "bad_link",
+        f"A link is {why}." if why.startswith(("longer", "not")) else f"A link {why}.",
+        field="listings",
         cure="Give the full address of each listing, such as https://market.example/items/123.",
-    )  # fmt: skip
+    )
 
 
 def listings_of(links: Sequence[str], hosts: Collection[str]) -> list[ListingRef]:
@@ -216,8 +219,12 @@ def check_open(account: Account, field: str | None = None) -> None:
     """
     if account.status != "open":
         raise Refused(
-            403, f"account_{account.status}", f"The account is {account.status}.", field=field, cure="Write to the operator of the programme."
-        )  # fmt: skip
+            403,
+            f"account_{account.status}",
+            f"The account is {account.status}.",
+            field=field,
+            cure="Write to the operator of the programme.",
+        )
 
 
 def check_lends(owner: Account, day: dt.date, field: str | None = None) -> None:
@@ -232,9 +239,12 @@ def check_lends(owner: Account, day: dt.date, field: str | None = None) -> None:
     check_open(owner, field)
     if owner.under("suspension", day):
         raise Refused(
-            403, "account_suspended", "The account's claims are suspended because of misuse.", field=field,
+            403,
+            "account_suspended",
+            "The account's claims are suspended because of misuse.",
+            field=field,
             cure="Wait for the end of the suspension; its owner may complain about it: GET /v1/misuse.",
-        )  # fmt: skip
+        )
 
 
 def lane_of(account: Account, over_quota: bool, *, asked: bool = True) -> Lane:
@@ -317,9 +327,12 @@ def profile(name: str) -> policy.Policy:
         return policy.current(name)
     except policy.PolicyError:
         raise Refused(
-            422, "unknown_profile", "There is no such policy profile.", field="profile",
+            422,
+            "unknown_profile",
+            "There is no such policy profile.",
+            field="profile",
             cure=f"Use one of: {', '.join(policy.profiles())}.",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def check_canary(account: Account, listings: Sequence[ListingRef], own: str) -> None:
@@ -330,9 +343,12 @@ def check_canary(account: Account, listings: Sequence[ListingRef], own: str) -> 
     """
     if account.canary and [ref.listing for ref in listings] != [own]:
         raise Refused(
-            403, "canary_listing_only", "A canary claims its own listing only.", field="listings",
+            403,
+            "canary_listing_only",
+            "A canary claims its own listing only.",
+            field="listings",
             cure="Name the listing of GOODFAITH_CANARY_LISTING.",
-        )  # fmt: skip
+        )
 
 
 def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
@@ -346,26 +362,38 @@ def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
     rules = profile(claim.profile)
     if claim.reason not in rules.reasons:
         raise Refused(
-            422, "unknown_reason", "There is no such reason.", field="reason",
+            422,
+            "unknown_reason",
+            "There is no such reason.",
+            field="reason",
             cure=f"Use one of: {', '.join(sorted(rules.reasons))}.",
-        )  # fmt: skip
+        )
     if rules.claim.good_faith_only and not account.good_faith:
         raise Refused(
-            422, "good_faith_only", "This profile is open to accounts in the good-faith mechanism only.", field="profile",
+            422,
+            "good_faith_only",
+            "This profile is open to accounts in the good-faith mechanism only.",
+            field="profile",
             cure="Join the good-faith mechanism, or use another profile.",
-        )  # fmt: skip
+        )
     if rules.reasons[claim.reason].good_faith_only and not account.good_faith:
         open_to_all = sorted(code for code, reason in rules.reasons.items() if not reason.good_faith_only)
         raise Refused(
-            422, "good_faith_only", "This reason is open to accounts in the good-faith mechanism only.", field="reason",
+            422,
+            "good_faith_only",
+            "This reason is open to accounts in the good-faith mechanism only.",
+            field="reason",
             cure=f"Join the good-faith mechanism, or use one of: {', '.join(open_to_all) or 'none'}.",
-        )  # fmt: skip
+        )
     limit = rules.claim.max_items if account.registered else rules.claim.max_items_unregistered
     if len(claim.listings) > limit:
         raise Refused(
-            422, "too_many_listings", f"A claim of yours names at most {limit} listings; this one names {len(claim.listings)}.",
-            field="listings", cure="Split the claim." if account.registered else "Have your account verified, or split the claim.",
-        )  # fmt: skip
+            422,
+            "too_many_listings",
+            f"A claim of yours names at most {limit} listings; this one names {len(claim.listings)}.",
+            field="listings",
+            cure="Split the claim." if account.registered else "Have your account verified, or split the claim.",
+        )
     return rules
 
 
@@ -408,25 +436,37 @@ def claim_rows(
     principal = claim.principal or complainant.id
     if right is None or right.owner != principal:
         raise Refused(
-            422, "right_not_owned", "The principal has no such right.", field="right",
+            422,
+            "right_not_owned",
+            "The principal has no such right.",
+            field="right",
             cure="Register the right first; an agent names its owner as `principal`.",
-        )  # fmt: skip
+        )
     if right.refused:
         raise Refused(
-            422, "right_refused", "The right was refused when it was registered.", field="right",
+            422,
+            "right_refused",
+            "The right was refused when it was registered.",
+            field="right",
             cure="Register the right anew, with what it lacked.",
-        )  # fmt: skip
+        )
     if right.right_type not in rules.reasons[claim.reason].rights:
         raise Refused(
-            422, "reason_not_for_right", f"The reason does not fit a right of type {right.right_type}.", field="reason",
+            422,
+            "reason_not_for_right",
+            f"The reason does not fit a right of type {right.right_type}.",
+            field="reason",
             cure=f"Use one of: {', '.join(sorted(k for k, v in rules.reasons.items() if right.right_type in v.rights)) or 'none'}.",
-        )  # fmt: skip
+        )
     authority = authority_of(complainant.id, principal, right, granted, now)
     if authority == "missing":
         raise Refused(
-            422, "not_authorised", "The principal has not authorised you to file for this right, or no longer.", field="principal",
+            422,
+            "not_authorised",
+            "The principal has not authorised you to file for this right, or no longer.",
+            field="principal",
             cure="Have the principal authorise you (POST /v1/authorisations) for this right and its territory, then file again.",
-        )  # fmt: skip
+        )
     lane = lane_of(complainant, over_quota, asked=recurs is None)
     claim_id, item_ids = new_claim_ids(wall_ms, len(listings))
     terms = events.ItemSubmitted(
@@ -464,21 +504,37 @@ def claim_rows(
             "items": [{"item": item, "listing": ref.listing} for item, ref in zip(item_ids, listings, strict=True)],
         },
         claim=(
-            claim_id, complainant.id, principal, right.id, right.right_type, claim.reason, claim.profile, lane,
-            len(listings), channel, now, msgspec.json.encode(terms).decode(),
+            claim_id,
+            complainant.id,
+            principal,
+            right.id,
+            right.right_type,
+            claim.reason,
+            claim.profile,
+            lane,
+            len(listings),
+            channel,
+            now,
+            msgspec.json.encode(terms).decode(),
         ),
         items=[
             (item, claim_id, ref.listing, ref.on_site, ref.link, lane, complainant.id, now)
             for item, ref in zip(item_ids, listings, strict=True)
         ],
-    )  # fmt: skip
+    )
 
 
 def filed(claim: Sequence[Any], *, canary: bool) -> events.ClaimFiled:
     """The event that publishes a claim. ``claim``: its row, as in ``Rows``."""
     return events.ClaimFiled(
-        claim=claim[0], account=claim[1], items=claim[8], right_type=claim[4], channel=claim[9], canary=canary, at=claim[10]
-    )  # fmt: skip
+        claim=claim[0],
+        account=claim[1],
+        items=claim[8],
+        right_type=claim[4],
+        channel=claim[9],
+        canary=canary,
+        at=claim[10],
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -543,9 +599,11 @@ def command_targets(kind: str, account: Account, items: Sequence[ItemRef]) -> tu
     allowed = [(part, item) for part, item in mine if part in MAY[kind]]
     if not allowed:
         raise Refused(
-            403, "not_your_part", f"A {mine[0][0]} cannot give this command.",
+            403,
+            "not_your_part",
+            f"A {mine[0][0]} cannot give this command.",
             cure=f"It is for: {', '.join(sorted(MAY[kind]))}.",
-        )  # fmt: skip
+        )
     live = [(part, item) for part, item in allowed if item.state != State.WITHDRAWN] or allowed
     return live[0][0], [item for _, item in live]
 
@@ -579,10 +637,16 @@ def command_rows(
             extra = {**on_file, "materials": tuple(sorted({*on_file["materials"], *fields["materials"]}))}
         made.append(
             event(
-                command=new_id("k", wall_ms), item=item.item, claim=item.claim, listing=item.listing, by=account.id,
-                role=part, accepted_at=now, **extra,
+                command=new_id("k", wall_ms),
+                item=item.item,
+                claim=item.claim,
+                listing=item.listing,
+                by=account.id,
+                role=part,
+                accepted_at=now,
+                **extra,
             )
-        )  # fmt: skip
+        )
     return Rows(
         resource=made[0].command,
         answer={
@@ -599,10 +663,19 @@ def command_rows(
 
 _NOT_TOLD: Final = frozenset(
     {
-        State.RECEIVED, State.DUPLICATE, State.LINK_INVALID, State.NEEDS_INFO, State.LAPSED, State.UNDER_REVIEW,
-        State.REJECTED, State.WITHDRAWN, State.SUSPENDED, State.LITIGATION, State.APPEALED,
+        State.RECEIVED,
+        State.DUPLICATE,
+        State.LINK_INVALID,
+        State.NEEDS_INFO,
+        State.LAPSED,
+        State.UNDER_REVIEW,
+        State.REJECTED,
+        State.WITHDRAWN,
+        State.SUSPENDED,
+        State.LITIGATION,
+        State.APPEALED,
     }
-)  # fmt: skip
+)
 _COUNTERED: Final = frozenset({State.HOLDER_RESPONSE, State.PLATFORM_REVIEW})
 
 

@@ -92,8 +92,12 @@ def publish_accounts(
         connection,
         "admission_queue",
         {
-            "kind": ["command"] * len(notices), "lane": ["standard"] * len(notices), "complainant": none, "claim": none,
-            "item": none, "listing": [notice.account for notice in notices],
+            "kind": ["command"] * len(notices),
+            "lane": ["standard"] * len(notices),
+            "complainant": none,
+            "claim": none,
+            "item": none,
+            "listing": [notice.account for notice in notices],
             "partition": [partition_of(notice.account, partitions) for notice in notices],
             "type": [type_] * len(notices),
             "payload": [msgspec.json.encode(notice).decode() for notice in notices],
@@ -101,7 +105,7 @@ def publish_accounts(
                 notice.read_at if isinstance(notice, events.MessageRead) else notice.at for notice in notices
             ],
         },
-    )  # fmt: skip
+    )
 
 
 def notice(

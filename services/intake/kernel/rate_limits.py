@@ -104,5 +104,9 @@ def line_of(address: str) -> str:
 def _or_later(wait: float, reason: str, detail: str) -> None:
     if wait:
         raise Refused(
-            429, reason, detail, cure=mark("Send the request again after the seconds in Retry-After."), retry_after=math.ceil(wait)
-        )  # fmt: skip
+            429,
+            reason,
+            detail,
+            cure=mark("Send the request again after the seconds in Retry-After."),
+            retry_after=math.ceil(wait),
+        )

@@ -47,8 +47,11 @@ class Turns:
         """
         if self._all >= WAITING_MAX:
             raise Refused(
-                503, "unavailable", "Too many requests are waiting.", cure="Try again shortly, with the same Idempotency-Key."
-            )  # fmt: skip
+                503,
+                "unavailable",
+                "Too many requests are waiting.",
+                cure="Try again shortly, with the same Idempotency-Key.",
+            )
         who = caller.get()
         self._all += 1
         try:
@@ -70,9 +73,12 @@ class Turns:
             return
         if len(line.waiting) >= WAITING_OF_ONE:
             raise Refused(
-                429, "too_many_at_once", f"{WAITING_OF_ONE} of your requests are waiting already.",
-                cure="Send fewer requests at a time.", retry_after=1,
-            )  # fmt: skip
+                429,
+                "too_many_at_once",
+                f"{WAITING_OF_ONE} of your requests are waiting already.",
+                cure="Send fewer requests at a time.",
+                retry_after=1,
+            )
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line.waiting.append(mine)
         try:

@@ -512,9 +512,14 @@ def _addressed(kind: type[In], *, target: bool) -> type[In]:
     if target:
         fields += [(name, Id | None, None) for name in ("item", "claim", "submission", "listing")]
     made = msgspec.defstruct(
-        f"{kind.__name__}ByTopic", fields, bases=(kind,), frozen=True, kw_only=True, forbid_unknown_fields=True,
+        f"{kind.__name__}ByTopic",
+        fields,
+        bases=(kind,),
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
         module=__name__,
-    )  # fmt: skip
+    )
     made.__doc__ = f"{kind.__doc__} Filed for `on_behalf_of`, if given." + (
         " Applies to `item`, or to the items of `claim` or of the claim that the upstream's event `submission` filed;"
         " with `listing`, only to that listing's item."

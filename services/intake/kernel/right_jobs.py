@@ -139,9 +139,15 @@ def tell_items(
         if status is None:
             continue
         command = events.ChangeRight(
-            command=domain.new_id("k", wall_ms(wall)), item=item, claim=claim, listing=listing, by="a-system",
-            role="system", accepted_at=now, status=status,
-        )  # fmt: skip
+            command=domain.new_id("k", wall_ms(wall)),
+            item=item,
+            claim=claim,
+            listing=listing,
+            by="a-system",
+            role="system",
+            accepted_at=now,
+            status=status,
+        )
         made.append(("change_right", lane, complainant, command))
     outbox.put_commands(connection, made, partitions)
     return len(made)

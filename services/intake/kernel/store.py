@@ -137,11 +137,18 @@ def open_account(connection: sa.Connection, account: Account, kind: str, *, by: 
             """insert into accounts (id, role, kind, identity_verified, good_faith, registered, opened_at, opened_by, canary)
             values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing""",
             (
-                account.id, account.role, kind, account.identity_verified, account.good_faith, account.registered, now, by,
+                account.id,
+                account.role,
+                kind,
+                account.identity_verified,
+                account.good_faith,
+                account.registered,
+                now,
+                by,
                 account.canary,
             ),
         ).rowcount
-    )  # fmt: skip
+    )
 
 
 ACCOUNT_ROW: Final = """

@@ -62,10 +62,20 @@ INTERNAL: Final = frozenset({"internal"})
 PUBLIC: Final = frozenset({"public"})
 _NOBODY: Final = Account("", "system")
 _TITLES: Final = {
-    400: mark("Bad request"), 401: mark("Not authenticated"), 403: mark("Forbidden"), 404: mark("Not found"),
-    405: mark("Method not allowed"), 408: mark("Timeout"), 409: mark("Conflict"), 413: mark("Too large"), 415: mark("Unsupported media type"),
-    422: mark("Not acceptable content"), 429: mark("Too many requests"), 500: mark("Internal error"), 503: mark("Unavailable"),
-}  # fmt: skip
+    400: mark("Bad request"),
+    401: mark("Not authenticated"),
+    403: mark("Forbidden"),
+    404: mark("Not found"),
+    405: mark("Method not allowed"),
+    408: mark("Timeout"),
+    409: mark("Conflict"),
+    413: mark("Too large"),
+    415: mark("Unsupported media type"),
+    422: mark("Not acceptable content"),
+    429: mark("Too many requests"),
+    500: mark("Internal error"),
+    503: mark("Unavailable"),
+}
 MAY_FAIL: Final = {
     status: ResponseSpec(answers.Problem, description=_TITLES[status], media_type=PROBLEM, generate_examples=False)
     for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503)
@@ -76,10 +86,14 @@ _IN = TypeVar("_IN", bound=requests.In)
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
-        name="Idempotency-Key", required=False, min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",
+        name="Idempotency-Key",
+        required=False,
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
         description="The same key with the same body gets the same answer; with another body it gets 409.",
     ),
-]  # fmt: skip
+]
 ItemState = Annotated[State | None, QueryParameter(name="state", description="Only entries in this state.")]
 Cursor = Annotated[str | None, QueryParameter(max_length=400, description="`next` of the previous page.")]
 Limit = Annotated[int, QueryParameter(ge=1, le=200, description="Maximum number of entries.")]
@@ -95,7 +109,9 @@ class Context:
         group_commit: makes the group commit on the engine.
     """
 
-    def __init__(self, settings: Settings, group_commit: Callable[[sa.Engine], GroupCommit], evidence: Evidence) -> None:
+    def __init__(
+        self, settings: Settings, group_commit: Callable[[sa.Engine], GroupCommit], evidence: Evidence
+    ) -> None:
         self.settings = settings
         self.engine = db.connect(
             settings.present("database"),
@@ -340,9 +356,13 @@ def _note(request: Request[Any, Any, Any], error: Refused) -> None:
         kind = "locked_out"
     caller = turns.caller.get()
     security_events.note(
-        kind, address=address_of(request), account=caller if caller and " " not in caller else None, reason=error.reason,
-        route=path, method=str(request.method),
-    )  # fmt: skip
+        kind,
+        address=address_of(request),
+        account=caller if caller and " " not in caller else None,
+        reason=error.reason,
+        route=path,
+        method=str(request.method),
+    )
 
 
 def on_refused(request: Request[Any, Any, Any], error: Refused) -> Response[Any]:
@@ -378,8 +398,10 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
         if field == "data":
             field, detail = None, mark("A JSON body is needed.")
     cure = {
-        404: mark("Check the path; see /openapi.json."), 405: mark("See the Allow header."), 413: mark("Send less at a time."),
-    }  # fmt: skip
+        404: mark("Check the path; see /openapi.json."),
+        405: mark("See the Allow header."),
+        413: mark("Send less at a time."),
+    }
     problem = answers.Problem(
         type=f"urn:goodfaith:problem:http-{status}",
         title=_TITLES.get(status, "Refused"),
@@ -397,9 +419,12 @@ def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]
     """Answer after an unexpected error: logged with its traceback, answered without it."""
     log.error("internal error", route=request.scope.get("path_template"), exc_info=error)
     problem = answers.Problem(
-        type="urn:goodfaith:problem:internal", title=_TITLES[500], status=500, detail=mark("Something went wrong here."),
+        type="urn:goodfaith:problem:internal",
+        title=_TITLES[500],
+        status=500,
+        detail=mark("Something went wrong here."),
         cure=mark("Try again later, with the same Idempotency-Key."),
-    )  # fmt: skip
+    )
     return problem_response(request, problem)
 
 
@@ -459,7 +484,14 @@ async def command(
     return await filed(
         request,
         Filing(
-            request.user, key, request.user.id, filings.digest(kind, target, await request.body()), kind, body,
-            request.user.channel, item=item, claim=claim,
+            request.user,
+            key,
+            request.user.id,
+            filings.digest(kind, target, await request.body()),
+            kind,
+            body,
+            request.user.channel,
+            item=item,
+            claim=claim,
         ),
-    )  # fmt: skip
+    )

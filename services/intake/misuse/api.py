@@ -180,10 +180,14 @@ async def open_complaints(
                 ).decode()
         found.append(
             answers.MeasureComplaint(
-                measure=row["measure"], account=row["account"], kind=row["kind"], finding=row["finding"], at=row["at"],
+                measure=row["measure"],
+                account=row["account"],
+                kind=row["kind"],
+                finding=row["finding"],
+                at=row["at"],
                 statement=statement,
             )
-        )  # fmt: skip
+        )
     return page_of(found, limit, lambda complaint: (complaint.at, complaint.measure))
 
 
@@ -215,9 +219,17 @@ async def decide_measure(
 
 
 ROUTES: Final = [
-    my_misuse, my_misuse_history, misuse_of, misuse_history_of, find_misuse, findings_of, second_finding, complain_of_measure,
-    open_complaints, decide_measure,
-]  # fmt: skip
+    my_misuse,
+    my_misuse_history,
+    misuse_of,
+    misuse_history_of,
+    find_misuse,
+    findings_of,
+    second_finding,
+    complain_of_measure,
+    open_complaints,
+    decide_measure,
+]
 
 
 # --------------------------------------------------------------------------------------------------------------- helpers
@@ -272,13 +284,20 @@ async def _standing(request: Request[Account, Any, Any], account: str) -> answer
             figures=figures_out(misuse_store.basis_now(connection, account, day, given)),
             rules=[
                 answers.MisuseRule(
-                    measure=step.measure, notices=step.notices, number=step.number, share=step.share.text, weight=step.weight, again=step.again,
-                    after=step.after.text, lasts=None if step.lasts is None else step.lasts.text, items=step.items,
+                    measure=step.measure,
+                    notices=step.notices,
+                    number=step.number,
+                    share=step.share.text,
+                    weight=step.weight,
+                    again=step.again,
+                    after=step.after.text,
+                    lasts=None if step.lasts is None else step.lasts.text,
+                    items=step.items,
                 )
                 for step in given.misuse.steps
             ],
             measures=[measure_out(row) for row in misuse_store.rows(connection, account, SHOWN)],
-        )  # fmt: skip
+        )
 
     return await context.run(work)
 
@@ -296,11 +315,16 @@ async def _history(
     rows = await context_of(request).run(work)
     changes = [
         answers.MisuseChange(
-            id=row["id"], measure=row["measure"], day=row["day"], at=row["at"], kind=row["kind"],
-            by=row["by"], figures=figures_out(_basis.decode(row["basis"])),
+            id=row["id"],
+            measure=row["measure"],
+            day=row["day"],
+            at=row["at"],
+            kind=row["kind"],
+            by=row["by"],
+            figures=figures_out(_basis.decode(row["basis"])),
         )
         for row in rows
-    ]  # fmt: skip
+    ]
     return page_of(changes, limit, lambda change: (change.id,))
 
 

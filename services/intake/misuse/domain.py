@@ -186,9 +186,7 @@ class Measure(Struct, frozen=True):
 def current(measures: Iterable[Measure], day: dt.date) -> Measure | None:
     """The most severe measure that runs; of equals, the one that runs longest."""
     running = [measure for measure in measures if measure.runs(day)]
-    return max(
-        running, key=lambda m: (MEASURES.index(m.kind), m.until or dt.date.max, m.day, m.id), default=None
-    )  # fmt: skip
+    return max(running, key=lambda m: (MEASURES.index(m.kind), m.until or dt.date.max, m.day, m.id), default=None)
 
 
 def warned(measures: Iterable[Measure], day: dt.date) -> bool:
@@ -237,7 +235,7 @@ def place(measures: Sequence[Measure], day: dt.date) -> Measure | None:
     now = current(measures, day)
     return max(
         steps if now is None else [*steps, now], key=lambda m: (MEASURES.index(m.kind), m.finding is None, m.at, m.id)
-    )  # fmt: skip
+    )
 
 
 def next_step(measures: Sequence[Measure], day: dt.date, terms: Misuse) -> tuple[MisuseStep | None, str | None]:
@@ -345,9 +343,11 @@ def check_complaint(measure: Measure, complained: bool, now: dt.datetime, terms:
     check_standing(measure)
     if now > measure.at + terms.complaint.exact:
         raise Refused(
-            409, "complaint_too_late", "The time in which the measure could be complained of has passed.",
+            409,
+            "complaint_too_late",
+            "The time in which the measure could be complained of has passed.",
             cure="Write to the operator of the programme.",
-        )  # fmt: skip
+        )
 
 
 def check_standing(measure: Measure) -> None:
@@ -368,9 +368,11 @@ def check_decider(by: str, found_by: Iterable[str | None]) -> None:
     """
     if by in found_by:
         raise Refused(
-            403, "own_finding", "You made or seconded the finding that the measure stands on.",
+            403,
+            "own_finding",
+            "You made or seconded the finding that the measure stands on.",
             cure="Another reviewer decides.",
-        )  # fmt: skip
+        )
 
 
 # -------------------------------------------------------------------------------------------------------------- quotas

@@ -198,19 +198,32 @@ def _write(
             f"""insert into misuse_measures (account, basis, {_MEASURE}) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             on conflict (id) do update set state = excluded.state, ended = excluded.ended""",
             (
-                one.account, text, measure.id, measure.kind, measure.day, measure.at, measure.until, measure.items, measure.prior,
-                measure.finding, measure.state, measure.ended,
+                one.account,
+                text,
+                measure.id,
+                measure.kind,
+                measure.day,
+                measure.at,
+                measure.until,
+                measure.items,
+                measure.prior,
+                measure.finding,
+                measure.state,
+                measure.ended,
             ),
-        )  # fmt: skip
+        )
         note(connection, one.account, measure.id, one.change.kind, by, now, text)
     for account, found in sorted(after.items()):
         at = misuse.current(found.values(), day)
         connection.exec_driver_sql(
             "update accounts set misuse = %s, misuse_items = %s, misuse_until = %s where id = %s",
             (
-                "clear" if at is None else at.kind, None if at is None else at.items, None if at is None else at.until, account,
+                "clear" if at is None else at.kind,
+                None if at is None else at.items,
+                None if at is None else at.until,
+                account,
             ),
-        )  # fmt: skip
+        )
         # the next run decides whether it may still take part in the good-faith mechanism
         connection.exec_driver_sql(
             "insert into good_faith_due (account) values (%s) on conflict do nothing", (account,)
@@ -260,9 +273,13 @@ def _notice(one: _Made, now: dt.datetime, wall: dt.datetime) -> AccountNotice:
         last = measure.at + terms.complaint.exact
         told["complain_until"] = last.date().isoformat()
     return AccountNotice(
-        notice=domain.new_id("n", store.wall_ms(wall)), account=one.account, kind=f"misuse_{one.change.kind}",
-        about=measure.id, figures=told, at=now,
-    )  # fmt: skip
+        notice=domain.new_id("n", store.wall_ms(wall)),
+        account=one.account,
+        kind=f"misuse_{one.change.kind}",
+        about=measure.id,
+        figures=told,
+        at=now,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- the daily run
@@ -338,9 +355,12 @@ def find(
         raise Refused(422, "not_a_holder", "Only holders file notices.", cure="Name the account that filed.")
     if body.document is None and (body.kind == "forged_document" or body.claim is None):
         raise Refused(
-            422, "no_reference", "The finding must name what it rests on.", field="document",
+            422,
+            "no_reference",
+            "The finding must name what it rests on.",
+            field="document",
             cure="Name the document, or for other findings than a forged document the claim.",
-        )  # fmt: skip
+        )
     if body.document is not None:
         row = connection.exec_driver_sql(
             "select account, kinds from evidence where id = %s and state = 'kept' for update", (body.document,)
@@ -467,11 +487,15 @@ def finding(connection: sa.Connection, id: str) -> store.Row:
     Raises:
         Refused: 404.
     """
-    row = connection.exec_driver_sql(
-        f"""select {_FINDING}, (select m.id from misuse_measures m where m.finding = f.id limit 1) as measure
+    row = (
+        connection.exec_driver_sql(
+            f"""select {_FINDING}, (select m.id from misuse_measures m where m.finding = f.id limit 1) as measure
         from misuse_findings f where id = %s""",
-        (id,),
-    ).mappings().one_or_none()  # fmt: skip
+            (id,),
+        )
+        .mappings()
+        .one_or_none()
+    )
     if row is None:
         raise domain.not_found()
     return {**row, **_rests(connection, row["document"])}
@@ -549,9 +573,12 @@ def decide(
         raise domain.not_found()
     if body.code not in rules.appeals.reasons:
         raise Refused(
-            422, "unknown_code", "There is no such reason for a decision on a complaint.", field="code",
+            422,
+            "unknown_code",
+            "There is no such reason for a decision on a complaint.",
+            field="code",
             cure=f"Use one of: {', '.join(sorted(rules.appeals.reasons))}.",
-        )  # fmt: skip
+        )
     _queue(connection, account)
     _lock(connection, [account])
     now, wall = clock.read(connection)

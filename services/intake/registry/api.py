@@ -89,9 +89,12 @@ def plain(data: requests.RegisterRight) -> tuple[requests.RegisterRight, list[st
     """
     if data.number is None and data.right_type != "copyright":
         raise Refused(
-            422, "number_missing", "Only an unregistered copyright has no number.", field="number",
+            422,
+            "number_missing",
+            "Only an unregistered copyright has no number.",
+            field="number",
             cure="Give the number in the register.",
-        )  # fmt: skip
+        )
     if data.mark is not None and data.right_type != "trademark":
         raise Refused(422, "no_mark", "Only a trade mark has words.", field="mark", cure="Leave the field out.")
     number = None if data.number is None else registers.normalise(data.register, data.right_type, data.number)
@@ -99,9 +102,12 @@ def plain(data: requests.RegisterRight) -> tuple[requests.RegisterRight, list[st
     classes = registry.classes_of(data.right_type, data.classes)
     territory = registry.territory_of(data.register, data.right_type, data.territory)
     made = msgspec.structs.replace(
-        data, number=number, mark=mark, classes=None if classes is None else list(classes),
+        data,
+        number=number,
+        mark=mark,
+        classes=None if classes is None else list(classes),
         territory=None if territory is None else list(territory),
-    )  # fmt: skip
+    )
     return made, [name for name in ("number", "mark") if getattr(made, name) != getattr(data, name)]
 
 
@@ -162,31 +168,57 @@ def _change(path: str, body: type[requests.In], roles: frozenset[str], work: Any
     change.__annotations__["right_id"] = str
     change.__name__, change.__doc__ = name, text
     return post(
-        f"/v1/rights/{{right_id:str}}/{path}", opt={"roles": roles}, dto=Body[body], return_dto=None, status_code=200,  # type: ignore[valid-type]
-        responses=MAY_FAIL, tags=["rights"], operation_id=name,
-    )(change)  # fmt: skip
+        f"/v1/rights/{{right_id:str}}/{path}",
+        opt={"roles": roles},
+        dto=Body[body],
+        return_dto=None,
+        status_code=200,  # type: ignore[valid-type]
+        responses=MAY_FAIL,
+        tags=["rights"],
+        operation_id=name,
+    )(change)
 
 
 renew_right = _change(
-    "renewal", requests.RenewRight, HOLDER | OPERATOR, registry_store.renew_right, "renew_right",
+    "renewal",
+    requests.RenewRight,
+    HOLDER | OPERATOR,
+    registry_store.renew_right,
+    "renew_right",
     "The register has renewed the right: sets a later end. Items on hold because it had expired continue.",
-)  # fmt: skip
+)
 assign_right = _change(
-    "assignment", requests.AssignRight, HOLDER | OPERATOR, registry_store.assign_right, "assign_right",
+    "assignment",
+    requests.AssignRight,
+    HOLDER | OPERATOR,
+    registry_store.assign_right,
+    "assign_right",
     "The right has passed to another account. Open items of the old owner's claims are put on hold as `lost`.",
-)  # fmt: skip
+)
 rename_right = _change(
-    "name", requests.RenameRight, HOLDER | OPERATOR, registry_store.rename_right, "rename_right",
+    "name",
+    requests.RenameRight,
+    HOLDER | OPERATOR,
+    registry_store.rename_right,
+    "rename_right",
     "The owner's name has changed in the register.",
-)  # fmt: skip
+)
 prove_right = _change(
-    "evidence", requests.NameDocuments, HOLDER | OPERATOR, registry_store.prove_right, "prove_right",
+    "evidence",
+    requests.NameDocuments,
+    HOLDER | OPERATOR,
+    registry_store.prove_right,
+    "prove_right",
     "Name documents of the caller in the right. One of kind `ownership` brings it into force if only the proof was missing.",
-)  # fmt: skip
+)
 decide_right = _change(
-    "decision", requests.DecideRight, STAFF, registry_store.decide_right, "decide_right",
+    "decision",
+    requests.DecideRight,
+    STAFF,
+    registry_store.decide_right,
+    "decide_right",
     "A reviewer's decision on a pending right. If accepted, another account's registration of the same right is lost.",
-)  # fmt: skip
+)
 
 
 @post(
@@ -235,6 +267,16 @@ async def end_authorisation(request: Request[Account, Any, Any], authorisation_i
 
 
 ROUTES: Final = [
-    register_right, list_rights, get_right, change_right, renew_right, assign_right, rename_right, prove_right, decide_right,
-    authorise, list_authorisations, end_authorisation,
-]  # fmt: skip
+    register_right,
+    list_rights,
+    get_right,
+    change_right,
+    renew_right,
+    assign_right,
+    rename_right,
+    prove_right,
+    decide_right,
+    authorise,
+    list_authorisations,
+    end_authorisation,
+]

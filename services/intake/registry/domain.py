@@ -54,9 +54,12 @@ def territory(given: Sequence[str] | None, field: str = "territory") -> tuple[st
     for place, code in enumerate(given):
         if code not in COUNTRIES and code not in UNIONS:
             raise Refused(
-                422, "unknown_country", f"{code} is no country's code.", field=f"{field}[{place}]",
+                422,
+                "unknown_country",
+                f"{code} is no country's code.",
+                field=f"{field}[{place}]",
                 cure="Use the two letters of ISO 3166-1, or EU, EM, BX, OA.",
-            )  # fmt: skip
+            )
     return tuple(sorted(set(given)))
 
 
@@ -73,15 +76,21 @@ def territory_of(
     if own is not None:
         if named is not None and not (countries(named) or set()) <= (countries(own) or set()):
             raise Refused(
-                422, "territory_of_register", f"A right of this register is good in {', '.join(own)} only.",
-                field="territory", cure="Leave `territory` out, or name states of the register.",
-            )  # fmt: skip
+                422,
+                "territory_of_register",
+                f"A right of this register is good in {', '.join(own)} only.",
+                field="territory",
+                cure="Leave `territory` out, or name states of the register.",
+            )
         return named or own
     if (register, right_type) in DESIGNATES and not named:
         raise Refused(
-            422, "designations_missing", "An international registration is good where it was designated.", field="territory",
+            422,
+            "designations_missing",
+            "An international registration is good where it was designated.",
+            field="territory",
             cure="Name the designated states as they stand in the register.",
-        )  # fmt: skip
+        )
     return named or None
 
 
@@ -108,9 +117,12 @@ def classes_of(right_type: RightType, given: Sequence[str] | None) -> tuple[str,
         if key is None:
             looks = CLASSES.get(right_type)
             raise Refused(
-                422, "bad_class", f"{plain[:20]!r} is no class of a {right_type.replace('_', ' ')}.",
-                field=f"classes[{place}]", cure=f"Use {looks}." if looks else "Leave `classes` out.",
-            )  # fmt: skip
+                422,
+                "bad_class",
+                f"{plain[:20]!r} is no class of a {right_type.replace('_', ' ')}.",
+                field=f"classes[{place}]",
+                cure=f"Use {looks}." if looks else "Leave `classes` out.",
+            )
         read[key] = plain
     return tuple(read[key] for key in sorted(read))
 
@@ -129,9 +141,12 @@ def mark_of(text: str) -> str:
     plain = unicodedata.normalize("NFKC", " ".join(plain.split()))
     if not plain or len(plain) > MARK_MAX:
         raise Refused(
-            422, "bad_mark", f"The words of a mark are 1 to {MARK_MAX} visible characters.", field="mark",
+            422,
+            "bad_mark",
+            f"The words of a mark are 1 to {MARK_MAX} visible characters.",
+            field="mark",
             cure="Give the words as they stand in the register, or leave `mark` out for a mark without words.",
-        )  # fmt: skip
+        )
     return plain
 
 
@@ -189,9 +204,12 @@ def check_status(
         check_term(expires_at, now)
     if after != "lost" and not operator and before in ("lost", "pending"):
         raise Refused(
-            403, "operators_only", f"A right that is {before} is brought into force by a reviewer or an operator.",
-            field="status", cure="Show the proof to them.",
-        )  # fmt: skip
+            403,
+            "operators_only",
+            f"A right that is {before} is brought into force by a reviewer or an operator.",
+            field="status",
+            cure="Show the proof to them.",
+        )
     if after == "active" and expires_at is not None and expires_at <= now:
         raise Refused(
             422, "expired", "The right's time has passed.", field="expires_at", cure="Give the new end of its time."
@@ -214,9 +232,12 @@ def check_renewal(status: str, before: dt.datetime | None, after: dt.datetime, n
         )
     if after <= now or (before is not None and after <= before):
         raise Refused(
-            422, "not_later", "A renewal ends later than the present term, and not in the past.", field="expires_at",
+            422,
+            "not_later",
+            "A renewal ends later than the present term, and not in the past.",
+            field="expires_at",
             cure="Give the new end as it stands in the register.",
-        )  # fmt: skip
+        )
     check_term(after, now)
 
 
@@ -228,6 +249,9 @@ def check_term(ends: dt.datetime | None, now: dt.datetime) -> None:
     """
     if ends is not None and ends > now + LONGEST:
         raise Refused(
-            422, "term_too_long", "No right is granted or renewed for more than 20 years at a time.", field="expires_at",
+            422,
+            "term_too_long",
+            "No right is granted or renewed for more than 20 years at a time.",
+            field="expires_at",
             cure="Give the end of the present term as it stands in the register.",
-        )  # fmt: skip
+        )

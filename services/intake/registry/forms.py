@@ -227,7 +227,10 @@ def language_of(wanted: str | None, accepted: str | None) -> str:
         return languages.choose(accepted)
     if wanted not in languages.LANGUAGES:
         raise Refused(
-            422, "unknown_language", "There are no texts in this language.", field="language",
+            422,
+            "unknown_language",
+            "There are no texts in this language.",
+            field="language",
             cure=f"Use one of: {', '.join(languages.LANGUAGES)}.",
-        )  # fmt: skip
+        )
     return wanted

@@ -42,9 +42,12 @@ def normalise(register: Register | None, right_type: RightType, number: str) -> 
     if form is None:
         kept = ", ".join(sorted(name for name, kind in FORMATS if kind == right_type))
         raise Refused(
-            422, "register_without_such_rights", f"{OFFICES[register]} registers no right of type {right_type}.", field="register",
+            422,
+            "register_without_such_rights",
+            f"{OFFICES[register]} registers no right of type {right_type}.",
+            field="register",
             cure=f"Use one of: {kept}." if kept else "Leave `register` out: rights of this type have no register here.",
-        )  # fmt: skip
+        )
     # NFKC makes full-width digits plain and leaves letters of other scripts as they are: these do not fit and are refused
     plain = re.sub(r"\s", "", unicodedata.normalize("NFKC", number)).upper()
     for prefix in form.prefixes:
@@ -114,7 +117,7 @@ _CHINESE: Final[dict[RightType, tuple[str, str]]] = {
     "invention": ("18", "1 or 8"),
     "utility_model": ("29", "2 or 9"),
     "design": ("3", "3"),
-}  # fmt: skip
+}
 """Digits of the kind of right (8 and 9: by PCT)."""
 
 
@@ -146,45 +149,66 @@ _ZL = "ZL, the year, the kind, 7 digits, a point and a check digit: ZL 2017 1 06
 _ZC = "CNIPA, ZC 0006-2003, Standard for Patent Application Number"
 FORMATS: Final[dict[tuple[Register, RightType], Format]] = {
     ("us", "trademark"): Format(
-        "up to 7 digits", _us_trademark, "USPTO, Trademark Status and Document Retrieval: registration and serial numbers",
+        "up to 7 digits",
+        _us_trademark,
+        "USPTO, Trademark Status and Document Retrieval: registration and serial numbers",
         ("US", "REG.", "NO."),
     ),
     ("eu", "trademark"): Format(
-        "up to 9 digits", _pattern(r"[0-9]{1,9}", lambda match: match[0].zfill(9)),
-        "EUIPO, eSearch plus: numbers of EU trade marks have 9 digits with leading zeros", ("EUTM", "EM", "EU"),
+        "up to 9 digits",
+        _pattern(r"[0-9]{1,9}", lambda match: match[0].zfill(9)),
+        "EUIPO, eSearch plus: numbers of EU trade marks have 9 digits with leading zeros",
+        ("EUTM", "EM", "EU"),
     ),
     ("wipo", "trademark"): Format(
-        _MADRID, _pattern(r"[1-9][0-9]{0,6}[A-Z]?"), "WIPO, Guide to the Madrid System: international registration number",
+        _MADRID,
+        _pattern(r"[1-9][0-9]{0,6}[A-Z]?"),
+        "WIPO, Guide to the Madrid System: international registration number",
         ("WO", "IR", "MM"),
     ),
     ("cn", "trademark"): Format(
-        "up to 8 digits, and a letter where the mark was divided", _pattern(r"[1-9][0-9]{0,7}[A-Z]?"),
-        "CNIPA, China Trade Mark Office: registration number", ("CN", "第"),
+        "up to 8 digits, and a letter where the mark was divided",
+        _pattern(r"[1-9][0-9]{0,7}[A-Z]?"),
+        "CNIPA, China Trade Mark Office: registration number",
+        ("CN", "第"),
     ),
     ("us", "design"): Format(
-        "D and 6 or 7 digits", _pattern(r"D0?([0-9]{6,7})", lambda match: f"D{match[1].lstrip('0').zfill(6)}", separators=",/"),
-        "USPTO, Patent number formats: design patents", ("US",),
+        "D and 6 or 7 digits",
+        _pattern(r"D0?([0-9]{6,7})", lambda match: f"D{match[1].lstrip('0').zfill(6)}", separators=",/"),
+        "USPTO, Patent number formats: design patents",
+        ("US",),
     ),
     ("eu", "design"): Format(
-        "9 digits, a dash and 4 digits", _pattern(r"([0-9]{9})-([0-9]{4})"),
-        "EUIPO, registered Community designs: number of the application and of the design in it", ("RCD", "EU"),
+        "9 digits, a dash and 4 digits",
+        _pattern(r"([0-9]{9})-([0-9]{4})"),
+        "EUIPO, registered Community designs: number of the application and of the design in it",
+        ("RCD", "EU"),
     ),
     ("wipo", "design"): Format(
-        "DM/ and 6 digits", _pattern(r"DM/?([0-9]{6})", lambda match: f"DM/{match[1]}"),
+        "DM/ and 6 digits",
+        _pattern(r"DM/?([0-9]{6})", lambda match: f"DM/{match[1]}"),
         "WIPO, Guide to the Hague System: international registration number",
     ),
     ("cn", "design"): Format(_ZL, _chinese_patent("design"), _ZC, ("CN", "ZL")),
     ("cn", "utility_model"): Format(_ZL, _chinese_patent("utility_model"), _ZC, ("CN", "ZL")),
     ("cn", "invention"): Format(_ZL, _chinese_patent("invention"), _ZC, ("CN", "ZL")),
     ("us", "invention"): Format(
-        "7 or 8 digits", _pattern(r"[1-9][0-9]{6,7}(?:[AB][12])?", lambda match: re.sub(r"[AB][12]$", "", match[0]), separators=",/"),
-        "USPTO, Patent number formats: utility patents", ("US",),
+        "7 or 8 digits",
+        _pattern(r"[1-9][0-9]{6,7}(?:[AB][12])?", lambda match: re.sub(r"[AB][12]$", "", match[0]), separators=",/"),
+        "USPTO, Patent number formats: utility patents",
+        ("US",),
     ),
     ("ep", "invention"): Format(
-        "7 digits", _pattern(r"([0-9]{7})(?:B[1-3])?", lambda match: match[1]),
-        "EPO, European Patent Register: publication number", ("EP",),
+        "7 digits",
+        _pattern(r"([0-9]{7})(?:B[1-3])?", lambda match: match[1]),
+        "EPO, European Patent Register: publication number",
+        ("EP",),
     ),
-}  # fmt: skip
+}
 OFFICES: Final[dict[Register, str]] = {
-    "us": "The USPTO", "eu": "The EUIPO", "wipo": "WIPO", "cn": "The CNIPA", "ep": "The EPO",
-}  # fmt: skip
+    "us": "The USPTO",
+    "eu": "The EUIPO",
+    "wipo": "WIPO",
+    "cn": "The CNIPA",
+    "ep": "The EPO",
+}

@@ -80,11 +80,22 @@ def add_right(
     connection.exec_driver_sql(
         f"insert into rights ({_RIGHT}) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
-            id, owner, right.right_type, right.register, right.number, status, right.expires_at, right.proof, now, right.mark,
-            right.registrant, None if right.classes is None else list(right.classes),
-            None if right.territory is None else list(right.territory), because,
+            id,
+            owner,
+            right.right_type,
+            right.register,
+            right.number,
+            status,
+            right.expires_at,
+            right.proof,
+            now,
+            right.mark,
+            right.registrant,
+            None if right.classes is None else list(right.classes),
+            None if right.territory is None else list(right.territory),
+            because,
         ),
-    )  # fmt: skip
+    )
     _note(connection, id, "registered", by, now, now=status, code=because)
     if elsewhere:
         outbox.tell_accounts(connection, [notice(owner, "right_registered_elsewhere", id, now, wall)], partitions)
@@ -202,8 +213,13 @@ def change_right(connection: sa.Connection, id: str, body: requests.ChangeRight,
     right = own_right(connection, id, me, lock=True)
     expires_at = right["expires_at"] if body.expires_at is msgspec.UNSET else body.expires_at
     registry.check_status(
-        right["status"], body.status, expires_at, now, operator=me.role == "operator", changed=expires_at != right["expires_at"]
-    )  # fmt: skip
+        right["status"],
+        body.status,
+        expires_at,
+        now,
+        operator=me.role == "operator",
+        changed=expires_at != right["expires_at"],
+    )
     if (body.status, expires_at) == (right["status"], right["expires_at"]):
         return False
     if body.status != "lost" and right["status"] in ("lost", "pending"):
@@ -277,9 +293,7 @@ def renew_right(connection: sa.Connection, id: str, body: requests.RenewRight, m
         "update rights set status = %s, expires_at = %s, proof = coalesce(%s, proof) where id = %s",
         ("active" if back else right["status"], body.expires_at, body.proof, id),
     )
-    _note(
-        connection, id, "renewed", me.id, now, was=None if was is None else moment(was), now=moment(body.expires_at)
-    )  # fmt: skip
+    _note(connection, id, "renewed", me.id, now, was=None if was is None else moment(was), now=moment(body.expires_at))
     if back:
         right_jobs.queue_right(connection, id)
     return True
@@ -445,10 +459,15 @@ def add_authorisation(connection: sa.Connection, principal: str, grant: requests
     before = store.grants(connection, [pair]).get(pair, [])
     id = domain.new_id("u", wall_ms(wall))
     row: Row = {
-        "id": id, "agent": grant.agent, "principal": principal, "rights": None if grant.rights is None else list(grant.rights),
-        "territory": None if named is None else list(named), "expires_at": grant.expires_at, "status": "active",
+        "id": id,
+        "agent": grant.agent,
+        "principal": principal,
+        "rights": None if grant.rights is None else list(grant.rights),
+        "territory": None if named is None else list(named),
+        "expires_at": grant.expires_at,
+        "status": "active",
         "granted_at": now,
-    }  # fmt: skip
+    }
     connection.exec_driver_sql(
         f"insert into authorisations ({_GRANT}) values (%s, %s, %s, %s, %s, %s, %s, %s)", tuple(row.values())
     )

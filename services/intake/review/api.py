@@ -36,10 +36,14 @@ from shared.events import DECISIONS, Lane, RightType, State
 LeaseToken = Annotated[
     str | None,
     HeaderParameter(
-        name="Lease-Token", required=False, min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$",
+        name="Lease-Token",
+        required=False,
+        min_length=1,
+        max_length=100,
+        pattern=r"^[A-Za-z0-9_-]+$",
         description="Token of the lease, as `POST /v1/review/lease` returned it.",
     ),
-]  # fmt: skip
+]
 Name = Annotated[str | None, QueryParameter(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
 SPAN: Final = dt.timedelta(days=366)
 
@@ -109,9 +113,12 @@ async def prolong_lease(request: Request[Account, Any, Any], lease_token: LeaseT
     """Extend the lease. 409 once it is lost."""
     context = context_of(request)
     rows = await context.run(
-        review_store.prolong, request.user, digest_of(lease_token), lease_s=context.settings.review_lease_s,
+        review_store.prolong,
+        request.user,
+        digest_of(lease_token),
+        lease_s=context.settings.review_lease_s,
         hold_s=context.settings.review_hold_s,
-    )  # fmt: skip
+    )
     return lease_out(rows, None)
 
 
@@ -155,9 +162,13 @@ async def hand_over(
     """Hand cases over to another reviewer, who is offered them before all others."""
     context = context_of(request)
     await context.run(
-        review_store.hand_over, request.user, digest_of(lease_token), data.items, data.to,
+        review_store.hand_over,
+        request.user,
+        digest_of(lease_token),
+        data.items,
+        data.to,
         hand_over_s=context.settings.review_hand_over_s,
-    )  # fmt: skip
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------- cases
@@ -183,9 +194,19 @@ async def list_cases(
     if after is not None and (after[1].tzinfo is None or not 0 <= after[0] < 2**15):
         raise bad_cursor()
     rows = await context_of(request).run(
-        review_store.list_cases, after=after, limit=limit + 1, free=free, reviewer=reviewer, state=item_state, reason=reason,
-        right_type=right_type, severity=severity, lane=lane, profile=profile, claim=claim,
-    )  # fmt: skip
+        review_store.list_cases,
+        after=after,
+        limit=limit + 1,
+        free=free,
+        reviewer=reviewer,
+        state=item_state,
+        reason=reason,
+        right_type=right_type,
+        severity=severity,
+        lane=lane,
+        profile=profile,
+        claim=claim,
+    )
     shown = [case_out(row) for row in rows[:limit]]
     return answers.Page(
         items=shown, next=cursor_of(*review_store.key_of(rows[limit - 1])) if len(rows) > limit else None
@@ -327,6 +348,16 @@ def _day_out(row: Mapping[str, Any]) -> answers.ReviewerDay:
 
 
 ROUTES: Final = [
-    take_lease, prolong_lease, give_back, skip_cases, hand_over, list_cases, get_case, add_note, list_notes, list_conflicts,
-    declare_conflicts, figures,
-]  # fmt: skip
+    take_lease,
+    prolong_lease,
+    give_back,
+    skip_cases,
+    hand_over,
+    list_cases,
+    get_case,
+    add_note,
+    list_notes,
+    list_conflicts,
+    declare_conflicts,
+    figures,
+]

@@ -194,9 +194,12 @@ def decide_rows(
             raise lease_needed()
         if body.revision is not None:
             raise Refused(
-                422, "revision_of_a_claim", "A claim has no revision.", field="revision",
+                422,
+                "revision_of_a_claim",
+                "A claim has no revision.",
+                field="revision",
                 cure="Leave the field out: each item's is the one of the lease. Or decide item by item.",
-            )  # fmt: skip
+            )
         held = [ref for ref in targets if (case := desk.cases.get(ref.item)) and case.held(account.id, token)]
         if not held:
             raise lease_lost()
@@ -270,11 +273,19 @@ def _decide(
     if kind != "proposal":
         seen = case.seen if case is not None and token is not None else None
         command = events.Decide(
-            command=domain.new_id("k", wall_ms), item=ref.item, claim=ref.claim, listing=ref.listing, by=account.id,
-            role=part, accepted_at=now, decision=body.decision, code=body.code,
+            command=domain.new_id("k", wall_ms),
+            item=ref.item,
+            claim=ref.claim,
+            listing=ref.listing,
+            by=account.id,
+            role=part,
+            accepted_at=now,
+            decision=body.decision,
+            code=body.code,
             revision=seen if body.revision is None else body.revision,
-            looked=tuple(one.reviewer for one in proposals), break_glass=kind == "break_glass",
-        )  # fmt: skip
+            looked=tuple(one.reviewer for one in proposals),
+            break_glass=kind == "break_glass",
+        )
     return command, Decided(
         item=ref.item,
         claim=ref.claim,
@@ -297,21 +308,30 @@ def _check(body: requests.Decide, case: Case) -> None:
     """Refuse at once what the item's owner would refuse; for a proposal, that refusal would come late."""
     if body.revision is not None and body.revision < case.entered:
         raise Refused(
-            409, "stale", "The item has left the state that was decided on, and has come back to it since.", field="revision",
+            409,
+            "stale",
+            "The item has left the state that was decided on, and has come back to it since.",
+            field="revision",
             cure="Look at it again, then decide anew.",
-        )  # fmt: skip
+        )
     takes = DECISIONS[State(case.state)]
     if body.decision not in takes:
         raise Refused(
-            422, "decision_not_here", f"This decision does not fit an item in {case.state}.", field="decision",
+            422,
+            "decision_not_here",
+            f"This decision does not fit an item in {case.state}.",
+            field="decision",
             cure=f"Use one of: {', '.join(takes)}.",
-        )  # fmt: skip
+        )
     known = codes(case.state, case.policy)
     if (body.decision == "refuse" or case.state == State.APPEALED) and known and body.code not in known:
         raise Refused(
-            422, "reason_code", "This decision needs a reason code of the policy.", field="code",
+            422,
+            "reason_code",
+            "This decision needs a reason code of the policy.",
+            field="code",
             cure=f"Use one of: {', '.join(known)}.",
-        )  # fmt: skip
+        )
 
 
 def codes(state: str, version: str) -> dict[str, str]:
@@ -353,9 +373,11 @@ def check_conflict(account: str, parties: Sequence[str | None], conflicts: Colle
     """
     if any(party is not None and (party == account or party in conflicts) for party in parties):
         raise Refused(
-            403, "conflict_of_interest", "You have a conflict of interest in this case.",
+            403,
+            "conflict_of_interest",
+            "You have a conflict of interest in this case.",
             cure="Leave it to another person: give it back.",
-        )  # fmt: skip
+        )
 
 
 def _note(desk: Decisions, decided: Decided) -> None:
@@ -382,9 +404,12 @@ def lease_needed() -> Refused:
 def lease_lost() -> Refused:
     """409: one answer for a lease that has ended, belongs to someone else, or never existed."""
     return Refused(
-        409, "lease_lost", "You hold no such lease: it has expired, was given back, or the item has left the queue.",
-        field="lease", cure="Take a new one: POST /v1/review/lease.",
-    )  # fmt: skip
+        409,
+        "lease_lost",
+        "You hold no such lease: it has expired, was given back, or the item has left the queue.",
+        field="lease",
+        cure="Take a new one: POST /v1/review/lease.",
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- figures

@@ -84,10 +84,27 @@ def fold(connection: sa.Connection, moves: Iterable[Move]) -> None:
         else:
             enter.append(
                 (
-                    c.item, c.claim, c.listing, c.complainant, c.principal, c.seller, c.right_type, c.reason, c.severity, c.profile,
-                    c.policy, c.lane, c.state.value, c.code, c.revision, move.entered, move.rank, move.due, move.at,
+                    c.item,
+                    c.claim,
+                    c.listing,
+                    c.complainant,
+                    c.principal,
+                    c.seller,
+                    c.right_type,
+                    c.reason,
+                    c.severity,
+                    c.profile,
+                    c.policy,
+                    c.lane,
+                    c.state.value,
+                    c.code,
+                    c.revision,
+                    move.entered,
+                    move.rank,
+                    move.due,
+                    move.at,
                 )
-            )  # fmt: skip
+            )
     for statement, rows in ((_ENTER, enter), (_STAY, stay), (_LEAVE, leave)):
         if rows:
             connection.exec_driver_sql(statement, columns(rows))
@@ -133,11 +150,22 @@ def keep(connection: sa.Connection, decisions: Sequence[Decided]) -> None:
     """Store decisions, end their leases, and note for settled proposals whether they agree with the outcome."""
     rows = [
         (
-            d.item, d.claim, d.entered, d.state, d.reviewer, d.role, d.decision, d.code, d.kind, d.command, d.agreed,
-            d.leased_wall, d.at,
+            d.item,
+            d.claim,
+            d.entered,
+            d.state,
+            d.reviewer,
+            d.role,
+            d.decision,
+            d.code,
+            d.kind,
+            d.command,
+            d.agreed,
+            d.leased_wall,
+            d.at,
         )
         for d in decisions
-    ]  # fmt: skip
+    ]
     connection.exec_driver_sql(
         """insert into review_decisions (item, claim, entered, state, reviewer, role, decision, code, kind, command, agreed,
             leased_wall, decided_at)
@@ -179,13 +207,21 @@ def take(
     ).scalar_one()
     if held + wanted.count > review.HELD_MAX:
         raise Refused(
-            409, "too_many_leases", f"You hold {held} cases; {review.HELD_MAX} are the most.", field="count",
+            409,
+            "too_many_leases",
+            f"You hold {held} cases; {review.HELD_MAX} are the most.",
+            field="count",
             cure="Decide them, or give them back.",
-        )  # fmt: skip
+        )
     fits, values = _filters(
-        state=wanted.state, reason=wanted.reason, right_type=wanted.right_type, severity=wanted.severity, lane=wanted.lane,
-        profile=wanted.profile, claim=wanted.claim,
-    )  # fmt: skip
+        state=wanted.state,
+        reason=wanted.reason,
+        right_type=wanted.right_type,
+        severity=wanted.severity,
+        lane=wanted.lane,
+        profile=wanted.profile,
+        claim=wanted.claim,
+    )
     may = f"""{_FREE} and {fits}
         and not exists (select from review_conflicts x where x.reviewer = %s and x.account in (c.complainant, c.principal, c.seller))
         and %s not in (c.complainant, c.principal, coalesce(c.seller, ''))

@@ -95,9 +95,19 @@ async def list_sellers(
 ) -> answers.Page[Standing]:
     """Sellers that ever had a violation, highest first by `sort`; `since`: with a violation in force since then."""
     return await page(
-        request, "sellers", Standing, sort=sort, tier=tier, repeat_offender=repeat_offender, consequence=consequence,
-        measure=measure, entity=entity, since=since, cursor=cursor, limit=limit,
-    )  # fmt: skip
+        request,
+        "sellers",
+        Standing,
+        sort=sort,
+        tier=tier,
+        repeat_offender=repeat_offender,
+        consequence=consequence,
+        measure=measure,
+        entity=entity,
+        since=since,
+        cursor=cursor,
+        limit=limit,
+    )
 
 
 @get("/v1/sellers/{seller_id:str}/standing", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["sellers"])
@@ -276,6 +286,16 @@ def _undone(one: Sanction) -> list[str]:
 
 
 ROUTES: Final = [
-    list_sellers, get_standing, get_ledger, get_violations, get_sanctions, lift_sanction, get_why, get_offender_figures,
-    my_standing, my_ledger, my_violations, my_sanctions,
-]  # fmt: skip
+    list_sellers,
+    get_standing,
+    get_ledger,
+    get_violations,
+    get_sanctions,
+    lift_sanction,
+    get_why,
+    get_offender_figures,
+    my_standing,
+    my_ledger,
+    my_violations,
+    my_sanctions,
+]

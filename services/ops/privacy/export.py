@@ -48,202 +48,261 @@ _ITEMS: Final = f"""(select i.id from intake.items i where i.seller = %(s)s unio
 
 PARTS: Final = (
     Part(
-        "account", "intake.accounts",
+        "account",
+        "intake.accounts",
         """select id, role, kind, status, identity_verified, good_faith, registered, opened_at, email_confirmed_at, erased_at, record
         from intake.accounts where id = %(s)s""",
     ),
     Part(
-        "account_history", "intake.account_changes",
-        "select kind, by, at, code from intake.account_changes where account = %(s)s order by id", ("by",),
+        "account_history",
+        "intake.account_changes",
+        "select kind, by, at, code from intake.account_changes where account = %(s)s order by id",
+        ("by",),
     ),
     Part(
-        "contact", "intake.contacts", "select account as id, changed_wall, sealed from intake.contacts where account = %(s)s",
+        "contact",
+        "intake.contacts",
+        "select account as id, changed_wall, sealed from intake.contacts where account = %(s)s",
         sealed=("sealed", "contact", "contact"),
     ),
     Part(
-        "confirmation_of_address", "intake.email_codes",
+        "confirmation_of_address",
+        "intake.email_codes",
         "select expires_at, tries, requested_at, requests, since from intake.email_codes where account = %(s)s",
     ),
-    Part("tokens", "intake.tokens", "select created_wall, expires_wall, name, revoked_wall from intake.tokens where account = %(s)s order by 1"),
-    Part("channels", "intake.channels", "select preferred, digest_hour, digest_zone from intake.channels where account = %(s)s"),
     Part(
-        "webhooks", "intake.webhooks",
+        "tokens",
+        "intake.tokens",
+        "select created_wall, expires_wall, name, revoked_wall from intake.tokens where account = %(s)s order by 1",
+    ),
+    Part(
+        "channels",
+        "intake.channels",
+        "select preferred, digest_hour, digest_zone from intake.channels where account = %(s)s",
+    ),
+    Part(
+        "webhooks",
+        "intake.webhooks",
         """select id, kinds, status, reason, made_at, changed_at, sealed from intake.webhooks where account = %(s)s order by id""",
         sealed=("sealed", "webhook:{id}", "url"),
     ),
     Part(
-        "webhooks_to_confirm", "intake.webhook_challenges",
+        "webhooks_to_confirm",
+        "intake.webhook_challenges",
         """select c.webhook, c.asks, c.asked_wall, c.expires_wall, c.calls, c.tries, c.result from intake.webhook_challenges c
         join intake.webhooks w on w.id = c.webhook where w.account = %(s)s order by c.webhook""",
     ),
     Part(
-        "codes_for_webhooks", "intake.webhook_asks",
+        "codes_for_webhooks",
+        "intake.webhook_asks",
         "select at_wall from intake.webhook_asks where account = %(s)s order by at_wall",
     ),
     Part("usage", "intake.usage", "select hour, items from intake.usage where account = %(s)s order by hour"),
     Part(
-        "requests", "intake.submissions",
+        "requests",
+        "intake.submissions",
         """select idempotency_key, resource, accepted_at from intake.submissions where account = %(s)s
         order by idempotency_key""",
     ),
     Part(
-        "rights", "intake.rights",
+        "rights",
+        "intake.rights",
         """select id, right_type, register, number, mark, registrant, classes, territory, status, pending_reason, expires_at,
             proof, registered_at from intake.rights where owner = %(s)s order by id""",
     ),
     Part(
-        "rights_history", "intake.right_changes",
+        "rights_history",
+        "intake.right_changes",
         """select h.right_id as right, h.kind, h.by, h.at, h.was, h.now, h.code from intake.right_changes h
-        join intake.rights r on r.id = h.right_id where r.owner = %(s)s order by h.id""", ("by",),
+        join intake.rights r on r.id = h.right_id where r.owner = %(s)s order by h.id""",
+        ("by",),
     ),
     Part(
-        "authorisations", "intake.authorisations",
+        "authorisations",
+        "intake.authorisations",
         """select id, agent, principal, rights, territory, expires_at, status, granted_at from intake.authorisations
         where agent = %(s)s union select id, agent, principal, rights, territory, expires_at, status, granted_at
         from intake.authorisations where principal = %(s)s order by id""",
     ),
     Part(
-        "documents", "intake.evidence",
+        "documents",
+        "intake.evidence",
         """select id, kinds, digest as sha256, size, media, name, state, uploaded_at, (select array_agg(l.about order by l.about)
             from intake.evidence_links l where l.document = d.id) as named_in
         from intake.evidence d where account = %(s)s order by id""",
     ),
     Part(
-        "documents_read_by", "intake.evidence_reads",
+        "documents_read_by",
+        "intake.evidence_reads",
         """select r.document, r.reader, r.what, r.at_wall from intake.evidence_reads r join intake.evidence d on d.id = r.document
-        where d.account = %(s)s order by r.id""", ("reader",),
+        where d.account = %(s)s order by r.id""",
+        ("reader",),
     ),
     Part(
-        "documents_read", "intake.evidence_reads",
+        "documents_read",
+        "intake.evidence_reads",
         """select r.document, r.what, r.at_wall from intake.evidence_reads r join intake.evidence d on d.id = r.document
         where r.reader = %(s)s and d.account <> %(s)s order by r.id""",
     ),
     Part(
-        "claims", "intake.claims",
+        "claims",
+        "intake.claims",
         f"""select id, complainant, principal, right_id as right, right_type, reason, profile, lane, size, channel, accepted_at
         from intake.claims where id in {_CLAIMS} order by id""",
     ),
     Part(
-        "items", "intake.items",
+        "items",
+        "intake.items",
         f"""select i.id, i.claim, i.listing, i.link, i.seller, c.complainant, c.principal, c.reason, i.state, i.revision, i.changed_at
         from intake.items i join intake.claims c on c.id = i.claim where i.id in {_ITEMS} order by i.id""",
     ),
     Part(
-        "timeline", "intake.timeline",
+        "timeline",
+        "intake.timeline",
         f"select item, revision, type, state, by, code, at from intake.timeline where item in {_ITEMS} order by item, revision",
     ),
     Part(
-        "commands", "intake.commands",
+        "commands",
+        "intake.commands",
         """select id, claim, item, kind, role, accepted_at, status, code, detail from intake.commands where by = %(s)s
         order by id""",
     ),
     Part(
-        "inbox", "intake.messages",
+        "inbox",
+        "intake.messages",
         """select id, claim, about, kind, items, channel, template, version, digest, sent_at, read_at from intake.messages
         where party = %(s)s order by sent_at, id""",
     ),
     Part(
-        "messages", "notification.messages",
+        "messages",
+        "notification.messages",
         """select id, claim, kind, state, channel, result, digest, sent_at, delivered_at, read_at, begun_at, begun_by
         from notification.messages where party = %(s)s order by opened_wall, id""",
     ),
     Part(
-        "deliveries", "notification.deliveries",
+        "deliveries",
+        "notification.deliveries",
         "select message, channel, state, reason, at from notification.deliveries where party = %(s)s order by id",
     ),
     Part(
-        "daily_message", "notification.digests",
+        "daily_message",
+        "notification.digests",
         "select hour, zone, next_at from notification.digests where account = %(s)s and hour is not null",
     ),
     Part(
-        "webhook_calls", "notification.webhook_deliveries",
+        "webhook_calls",
+        "notification.webhook_deliveries",
         """select endpoint as webhook, message, kind, state, result, tries, attempts, replays, made_wall, ended_wall
         from notification.webhook_deliveries where party = %(s)s order by made_wall, message""",
     ),
     Part(
-        "webhook_states", "notification.endpoints",
+        "webhook_states",
+        "notification.endpoints",
         "select id as webhook, state, failures, proven, since_wall from notification.endpoints where party = %(s)s order by id",
     ),
     Part("bounces", "notification.bouncing", "select reason, since from notification.bouncing where party = %(s)s"),
     Part(
-        "good_faith", "intake.good_faith_standings",
+        "good_faith",
+        "intake.good_faith_standings",
         "select state, how, since, demote_on, barred_until from intake.good_faith_standings where account = %(s)s",
     ),
     Part(
-        "good_faith_history", "intake.good_faith_history",
+        "good_faith_history",
+        "intake.good_faith_history",
         """select day, at, kind, by, state, demote_on, barred_until, basis from intake.good_faith_history where account = %(s)s
-        order by id""", ("by",),
+        order by id""",
+        ("by",),
     ),
     Part(
-        "good_faith_items", "intake.good_faith_items",
+        "good_faith_items",
+        "intake.good_faith_items",
         "select item, reason, day, outcome from intake.good_faith_items where account = %(s)s order by item",
     ),
     Part(
-        "declarations", "intake.good_faith_declarations",
+        "declarations",
+        "intake.good_faith_declarations",
         """select id, version, sha256, executed_at, sealed from intake.good_faith_declarations where account = %(s)s order by id""",
         sealed=("sealed", "declaration", "signed_by"),
     ),
     Part(
-        "misuse_findings", "intake.misuse_findings",
+        "misuse_findings",
+        "intake.misuse_findings",
         """select id, kind, state, document, claim, code, by, second, day, at from intake.misuse_findings where account = %(s)s
-        order by id""", ("by", "second"),
+        order by id""",
+        ("by", "second"),
     ),
     Part(
-        "misuse_measures", "intake.misuse_measures",
+        "misuse_measures",
+        "intake.misuse_measures",
         """select id, kind, state, day, at, until, items, prior, finding, ended, basis from intake.misuse_measures
         where account = %(s)s order by id""",
     ),
     Part(
-        "misuse_complaints", "intake.misuse_complaints",
+        "misuse_complaints",
+        "intake.misuse_complaints",
         """select measure as id, at, sealed, state, by, code, decided_at from intake.misuse_complaints where account = %(s)s
-        order by measure""", ("by",), sealed=("sealed", "misuse-complaint", "statement"),
+        order by measure""",
+        ("by",),
+        sealed=("sealed", "misuse-complaint", "statement"),
     ),
     Part(
-        "misuse_history", "intake.misuse_history",
-        "select measure, day, at, kind, by, basis from intake.misuse_history where account = %(s)s order by id", ("by",),
+        "misuse_history",
+        "intake.misuse_history",
+        "select measure, day, at, kind, by, basis from intake.misuse_history where account = %(s)s order by id",
+        ("by",),
     ),
     Part(
-        "standing", "enforcement.standings",
+        "standing",
+        "enforcement.standings",
         """select general_points, serious_strikes, violations, repeat_offender, general_consequence, serious_consequence,
             changed_at from enforcement.standings where seller = %(s)s""",
     ),
     Part(
-        "violations", "enforcement.violations",
+        "violations",
+        "enforcement.violations",
         """select claim, in_force, severity, at, entry, ledger, points, effective_at, expires_at from enforcement.violations
         where seller = %(s)s order by claim""",
     ),
     Part(
-        "penalties", "enforcement.ledger_entries",
+        "penalties",
+        "enforcement.ledger_entries",
         """select entry, claim, ledger, kind, points, reverses, effective_at, expires_at from enforcement.ledger_entries
         where seller = %(s)s order by recorded_wall, entry""",
     ),
     Part(
-        "sanctions", "enforcement.sanctions",
+        "sanctions",
+        "enforcement.sanctions",
         """select sanction, scope, ledger, level, measures, entry, claim, began, ends, state, cause, over_at, reason
         from enforcement.sanctions where seller = %(s)s order by number""",
     ),
     Part(
-        "sanctions_lifted", "intake.lifts",
-        "select sanction, by, reason, at from intake.lifts where seller = %(s)s order by at, command", ("by",),
+        "sanctions_lifted",
+        "intake.lifts",
+        "select sanction, by, reason, at from intake.lifts where seller = %(s)s order by at, command",
+        ("by",),
     ),
     Part(
-        "business", "enforcement.entity_members",
+        "business",
+        "enforcement.entity_members",
         "select entity from enforcement.entity_members where seller = %(s)s",
     ),
     Part(
-        "business_keys", "enforcement.seller_keys",
+        "business_keys",
+        "enforcement.seller_keys",
         "select kind, digest from enforcement.seller_keys where seller = %(s)s order by kind, digest",
     ),
     Part(
-        "review_decisions", "intake.review_decisions",
+        "review_decisions",
+        "intake.review_decisions",
         """select item, state, decision, code, kind, outcome, decided_at from intake.review_decisions where reviewer = %(s)s
         order by id""",
     ),
     Part(
-        "review_conflicts", "intake.review_conflicts",
+        "review_conflicts",
+        "intake.review_conflicts",
         "select account, own, declared_wall from intake.review_conflicts where reviewer = %(s)s order by account",
     ),
-)  # fmt: skip
+)
 
 
 class Access:
@@ -324,8 +383,12 @@ def write(
 
 
 _ENDINGS: Final = {
-    "application/pdf": "pdf", "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "text/plain": "txt",
-}  # fmt: skip
+    "application/pdf": "pdf",
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/webp": "webp",
+    "text/plain": "txt",
+}
 
 
 def add_files(archive: zipfile.ZipFile, rows: Iterable[Mapping[str, Any]], blobs: Any, contacts: Any) -> int:

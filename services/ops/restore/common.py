@@ -56,9 +56,15 @@ def producing(settings: Settings) -> Iterator[Callable[[str, str, str, int, int]
     from shared.runtime.worker import HEADERS
 
     producer: Any = kafka_links.producer(
-        settings, acks="all", enable_idempotence=True, batch_size=262_144, linger_ms=5,
-        delivery_timeout_ms=300_000, max_block_ms=60_000, allow_auto_create_topics=False,
-    )  # fmt: skip
+        settings,
+        acks="all",
+        enable_idempotence=True,
+        batch_size=262_144,
+        linger_ms=5,
+        delivery_timeout_ms=300_000,
+        max_block_ms=60_000,
+        allow_auto_create_topics=False,
+    )
     waiting: list[Any] = []
 
     def send(topic: str, key: str, payload: str, partition: int, at_ms: int) -> None:

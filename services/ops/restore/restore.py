@@ -139,10 +139,17 @@ class Anew:
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
         return {
-            "topics": len(self.topics), "ghosts": sum(self.ghosts.events.values()), "lost_claims": len(self.ghosts.claims),
-            "listings_asked_anew": len(self.ghosts.listings.keys() | self.ghosts.items), "sellers_asked_anew": len(self.ghosts.sellers),
-            "unknown_sellers": self.unknown_sellers, "applied_ghosts": self.applied_ghosts, "refilled": self.refilled, "generation": self.generation, "seconds": round(self.seconds, 1),
-        }  # fmt: skip
+            "topics": len(self.topics),
+            "ghosts": sum(self.ghosts.events.values()),
+            "lost_claims": len(self.ghosts.claims),
+            "listings_asked_anew": len(self.ghosts.listings.keys() | self.ghosts.items),
+            "sellers_asked_anew": len(self.ghosts.sellers),
+            "unknown_sellers": self.unknown_sellers,
+            "applied_ghosts": self.applied_ghosts,
+            "refilled": self.refilled,
+            "generation": self.generation,
+            "seconds": round(self.seconds, 1),
+        }
 
 
 _BUMP_LISTINGS: Final = f"""

@@ -79,9 +79,12 @@ class Refilled:
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
         return {
-            "gaps": [str(gap) for gap in self.gaps], "refilled": self.records, "theirs": [str(gap) for gap in self.theirs],
-            "generation": self.generation, "seconds": round(self.seconds, 1),
-        }  # fmt: skip
+            "gaps": [str(gap) for gap in self.gaps],
+            "refilled": self.records,
+            "theirs": [str(gap) for gap in self.theirs],
+            "generation": self.generation,
+            "seconds": round(self.seconds, 1),
+        }
 
 
 def compare(

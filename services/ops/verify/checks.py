@@ -39,30 +39,35 @@ def submissions(e: Evidence) -> list[Finding]:
     """Every accepted submission has its claim or commands, with everything that the answer named."""
     return [
         *e.find(
-            "lost", "claim-missing",
+            "lost",
+            "claim-missing",
             "select s.resource from intake.submissions s left join intake.claims c on c.id = s.resource"
             " where starts_with(s.resource, 'c-') and c.id is null",
         ),
         *e.find(
-            "lost", "command-missing",
+            "lost",
+            "command-missing",
             "select s.resource from intake.submissions s left join intake.commands k on k.id = s.resource"
             " where starts_with(s.resource, 'k-') and k.id is null",
         ),
         *e.find(
-            "lost", "acknowledged-item-missing",
+            "lost",
+            "acknowledged-item-missing",
             "select n.item from (select jsonb_array_elements(answer::jsonb -> 'items') ->> 'item' as item"
             " from intake.submissions where starts_with(resource, 'c-')) n"
             " left join intake.items i on i.id = n.item where i.id is null",
         ),
         *e.find(
-            "problem", "claim-unasked",
+            "problem",
+            "claim-unasked",
             "select c.id from intake.claims c left join intake.submissions s on s.resource = c.id where s.resource is null",
         ),
         *e.find(
-            "doubled", "submission-twice",
+            "doubled",
+            "submission-twice",
             "select resource from intake.submissions group by resource having count(*) > 1",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def claim_items(e: Evidence) -> list[Finding]:
@@ -75,10 +80,11 @@ def claim_items(e: Evidence) -> list[Finding]:
         *e.find("lost", "items-missing", f"{counted} where coalesce(n, 0) < size"),
         *e.find("doubled", "items-too-many", f"{counted} where n > size"),
         *e.find(
-            "problem", "item-without-claim",
+            "problem",
+            "item-without-claim",
             "select i.id from intake.items i left join intake.claims c on c.id = i.claim where c.id is null",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def items_published(e: Evidence) -> list[Finding]:
@@ -92,10 +98,11 @@ def items_published(e: Evidence) -> list[Finding]:
         *e.find("lost", "item-unpublished", f"{counted} where n is null and 'admission:' || i.listing {_NOT_HELD}"),
         *e.find("doubled", "item-published-twice", f"{counted} where n > 1"),
         *e.find(
-            "problem", "item-unaccepted",
+            "problem",
+            "item-unaccepted",
             f"select f.item from v_filed f left join intake.items i on i.id = f.item where f.type = '{SUBMITTED}' and i.id is null",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def claims_told(e: Evidence) -> list[Finding]:
@@ -116,17 +123,19 @@ def claims_told(e: Evidence) -> list[Finding]:
     )
     return [
         *e.find(
-            "lost", "claim-untold",
+            "lost",
+            "claim-untold",
             f"{counted} where t.n is null and c.told_partition is not null and 'admission:' || c.complainant {_NOT_HELD}",
         ),
         *e.find("doubled", "claim-told-twice", f"{counted} where t.n > 1"),
         *e.find(
-            "problem", "claim-told-wrong",
+            "problem",
+            "claim-told-wrong",
             f"select t.claim from {told} t left join intake.claims c on c.id = t.claim where"
             " (t.account, t.items, t.right_type, t.channel, t.at, t.partition, t.canary) is distinct from"
             " (c.complainant, c.size, c.right_type, c.channel, c.accepted_at, c.told_partition, c.channel = 'canary')",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def published_as_filed(e: Evidence) -> list[Finding]:
@@ -149,11 +158,13 @@ def published_as_filed(e: Evidence) -> list[Finding]:
     )
     return [
         *e.find(
-            "problem", "claim-differs",
+            "problem",
+            "claim-differs",
             f"select c.id from (select *, terms::jsonb as t from intake.claims) c where ({columns}) is distinct from ({terms})",
         ),
         *e.find(
-            "problem", "item-published-wrong",
+            "problem",
+            "item-published-wrong",
             f"with c as materialized (select id, complainant, accepted_at, {defaults} || terms::jsonb - {own} as terms from intake.claims)"
             # offset 0: each payload is parsed once
             " select i.id from (select payload::jsonb -> 'data' as d from intake.event_log"
@@ -163,13 +174,14 @@ def published_as_filed(e: Evidence) -> list[Finding]:
             f" or ((d ->> 'accepted_at')::timestamptz <> c.accepted_at and not {held})",
         ),
         *e.find(
-            "problem", "command-published-wrong",
+            "problem",
+            "command-published-wrong",
             "select k.id from (select type, payload::jsonb -> 'data' as d from intake.event_log"
             " where starts_with(type, 'goodfaith.command.') offset 0) l join intake.commands k on k.id = d ->> 'command'"
             " where (split_part(type, '.', 3), d ->> 'item', d ->> 'claim', d ->> 'by', d ->> 'role', (d ->> 'accepted_at')::timestamptz)"
             " is distinct from (k.kind, k.item, k.claim, k.by, k.role, k.accepted_at)",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def commands_published(e: Evidence) -> list[Finding]:
@@ -181,37 +193,42 @@ def commands_published(e: Evidence) -> list[Finding]:
     )
     return [
         *e.find(
-            "lost", "command-unpublished",
+            "lost",
+            "command-unpublished",
             f"{counted} join intake.items i on i.id = k.item where n is null and 'admission:' || i.listing {_NOT_HELD}",
         ),
         *e.find("doubled", "command-published-twice", f"{counted} where n > 1"),
         *e.find(
-            "problem", "command-unaccepted",
+            "problem",
+            "command-unaccepted",
             "select f.command from v_filed f left join intake.commands k on k.id = f.command"
             " where f.command is not null and k.id is null",
         ),
         *e.find(
-            "problem", "command-before-item",
+            "problem",
+            "command-before-item",
             "select k.command from v_filed k join v_filed i on i.item = k.item and i.partition = k.partition"
             f" where k.command is not null and i.type = '{SUBMITTED}' and k.seq < i.seq",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def items_judged(e: Evidence) -> list[Finding]:
     """Verification knows every published item, and no others."""
     return [
         *e.find(
-            "lost", "item-unjudged",
+            "lost",
+            "item-unjudged",
             "select f.item from v_filed f join intake.items n on n.id = f.item left join verification.items i on i.item = f.item"
             f" where f.type = '{SUBMITTED}' and i.item is null and n.listing {_WAITING}",
         ),
         *e.find(
-            "problem", "item-unfiled",
+            "problem",
+            "item-unfiled",
             "select i.item from verification.items i left join v_filed f on f.item = i.item"
             f" and f.type = '{SUBMITTED}' where f.item is null",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def commands_ended(e: Evidence) -> list[Finding]:
@@ -224,29 +241,31 @@ def commands_ended(e: Evidence) -> list[Finding]:
     open_ = "k.kind <> 'change_right'"
     return [
         *e.find(
-            "lost", "command-open",
+            "lost",
+            "command-open",
             f"select k.id from intake.commands k left join {ends} c on c.command = k.id join intake.items i on i.id = k.item"
             f" where c.command is null and {open_} and i.listing {_WAITING}"
             " and not exists (select from intake.admission_queue d where d.kind = 'command' and d.item = k.item)",
         ),
+        *e.find("doubled", "command-ended-twice", f"select command from {ends} c group by command having count(*) > 1"),
         *e.find(
-            "doubled", "command-ended-twice", f"select command from {ends} c group by command having count(*) > 1"
-        ),
-        *e.find(
-            "problem", "command-status",
+            "problem",
+            "command-status",
             f"select k.id || ': ' || k.status || ', not ' || c.status from intake.commands k join {ends} c on c.command = k.id"
             " where k.status <> c.status",
         ),
         *e.find(
-            "problem", "command-status",
+            "problem",
+            "command-status",
             f"select k.id || ': ' || k.status from intake.commands k left join {ends} c on c.command = k.id"
             " where k.status <> 'accepted' and c.command is null",
         ),
         *e.find(
-            "problem", "command-unknown",
+            "problem",
+            "command-unknown",
             f"select c.command from {ends} c left join intake.commands k on k.id = c.command where k.id is null",
         ),
-    ]  # fmt: skip
+    ]
 
 
 # ----------------------------------------------------------------------------------------------------- logs and topics
@@ -298,7 +317,8 @@ def on_topics(e: Evidence) -> list[Finding]:
     there = "from v_log l join v_rec r on r.id = l.id and r.topic = l.topic and r.partition = l.target"
     return [
         *e.find(
-            "lost", "not-on-topic",
+            "lost",
+            "not-on-topic",
             "with missing as materialized (select l.* from v_log l left join v_rec r on r.id = l.id and r.topic = l.topic"
             f" and r.partition = l.target join ({upto}) p on p.writer = l.writer and p.partition = l.partition"
             f" where r.id is null and l.topic in ({ours}) and l.seq <= p.published_upto),"
@@ -313,14 +333,16 @@ def on_topics(e: Evidence) -> list[Finding]:
             " and coalesce(z.seq, 0) < m.seq",
         ),
         *e.find(
-            "problem", "foreign-record",
+            "problem",
+            "foreign-record",
             f"select r.topic || '/' || r.partition || '@' || r.\"offset\" || ' ' || coalesce(r.id, '?') {pairs} where l.id is null",
         ),
         *e.find(
-            "problem", "record-altered",
+            "problem",
+            "record-altered",
             f"select l.id || ' at ' || r.topic || '/' || r.partition || '@' || r.\"offset\" {pairs} where r.sum <> l.sum",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def links(e: Evidence) -> list[Finding]:
@@ -328,12 +350,14 @@ def links(e: Evidence) -> list[Finding]:
     compacted = _list(e.name(topic) for topic in topics.TOPICS if topic.compacted)
     return [
         *e.find(
-            "problem", "link-wrong",
+            "problem",
+            "link-wrong",
             "select id || ' names ' || previous || ', not ' || before from (select id, previous, lag(seq, 1, 0::bigint) over"
             " (partition by writer, partition, topic, target order by seq) as before from v_log) t where previous <> before",
         ),
         *e.find(
-            "problem", "topic-unlinked",  # if sent again, either may be there again
+            "problem",
+            "topic-unlinked",  # if sent again, either may be there again
             "with there as materialized (select l.writer, l.partition, l.topic, l.target, l.seq, l.previous, l.id, r.first, r.last from"
             ' (select id, topic, partition, min("offset") as first, max("offset") as last from v_rec'
             f" where topic not in ({compacted}) group by id, topic, partition) r"
@@ -341,18 +365,19 @@ def links(e: Evidence) -> list[Finding]:
             " select n.id || ' before ' || p.id from there n join there p on p.writer = n.writer and p.partition = n.partition"
             " and p.seq = n.previous and p.topic = n.topic and p.target = n.target where p.first > n.last",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def topic_order(e: Evidence) -> list[Finding]:
     """For each key, first occurrences on a topic are in the order of the log."""
     return e.find(
-        "problem", "topic-disorder",
+        "problem",
+        "topic-disorder",
         "select id || ' after ' || prior from (select l.id, l.seq, lag(l.seq) over w as before, lag(l.id) over w as prior"
-        " from (select id, topic, partition, min(\"offset\") as at from v_rec group by id, topic, partition) r"
+        ' from (select id, topic, partition, min("offset") as at from v_rec group by id, topic, partition) r'
         " join v_log l on l.id = r.id and l.topic = r.topic and l.target = r.partition"
         " window w as (partition by l.topic, l.target, l.writer, l.partition, l.key order by r.at)) t where before > seq",
-    )  # fmt: skip
+    )
 
 
 def watermarks(e: Evidence) -> list[Finding]:
@@ -360,28 +385,30 @@ def watermarks(e: Evidence) -> list[Finding]:
     name = e.name(topics.INTAKE)
     # a row whose first record is gone and that was sent again is not meant: its log had gone further before it
     return e.find(
-        "problem", "watermark-false",
-        "with firsts as (select l.id, l.target, l.seq, f.accepted_at, f.command, r.at from (select id, partition, min(\"offset\") as at"
+        "problem",
+        "watermark-false",
+        'with firsts as (select l.id, l.target, l.seq, f.accepted_at, f.command, r.at from (select id, partition, min("offset") as at'
         f" from v_rec where topic = '{name}' group by id, partition) r join v_log l on l.id = r.id and l.target = r.partition"
         " join v_filed f on f.partition = l.partition and f.seq = l.seq where l.writer = 'intake'),"
         " both_ as (select id, target, seq, case when command is not null then accepted_at end as accepted_at, at,"
-        " null::timestamptz as upto from firsts union all select null, partition, null, null, \"offset\", upto from v_mark),"
+        ' null::timestamptz as upto from firsts union all select null, partition, null, null, "offset", upto from v_mark),'
         " told as (select *, max(upto) over w as known, max(seq) over w as before from both_"
         " window w as (partition by target order by at rows between unbounded preceding and 1 preceding))"
         " select t.id || ', accepted at ' || t.accepted_at || ', after ' || t.known from told t"
         f" join v_ends n on n.topic = '{name}' and n.partition = t.target where t.accepted_at <= t.known"
         " and (n.first = 0 or t.seq > t.before)",
-    )  # fmt: skip
+    )
 
 
 def order_applied(e: Evidence) -> list[Finding]:
     """For each key, the effects of a topic's events are in the reader's log in the order of the events."""
     return e.find(
-        "problem", "applied-disorder",
+        "problem",
+        "applied-disorder",
         "select id || ' by ' || cause || ' after ' || prior from (select l.id, l.cause, c.seq, lag(c.seq) over w as before,"
         " lag(l.cause) over w as prior from v_log l join v_log c on c.id = l.cause"
         " window w as (partition by l.writer, l.partition, c.writer, c.partition, c.topic, c.key order by l.seq)) t where before > seq",
-    )  # fmt: skip
+    )
 
 
 def _unread(table: str, topic: str) -> str:
@@ -504,20 +531,22 @@ def upstreams(e: Evidence) -> list[Finding]:
     )
     return [
         *e.find(
-            "lost", "upstream-unanswered",
+            "lost",
+            "upstream-unanswered",
             "select u.topic || '/' || u.partition || '@' || u.\"offset\" from v_asked u join intake.inbound_cursors c"
             f" on '{prefix}' || c.topic = u.topic and c.partition = u.partition left join {refused} x"
-            f" on '{prefix}' || x.topic = u.topic and x.partition = u.partition and x.\"offset\" = u.\"offset\""
+            f' on \'{prefix}\' || x.topic = u.topic and x.partition = u.partition and x."offset" = u."offset"'
             " and (x.event is null or x.event = u.id)"
             ' where u."offset" < c.next_offset and x.topic is null'
             f" and not exists (select from intake.submissions s where s.idempotency_key = u.id and s.account in ({_list(e.settings.upstreams.values())}))",
         ),
         *e.find(
-            "problem", "upstream-unread",
+            "problem",
+            "upstream-unread",
             f"select c.topic || '/' || c.partition || ': ' || c.next_offset || ' of ' || n.next from {places}"
             " where c.next_offset < n.next",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def parked(e: Evidence) -> list[Finding]:
@@ -526,11 +555,12 @@ def parked(e: Evidence) -> list[Finding]:
         finding
         for r in e.readers
         for finding in e.find(
-            "problem", "parked",
+            "problem",
+            "parked",
             f"select '{r.name}: ' || topic || ' ' || coalesce(event_id, '\"' || key || '\"') || ': ' || left(error, 120)"
             f" from {r.schema}.{r.prefix}dead_letters where state <> 'done'",
         )
-    )  # fmt: skip
+    )
 
 
 def causes(e: Evidence) -> list[Finding]:
@@ -548,13 +578,15 @@ def causes(e: Evidence) -> list[Finding]:
         queued += f" or exists (select from ({reads}) n where n.writer = l.writer and n.topic in ({outside}))"
     found = [
         *e.find(
-            "problem", "cause-unknown",
+            "problem",
+            "cause-unknown",
             f"select l.id || ' by ' || l.cause from v_log l left join v_log c on c.id = l.cause"
             f" left join ({reads}) n on n.writer = l.writer and n.topic = c.topic"
             f" where l.cause is not null and n.topic is null and not ({queued})",
         ),
         *e.find(
-            "problem", "uncaused",
+            "problem",
+            "uncaused",
             "select id || ' ' || type from v_log where cause is null and type <> 'goodfaith.dead_letter.v1' and not ("
             "writer in ('intake', 'intake-inbound')"
             " or (writer = 'verification' and starts_with(type, 'goodfaith.item.'))"
@@ -565,17 +597,19 @@ def causes(e: Evidence) -> list[Finding]:
             " 'goodfaith.marketplace.seller_command.v1')))",
         ),
         *e.find(
-            "problem", "timer-early",
+            "problem",
+            "timer-early",
             "select c.item || ' ' || c.rule from v_change c join verification.partitions p on p.partition = c.partition"
             " where not c.caused and (p.watermark is null or c.at > p.watermark)",
         ),
         # a timer fires by what its worker had read, never by a watermark published after its transaction began
         *e.find(
-            "problem", "timer-early",
+            "problem",
+            "timer-early",
             "with timers as (select c.item || ' ' || c.rule as name, c.partition, c.at, l.recorded_wall from v_change c"
             " join verification.event_log l on l.partition = c.partition and l.seq = c.seq where not c.caused"
             # a duplicate that its original's end reopened is judged at that time, not by a timer
-            " and strpos(l.payload, '\"previous\":\"DUPLICATE\"') = 0),"
+            ' and strpos(l.payload, \'"previous":"DUPLICATE"\') = 0),'
             " both_ as (select null as name, partition, upto, null::timestamptz as at, wall from v_mark union all"
             f" select name, partition, null, at, recorded_wall + interval '{e.settings.broker_skew_ms} ms' from timers)"
             " select name || ' of ' || at || ', known was ' || known from (select *, max(upto) over (partition by partition"
@@ -583,7 +617,7 @@ def causes(e: Evidence) -> list[Finding]:
             # left
             " order by wall, at nulls first rows unbounded preceding) as known from both_) t where at > known",
         ),
-    ]  # fmt: skip
+    ]
     if e.has("notification"):
         found += e.find(
             "problem",
@@ -606,50 +640,56 @@ def deadlines(e: Evidence) -> list[Finding]:
     """No item is open past its deadline, and no window waits for a notice that was sent."""
     return [
         *e.find(
-            "problem", "deadline-passed",
+            "problem",
+            "deadline-passed",
             "select i.item || ' in ' || i.state from verification.items i join verification.partitions p"
             f" on p.partition = i.partition where i.next_due <= p.watermark and i.listing {_WAITING}",
         ),
         *e.find(
-            "problem", "window-not-begun",
+            "problem",
+            "window-not-begun",
             "select item || ' in ' || state from v_item where state in ('NOTIFIED', 'NEEDS_INFO', 'HOLDER_RESPONSE')"
             f" and awaits and listing {_WAITING}",
         ),
         *e.find(
-            "problem", "no-exit",
+            "problem",
+            "no-exit",
             "select item || ' in ' || state from verification.items where next_due is null and state not in"
             f" ({_list([*UPHELD, *ENDED, 'UNDER_REVIEW', 'NOTIFIED', 'NEEDS_INFO', 'HOLDER_RESPONSE'])})",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def sla(e: Evidence) -> list[Finding]:
     """Each handled item met or missed the 24-hour target, once, and was reported overdue at most once."""
     return [
         *e.find(
-            "problem", "sla-open",
+            "problem",
+            "sla-open",
             "select item from v_item where handled_at is not null and sla is null",
         ),
         *e.find(
-            "doubled", "sla-twice",
+            "doubled",
+            "sla-twice",
             "select item from v_change where rule = '5-overdue' group by item having count(*) > 1",
         ),
         *e.find(
-            "problem", "hold-without-receipt",
-            "select item from v_item where held and handled_at is null"
-            f" and listing {_WAITING}",
+            "problem",
+            "hold-without-receipt",
+            f"select item from v_item where held and handled_at is null and listing {_WAITING}",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def duplicates(e: Evidence) -> list[Finding]:
     """No duplicate is left waiting after its original has ended without a takedown."""
     ended = _list(ENDED - {"DUPLICATE"})
     return e.find(
-        "lost", "duplicate-not-reopened",
+        "lost",
+        "duplicate-not-reopened",
         "select d.item || ' of ' || o.item || ' in ' || o.state from verification.items d"
         f" join verification.items o on o.item = d.original where d.state = 'DUPLICATE' and o.state in ({ended})",
-    )  # fmt: skip
+    )
 
 
 def recurrences(e: Evidence) -> list[Finding]:
@@ -657,59 +697,68 @@ def recurrences(e: Evidence) -> list[Finding]:
     filed = "(select id, terms::jsonb ->> 'recurs' as recurs from intake.claims where channel = 'recurrence')"
     return [
         *e.find(
-            "doubled", "recurrence-twice",
+            "doubled",
+            "recurrence-twice",
             "select listing || ' ' || right_id from v_recurrence group by listing, right_id having count(*) > 1",
         ),
         *e.find(
-            "problem", "recurrence-untold",
+            "problem",
+            "recurrence-untold",
             "select coalesce(v.listing, r.listing) || ' ' || coalesce(v.right_id, r.right_id) from v_recurrence v"
             " full join (select * from verification.recurrences where item is not null) r"
             " on r.listing = v.listing and r.right_id = v.right_id where v.item is distinct from r.item",
         ),
         *e.find(
-            "problem", "recurrence-unfounded",
+            "problem",
+            "recurrence-unfounded",
             f"select c.id from {filed} c join intake.items i on i.claim = c.id left join v_recurrence v"
             " on v.item = c.recurs and v.listing = i.listing where v.item is null",
         ),
         *e.find(
-            "problem", "recurrence-unlinked",
+            "problem",
+            "recurrence-unlinked",
             "select i.item || ' of ' || i.recurs from (select distinct item, claim, recurs from v_change where recurs is not null) i"
             f" left join {filed} c on c.id = i.claim where i.recurs is distinct from c.recurs",
         ),
         *e.find(
-            "problem", "recurrence-known",
+            "problem",
+            "recurrence-known",
             "select u.item || ' in ' || coalesce(i.state, 'nothing') from verification.upheld u"
             f" left join verification.items i on i.item = u.item where i.item is null or i.state not in ({_list(UPHELD)})",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def read_model(e: Evidence) -> list[Finding]:
     """What intake shows of items is what verification holds, and timelines have no gaps."""
     return [
         *e.find(
-            "problem", "read-model-item",
+            "problem",
+            "read-model-item",
             "select v.item || ': ' || coalesce(i.state || '/' || i.revision, 'nothing') || ', not ' || v.state || '/' || v.revision"
             " from v_item v left join intake.items i on i.id = v.item where i.state is distinct from v.state"
             " or i.revision <> v.revision or i.listing <> v.listing or i.claim <> v.claim"
             " or i.seller is distinct from v.seller",
         ),
         *e.find(
-            "problem", "read-model-item",
+            "problem",
+            "read-model-item",
             "select i.id from intake.items i left join v_item v on v.item = i.id"
             " where v.item is null and i.revision > 0",
         ),
         *e.find(
-            "lost", "timeline-gap",
+            "lost",
+            "timeline-gap",
             "select c.item || '/' || c.revision from v_change c left join intake.timeline t on t.item = c.item"
             f" and t.revision = c.revision where t.item is null and c.listing {_NOT_PARKED.format(schema='intake', prefix='')}",
         ),
         *e.find(
-            "problem", "timeline-differs",
+            "problem",
+            "timeline-differs",
             "select t.item || '/' || t.revision from intake.timeline t left join v_change c on c.item = t.item"
             " and c.revision = t.revision where c.item is null or c.type <> t.type or c.state <> t.state or c.at <> t.at",
         ),
-    ]  # fmt: skip
+    ]
 
 
 _RECOUNT: Final = """
@@ -737,14 +786,16 @@ def good_faith(e: Evidence) -> list[Finding]:
     )
     return [
         *e.find(
-            "problem", "good-faith-item",
+            "problem",
+            "good-faith-item",
             f"with r as ({_RECOUNT}) select coalesce(r.item, g.item) || ': ' || coalesce(g.outcome, 'nothing') || ', not '"
             " || coalesce(r.outcome, 'nothing') from r full join (select * from intake.good_faith_items where outcome is not null) g"
             " on g.item = r.item where (g.account, g.reason, g.day, g.outcome) is distinct from (r.account, r.reason, r.day, r.outcome)"
             f" and ({untold} or r.item is null)",
         ),
         *e.find(
-            "problem", "good-faith-count",
+            "problem",
+            "good-faith-count",
             f"select coalesce(d.account, c.account) || ' ' || coalesce(d.reason, c.reason) || ' ' || coalesce(d.day, c.day)"
             f" from (select account, reason, day, {sums} from intake.good_faith_days group by account, reason, day) d"
             f" full join ({counted}) c on c.account = d.account and c.reason = d.reason and c.day = d.day"
@@ -752,19 +803,21 @@ def good_faith(e: Evidence) -> list[Finding]:
             " <> (coalesce(c.settled, 0), coalesce(c.upheld, 0), coalesce(c.taken_down, 0), coalesce(c.restored, 0))",
         ),
         *e.find(
-            "problem", "good-faith-standing",
+            "problem",
+            "good-faith-standing",
             "select a.id from intake.accounts a left join intake.good_faith_standings s on s.account = a.id"
             " where a.good_faith <> coalesce(s.state <> 'out', false)",
         ),
         *e.find(
-            "problem", "good-faith-unexplained",
+            "problem",
+            "good-faith-unexplained",
             "select s.account from intake.good_faith_standings s left join (select distinct on (account) account, state, barred_until"
             " from intake.good_faith_history order by account, id desc) h on h.account = s.account"
             # members from before the history began have none
             " where (h.account is not null or s.since is not null)"
             " and (s.state is distinct from h.state or s.barred_until is distinct from h.barred_until)",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def misuse(e: Evidence) -> list[Finding]:
@@ -775,16 +828,18 @@ def misuse(e: Evidence) -> list[Finding]:
     )
     return [
         *e.find(
-            "problem", "misuse-standing",
+            "problem",
+            "misuse-standing",
             f"select a.id from intake.accounts a left join ({most}) m on m.account = a.id"
             " where (a.misuse, a.misuse_items, a.misuse_until) is distinct from (coalesce(m.kind, 'clear'), m.items, m.until)",
         ),
         *e.find(
-            "problem", "misuse-unwarned",
+            "problem",
+            "misuse-unwarned",
             "select m.id from intake.misuse_measures m where m.kind <> 'warning' and m.finding is null and m.state <> 'fallen'"
             " and not exists (select from intake.misuse_measures p where p.id = m.prior and p.account = m.account and p.at < m.at)",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def review_queue(e: Evidence) -> list[Finding]:
@@ -793,36 +848,42 @@ def review_queue(e: Evidence) -> list[Finding]:
     decided = "from intake.review_decisions where outcome = 'applied' and kind <> 'proposal' and entered > 0"
     return [
         *e.find(
-            "lost", "case-missing",
+            "lost",
+            "case-missing",
             "select v.item || ': ' || v.state from v_item v left join intake.cases c on c.item = v.item"
             f" where v.state in ({reviewable}) and c.item is null and not v.canary and v.listing {_NOT_HELD}",
         ),
         *e.find(
-            "problem", "case-differs",
+            "problem",
+            "case-differs",
             "select c.item || ': ' || c.state || '/' || c.revision from intake.cases c left join v_item v on v.item = c.item"
             " where (v.state, v.revision) is distinct from (c.state, c.revision)"
             f" and c.listing {_NOT_HELD}",
         ),
         *e.find(
-            "lost", "decision-forgotten",
+            "lost",
+            "decision-forgotten",
             "select k.id from intake.commands k left join intake.review_decisions d on d.command = k.id"
             " where k.kind = 'decide' and d.command is null",
         ),
         *e.find(
-            "problem", "decision-differs",
+            "problem",
+            "decision-differs",
             "select d.command || ': ' || d.outcome || ', not ' || k.status from intake.review_decisions d"
             " join intake.commands k on k.id = d.command where d.outcome <> replace(k.status, 'accepted', 'filed')",
         ),
         *e.find(
-            "doubled", "decided-twice",
+            "doubled",
+            "decided-twice",
             f"select item || '/' || entered {decided} group by item, entered having count(*) > 1",
         ),
         *e.find(
-            "problem", "decided-by-one",
+            "problem",
+            "decided-by-one",
             "select d.command from intake.review_decisions d join intake.review_decisions p on p.item = d.item"
             " and p.entered = d.entered and p.kind = 'proposal' and p.reviewer = d.reviewer where d.kind <> 'proposal'",
         ),
-    ]  # fmt: skip
+    ]
 
 
 # --------------------------------------------------------------------------------------------- holds and penalties
@@ -833,37 +894,43 @@ def holds(e: Evidence) -> list[Finding]:
     last = "select distinct on (item) item, held from v_hold order by item, seq desc"  # an item has one log partition
     return [
         *e.find(
-            "lost", "hold-missing",
+            "lost",
+            "hold-missing",
             "select v.item from v_item v left join enforcement.holds h on h.item = v.item"
             f" where v.held and h.item is null and v.listing {_NOT_PARKED.format(schema='enforcement', prefix='')}",
         ),
         *e.find(
-            "problem", "hold-differs",
+            "problem",
+            "hold-differs",
             "select h.item || case when h.held then ' held' else ' not held' end from enforcement.holds h"
             " left join v_item v on v.item = h.item where v.item is null or h.held <> v.held"
             " or h.listing <> v.listing or h.revision > v.revision",
         ),
         *e.find(
-            "problem", "hold-untold",
+            "problem",
+            "hold-untold",
             f"select h.item from enforcement.holds h left join ({last}) t on t.item = h.item"
             " where h.held is distinct from coalesce(t.held, false)",
         ),
         *e.find(
-            "problem", "holds-miscounted",
+            "problem",
+            "holds-miscounted",
             "select coalesce(l.listing, h.listing) || ': ' || coalesce(l.holds, 0) || ', not ' || coalesce(h.n, 0) from enforcement.listings l"
             " full join (select listing, count(*) filter (where held) as n from enforcement.holds group by listing) h"
             " on h.listing = l.listing where coalesce(l.holds, 0) <> coalesce(h.n, 0)",
         ),
         *e.find(
-            "problem", "measure-unconfirmed",
+            "problem",
+            "measure-unconfirmed",
             "select listing || ': ' || action || ' ' || seq from enforcement.listings where confirmed <> seq or resend_at is not null",
         ),
         *e.find(
-            "problem", "measure-wrong",
+            "problem",
+            "measure-wrong",
             "select listing || ': ' || action || ' with ' || holds from enforcement.listings"
             " where (holds > 0) <> (action in ('suspend', 'remove'))",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def visibility(e: Evidence) -> list[Finding]:
@@ -872,26 +939,30 @@ def visibility(e: Evidence) -> list[Finding]:
         return []
     return [
         *e.find(
-            "problem", "visible-with-hold",
+            "problem",
+            "visible-with-hold",
             "select m.listing || ' ' || l.holds from marketplace.listings m join enforcement.listings l on l.listing = m.listing"
             " where m.measure = 'none' and l.holds > 0",
         ),
         *e.find(
-            "problem", "down-without-hold",
+            "problem",
+            "down-without-hold",
             "select m.listing || ' ' || m.measure from marketplace.listings m left join enforcement.listings l"
             " on l.listing = m.listing where m.measure <> 'none' and coalesce(l.holds, 0) = 0",
         ),
         *e.find(
-            "problem", "measure-seq",
+            "problem",
+            "measure-seq",
             "select l.listing || ': ' || m.seq || ' of ' || l.seq from enforcement.listings l"
             " join marketplace.listings m on m.listing = l.listing where m.seq <> l.seq",
         ),
         *e.find(
-            "problem", "listing-unknown",
+            "problem",
+            "listing-unknown",
             "select l.listing from enforcement.listings l left join marketplace.listings m on m.listing = l.listing"
             " where m.listing is null and l.seq > 0 and l.result = 'done'",
         ),
-    ]  # fmt: skip
+    ]
 
 
 SUSPENDING: Final = (
@@ -918,27 +989,31 @@ def statements(e: Evidence) -> list[Finding]:
     on_accounts = policy.current(e.settings.penalties_profile).statements
     found = [
         *e.find(
-            "lost", "statement-missing",
+            "lost",
+            "statement-missing",
             f"select d.item || '/' || d.revision from {due} d left join enforcement.statements s on {same}"
             f" where s.puid is null and d.listing {_NOT_PARKED.format(schema='enforcement', prefix='')}",
         ),
         *e.find(
-            "problem", "statement-unfounded",
+            "problem",
+            "statement-unfounded",
             f"select s.puid from enforcement.statements s left join {due} d on {same} left join {SUSPENDING} x on x.sanction = s.item"
             " where d.item is null and (x.sanction is null or s.revision <> 1)",
         ),
         *e.find(
-            "problem", "statement-refused",
+            "problem",
+            "statement-refused",
             "select puid || ': ' || left(coalesce(error, ''), 120) from enforcement.statements where state = 'refused'",
         ),
-    ]  # fmt: skip
+    ]
     if on_accounts is not None and on_accounts.enabled and on_accounts.accounts is not None:
         # the policy may have begun to ask for them at some time; from then on, each sanction has one
         found += e.find(
-            "lost", "statement-missing",
+            "lost",
+            "statement-missing",
             f"select x.sanction from {SUSPENDING} x left join enforcement.statements s on s.item = x.sanction where s.puid is null"
             f" and x.began > (select min(y.began) from {SUSPENDING} y join enforcement.statements t on t.item = y.sanction)",
-        )  # fmt: skip
+        )
     if e.settings.statements_url:
         found += e.find(
             "problem", "statement-unsent", "select puid from enforcement.statements where state = 'waiting'"
@@ -953,18 +1028,21 @@ def violations(e: Evidence) -> list[Finding]:
     )
     return [
         *e.find(
-            "lost", "violation-missing",
+            "lost",
+            "violation-missing",
             f"select u.item from {upheld} u left join enforcement.violation_items i on i.item = u.item and i.claim = u.claim"
             f" and i.seller = u.seller and i.in_force where i.item is null and u.seller"
             f" {_NOT_PARKED.format(schema='enforcement', prefix='ledger_')} and u.listing {_NOT_PARKED.format(schema='enforcement', prefix='')}",
         ),
         *e.find(
-            "problem", "violation-unfounded",
+            "problem",
+            "violation-unfounded",
             f"select i.item || ' of ' || i.seller from enforcement.violation_items i left join {upheld} u on u.item = i.item"
             " and u.claim = i.claim and u.seller = i.seller where i.in_force and (u.item is null or u.severity <> i.severity)",
         ),
         *e.find(
-            "problem", "violation-differs",
+            "problem",
+            "violation-differs",
             "select v.seller || ' x ' || v.claim from enforcement.violations v left join (select seller, claim,"
             " bool_or(in_force) as in_force, min(at) filter (where in_force) as at,"
             " case when bool_or(severity = 'serious' and in_force) then 'serious' else 'general' end as severity"
@@ -973,15 +1051,17 @@ def violations(e: Evidence) -> list[Finding]:
             " or v.in_force <> (v.entry is not null)",
         ),
         *e.find(
-            "problem", "violation-differs",
+            "problem",
+            "violation-differs",
             "select distinct i.seller || ' x ' || i.claim from enforcement.violation_items i left join enforcement.violations v"
             " on v.seller = i.seller and v.claim = i.claim where v.seller is null",
         ),
         *e.find(
-            "problem", "hold-violation-differs",
+            "problem",
+            "hold-violation-differs",
             f"select h.item from enforcement.holds h left join {upheld} u on u.item = h.item where h.violation <> (u.item is not null)",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def ledger_entries(e: Evidence) -> list[Finding]:
@@ -996,39 +1076,47 @@ def ledger_entries(e: Evidence) -> list[Finding]:
     )
     return [
         *e.find(
-            "problem", "reversal-unfounded",
+            "problem",
+            "reversal-unfounded",
             "select r.entry from enforcement.ledger_entries r left join enforcement.ledger_entries x on x.entry = r.reverses"
             " where r.kind = 'reversal' and (x.entry is null or x.kind <> 'violation' or x.seller <> r.seller"
             " or x.claim <> r.claim or x.ledger <> r.ledger or x.points <> -r.points or x.expires_at <> r.expires_at)",
         ),
         *e.find(
-            "doubled", "reversed-twice",
+            "doubled",
+            "reversed-twice",
             "select reverses from enforcement.ledger_entries where reverses is not null group by reverses having count(*) > 1",
         ),
         *e.find(
-            "problem", "entry-differs",
+            "problem",
+            "entry-differs",
             f"select coalesce(v.entry, x.entry) from (select * from enforcement.violations where in_force) v full join {live} x"
             " on x.entry = v.entry where v.entry is null or x.entry is null or v.seller <> x.seller or v.claim <> x.claim"
             " or v.ledger <> x.ledger or v.points <> x.points or v.effective_at <> x.effective_at or v.expires_at <> x.expires_at",
         ),
         *e.find(
-            "doubled", "punished-twice", f"select seller || ' x ' || claim from {live} x group by seller, claim having count(*) > 1"
+            "doubled",
+            "punished-twice",
+            f"select seller || ' x ' || claim from {live} x group by seller, claim having count(*) > 1",
         ),
         *e.find(
-            "lost", "entry-untold",
+            "lost",
+            "entry-untold",
             f"select x.entry from enforcement.ledger_entries x left join {told} t on t.entry = x.entry where t.entry is null",
         ),
         *e.find("doubled", "entry-told-twice", f"select entry from {told} t group by entry having count(*) > 1"),
         *e.find(
-            "problem", "entry-unwritten",
+            "problem",
+            "entry-unwritten",
             f"select t.entry from {told} t left join enforcement.ledger_entries x on x.entry = t.entry where x.entry is null",
         ),
         *e.find(
-            "problem", "standing-missing",
+            "problem",
+            "standing-missing",
             "select distinct v.seller from enforcement.violations v left join enforcement.standings s on s.seller = v.seller"
             " where s.seller is null",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def standings(e: Evidence) -> list[Finding]:
@@ -1084,31 +1172,40 @@ def told(e: Evidence) -> list[Finding]:
     )
     return [
         *e.find(
-            "lost", "untold",
+            "lost",
+            "untold",
             f"select {name} from v_told t left join notification.message_items m on {key} left join verification.items v"
             " on v.item = t.item where m.item is null"
             f" and coalesce(v.listing, t.party) {_NOT_PARKED.format(schema='notification', prefix='')}",
         ),
         *e.find(
-            "problem", "told-unfounded",
+            "problem",
+            "told-unfounded",
             f"select {name.replace('t.', 'm.')} from notification.message_items m left join v_told t on {key} where t.item is null",
         ),
-        *e.find("problem", "untold-yet", f"select {name} from notification.message_items t where t.message is null and not t.held"),
         *e.find(
-            "lost", "message-missing",
+            "problem",
+            "untold-yet",
+            f"select {name} from notification.message_items t where t.message is null and not t.held",
+        ),
+        *e.find(
+            "lost",
+            "message-missing",
             f"select {name} from notification.message_items t left join {stamped} m on {key} and m.id = t.message"
             " where t.message is not null and m.id is null",
         ),
         *e.find(
-            "doubled", "told-twice",
+            "doubled",
+            "told-twice",
             f"select {name} from {stamped} t group by t.item, t.revision, t.kind, t.party having count(*) > 1",
         ),
         *e.find(
-            "problem", "message-unfounded",
+            "problem",
+            "message-unfounded",
             f"select m.id || ': ' || m.item from {stamped} m left join notification.message_items t on {key} and t.message = m.id"
             " where t.item is null",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def messages_sent(e: Evidence) -> list[Finding]:
@@ -1127,53 +1224,62 @@ def messages_sent(e: Evidence) -> list[Finding]:
     )
     return [
         *e.find(
-            "problem", "message-unsent",
+            "problem",
+            "message-unsent",
             "select id || ' ' || kind || ' ' || state || coalesce(': ' || result, '') from notification.messages where state not in ('sent', 'delivered')",
         ),
         *e.find(
-            "lost", "message-unannounced",
+            "lost",
+            "message-unannounced",
             f"select m.id from notification.messages m left join {announced} s on s.message = m.id"
             " where m.sent_at is not null and s.message is null"
             " and not exists (select from notification.announcements a where a.message = m.id)",
         ),
         *e.find(
-            "doubled", "message-announced-twice",
+            "doubled",
+            "message-announced-twice",
             f"select message from {announced} s where n > 1",
         ),
         *e.find(
-            "problem", "announced-unsent",
+            "problem",
+            "announced-unsent",
             f"select s.message from {announced} s left join notification.messages m on m.id = s.message"
             " where m.id is null or m.sent_at is null or m.sent_at <> s.sent_at",
         ),
         *e.find(
-            "lost", "notice-unannounced",
+            "lost",
+            "notice-unannounced",
             f"select d.id || ': ' || d.item from {due} d left join {noticed} n on n.message = d.id and n.item = d.item"
             " and n.revision = d.revision where n.message is null"
             " and not exists (select from notification.announcements a where a.message = d.id)",
         ),
         *e.find("doubled", "notice-announced-twice", f"select message || ': ' || item from {noticed} n where n.n > 1"),
         *e.find(
-            "problem", "notice-unfounded",
+            "problem",
+            "notice-unfounded",
             f"select n.message || ': ' || n.item from {noticed} n left join {due} d on d.id = n.message and d.item = n.item"
             " and d.revision = n.revision where d.id is null or d.begun_at <> n.begins or d.begun_by <> n.begun_by",
         ),
         *e.find(
-            "problem", "beginning-missing",
+            "problem",
+            "beginning-missing",
             f"select id from notification.messages where kind in ({windows}) and state in ('sent', 'delivered') and begun_at is null and (begins is null"
             " or begins = 'sent' or read_at is not null or (begins = 'delivered' and delivered_at is not null))",
         ),
         *e.find(
-            "problem", "beginning-wrong",
+            "problem",
+            "beginning-wrong",
             "select id || ' ' || begun_by from notification.messages where begun_at is not null and not case begun_by"
             " when 'sent' then begins = 'sent' when 'delivered' then begins = 'delivered' and begun_at >= delivered_at"
             " when 'read' then begins <> 'sent' and begun_at >= read_at else begins <> 'sent' and begun_at >= deemed_at end",
         ),
         *e.find(
-            "problem", "inbox-message",
+            "problem",
+            "inbox-message",
             f"select coalesce(s.message, m.id) from {announced} s full join intake.messages m on m.id = s.message"
             " where m.id is null or s.message is null or m.sent_at <> s.sent_at",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def noticed(e: Evidence) -> list[Finding]:
@@ -1182,16 +1288,18 @@ def noticed(e: Evidence) -> list[Finding]:
         return []
     return [
         *e.find(
-            "problem", "noticed-at-wrong",
+            "problem",
+            "noticed-at-wrong",
             "select v.item from v_item v left join v_notice n on n.item = v.item and n.kind = 'seller_notice'"
             " and n.begins = v.noticed_at where v.noticed_at is not null and n.item is null",
         ),
         *e.find(
-            "problem", "noticed-at-missing",
+            "problem",
+            "noticed-at-missing",
             "select distinct v.item from v_item v join v_notice n on n.item = v.item and n.kind = 'seller_notice'"
             f" where v.state = 'NOTIFIED' and v.noticed_at is null and v.listing {_WAITING}",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def documents(e: Evidence) -> list[Finding]:
@@ -1199,18 +1307,20 @@ def documents(e: Evidence) -> list[Finding]:
     closed = _list(CLOSED)
     return [
         *e.find(
-            "problem", "document-gone",
+            "problem",
+            "document-gone",
             "select distinct l.document || ': ' || l.about from intake.evidence_links l join intake.evidence d on d.id = l.document"
             " join intake.claims c on c.id = l.about join intake.items i"
             " on i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'"
             f" where d.state in ('going', 'gone') and i.state not in ({closed})",
         ),
         *e.find(
-            "problem", "document-stuck",
+            "problem",
+            "document-stuck",
             "select id || ' ' || state from intake.evidence where state in ('arriving', 'going')"
             " and changed_wall < now() - interval '1 day'",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def erased(e: Evidence) -> list[Finding]:
@@ -1222,21 +1332,59 @@ def erased(e: Evidence) -> list[Finding]:
     return [
         *e.find("problem", "erased-kept", left),
         *e.find(
-            "lost", "erasure-untold",
+            "lost",
+            "erasure-untold",
             "select a.id from intake.accounts a where a.erased_at is not null"
             " and not exists (select from intake.event_log l where l.type = 'goodfaith.account.erased.v1' and l.key = a.id)"
             " and not exists (select from intake.admission_queue d where d.type = 'goodfaith.account.erased.v1' and d.listing = a.id)",
         ),
-    ]  # fmt: skip
+    ]
 
 
 CHECKS: Final[tuple[Check, ...]] = (
-    submissions, claim_items, items_published, published_as_filed, claims_told, commands_published, items_judged, commands_ended,
-    event_logs, on_topics, links, topic_order, watermarks, order_applied, applied, upstreams, parked, causes,
-    folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, misuse, review_queue,
-    holds, visibility, statements, violations, ledger_entries, standings, entity_members, entity_standings, sanctioned, sellers_told,
-    told, messages_sent, noticed, documents, erased,
-)  # fmt: skip
+    submissions,
+    claim_items,
+    items_published,
+    published_as_filed,
+    claims_told,
+    commands_published,
+    items_judged,
+    commands_ended,
+    event_logs,
+    on_topics,
+    links,
+    topic_order,
+    watermarks,
+    order_applied,
+    applied,
+    upstreams,
+    parked,
+    causes,
+    folds,
+    deadlines,
+    sla,
+    duplicates,
+    recurrences,
+    read_model,
+    good_faith,
+    misuse,
+    review_queue,
+    holds,
+    visibility,
+    statements,
+    violations,
+    ledger_entries,
+    standings,
+    entity_members,
+    entity_standings,
+    sanctioned,
+    sellers_told,
+    told,
+    messages_sent,
+    noticed,
+    documents,
+    erased,
+)
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:

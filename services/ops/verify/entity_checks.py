@@ -40,10 +40,11 @@ def entity_members(e: Evidence) -> list[Finding]:
     found = tally.findings()
     if e.has("marketplace"):
         found += e.find(
-            "lost", "key-untold",
+            "lost",
+            "key-untold",
             f"{_KEYS} left join enforcement.seller_keys h on h.kind = k.kind and h.digest = k.digest and h.seller = s.seller"
             f" where h.seller is null and s.seller {_NOT_PARKED}",
-        )  # fmt: skip
+        )
     return [
         *found,
         *e.find("problem", "entity-uncounted", "select seller from enforcement.entity_work"),
@@ -117,11 +118,13 @@ def entity_standings(e: Evidence) -> list[Finding]:
     return [
         *tally.findings(),
         *e.find(
-            "problem", "entity-empty",
+            "problem",
+            "entity-empty",
             "select n.entity from enforcement.entities n left join enforcement.entity_members m using (entity) where m.seller is null",
         ),
         *e.find(
-            "lost", "entity-untold",
+            "lost",
+            "entity-untold",
             "select coalesce(m.seller, s.seller) from enforcement.entity_members m join enforcement.entities n using (entity)"
             " full join (select * from enforcement.standings where entity is not null) s on s.seller = m.seller"
             " where (n.entity, n.general_points, n.serious_strikes, n.violations) is distinct from"
@@ -130,7 +133,8 @@ def entity_standings(e: Evidence) -> list[Finding]:
             " and coalesce(m.seller, s.seller) not in (select seller from enforcement.relinked)",
         ),
         *e.find(
-            "problem", "entity-above",
+            "problem",
+            "entity-above",
             "select s.seller from enforcement.standings s join enforcement.entity_members m on m.seller = s.seller"
             " join enforcement.entities n on n.entity = m.entity"
             " where (s.general_points > n.general_points or s.serious_strikes > n.serious_strikes or s.violations > n.violations)"
@@ -138,10 +142,11 @@ def entity_standings(e: Evidence) -> list[Finding]:
             " and s.seller not in (select seller from enforcement.entity_work)",
         ),
         *e.find(
-            "problem", "entity-overdue",
+            "problem",
+            "entity-overdue",
             f"select entity from enforcement.entities where next_change <= {now} - {_LATE}",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def counted_wrong(

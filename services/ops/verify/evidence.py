@@ -358,9 +358,22 @@ _item = msgspec.json.Decoder(Stored)
 _REFUSED: Final = "goodfaith.command.refused.v1"
 _RECURRENCE: Final = "goodfaith.recurrence.found.v1"
 _CONSTANT: Final = (
-    "claim", "claim_size", "listing", "complainant", "principal", "right", "right_type", "reason", "severity",
-    "profile", "policy", "lane", "received_at", "recurs", "canary",
-)  # fmt: skip
+    "claim",
+    "claim_size",
+    "listing",
+    "complainant",
+    "principal",
+    "right",
+    "right_type",
+    "reason",
+    "severity",
+    "profile",
+    "policy",
+    "lane",
+    "received_at",
+    "recurs",
+    "canary",
+)
 _ONCE: Final = ("seller", "noticed_at", "handled_at", "sla")
 """Fields that never change once they are set."""
 
@@ -409,11 +422,30 @@ class Fold:
             self._next(f"verification.{partition}.{seq}", change)
             self.judge.changed(event.time, event.causationid, change)
             values = (
-                partition, seq, change.item, change.revision, type_, change.state.value, change.rule, change.command,
-                change.held, change.upheld, change.handled_at is not None, change.claim, change.listing, change.seller,
-                change.severity, event.time.isoformat(), event.causationid is not None, change.complainant, change.reason,
-                change.code, change.settled, change.recurs, change.canary,
-            )  # fmt: skip
+                partition,
+                seq,
+                change.item,
+                change.revision,
+                type_,
+                change.state.value,
+                change.rule,
+                change.command,
+                change.held,
+                change.upheld,
+                change.handled_at is not None,
+                change.claim,
+                change.listing,
+                change.seller,
+                change.severity,
+                event.time.isoformat(),
+                event.causationid is not None,
+                change.complainant,
+                change.reason,
+                change.code,
+                change.settled,
+                change.recurs,
+                change.canary,
+            )
             changes.append("\t".join(map(_text, values)))
             told += [
                 f"{change.item}\t{change.revision}\t{kind}\t{party}" for kind, party in must_be_told(type_, change)
@@ -457,9 +489,21 @@ class Fold:
             last = self._last.pop(name, None)
             item = _item.decode(body)
             values = (
-                item.item, item.claim, item.listing, item.state.value, item.revision, item.seller, item.held, item.upheld,
-                item.severity, bool(item.awaits), item.noticed_at, item.handled_at, item.sla, item.canary,
-            )  # fmt: skip
+                item.item,
+                item.claim,
+                item.listing,
+                item.state.value,
+                item.revision,
+                item.seller,
+                item.held,
+                item.upheld,
+                item.severity,
+                bool(item.awaits),
+                item.noticed_at,
+                item.handled_at,
+                item.sla,
+                item.canary,
+            )
             lines.append("\t".join(map(_text, values)))
             if last is None:
                 self._tally.add("problem", "item-untold", f"{name} has no event")

@@ -81,9 +81,15 @@ class Filed(NamedTuple):
         """Take it from the event."""
         parties = (data.complainant, data.principal)
         return cls(
-            data.item, data.reason, data.right_type, parties, data.on_site, data.good_faith, data.abroad,
+            data.item,
+            data.reason,
+            data.right_type,
+            parties,
+            data.on_site,
+            data.good_faith,
+            data.abroad,
             data.recurs is not None,
-        )  # fmt: skip
+        )
 
 
 class Model:
@@ -178,9 +184,16 @@ class Model:
 
     def _present(self, stopped: dt.datetime | None) -> SavedState:
         return SavedState(
-            self.state, self.deadline, self.waiting, self.counter_until, stopped, self.held, self.upheld,
-            self.answered, self.entered,
-        )  # fmt: skip
+            self.state,
+            self.deadline,
+            self.waiting,
+            self.counter_until,
+            stopped,
+            self.held,
+            self.upheld,
+            self.answered,
+            self.entered,
+        )
 
     def back(self) -> None:
         """Return to the state saved last."""
@@ -739,13 +752,31 @@ class Model:
 
 
 TIMERS: Final = {
-    "lapse": "needs_info", "window": "window", "check": "counter_check", "silence": "holder_response",
-    "restore_by": "restore_by", "review": "platform_review", "grace": "platform_grace", "reminder": "reminder",
-    "appeal": "appeal_review", "end": "suspended", "give_up": "lookup_give_up",
+    "lapse": "needs_info",
+    "window": "window",
+    "check": "counter_check",
+    "silence": "holder_response",
+    "restore_by": "restore_by",
+    "review": "platform_review",
+    "grace": "platform_grace",
+    "reminder": "reminder",
+    "appeal": "appeal_review",
+    "end": "suspended",
+    "give_up": "lookup_give_up",
     "sla": "sla",
-}  # fmt: skip
+}
 """The deadlines' names in stored items."""
 LASTING: Final = (
-    "listing", "original", "ours", "band", "noticed", "handled", "sla", "sla_due", "paused", "revision", "moves",
-)  # fmt: skip
+    "listing",
+    "original",
+    "ours",
+    "band",
+    "noticed",
+    "handled",
+    "sla",
+    "sla_due",
+    "paused",
+    "revision",
+    "moves",
+)
 """Attributes that a command leaves as they are when it undoes a deadline."""

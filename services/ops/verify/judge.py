@@ -49,10 +49,22 @@ HOLD: Final = "goodfaith.hold.changed.v1"
 _AS_FILED: Final = {
     name: name
     for name in (
-        "claim", "claim_size", "listing", "complainant", "principal", "right", "right_type", "reason", "profile",
-        "policy", "lane", "abroad", "recurs", "canary",
+        "claim",
+        "claim_size",
+        "listing",
+        "complainant",
+        "principal",
+        "right",
+        "right_type",
+        "reason",
+        "profile",
+        "policy",
+        "lane",
+        "abroad",
+        "recurs",
+        "canary",
     )
-} | {"received_at": "accepted_at"}  # fmt: skip
+} | {"received_at": "accepted_at"}
 """Fields of a change, and the submission's fields of which they are copies."""
 _OF: Final[dict[type[Command], tuple[str, tuple[str, ...]]]] = {
     COMMANDS[name]: (short, sides)
@@ -512,9 +524,12 @@ def _arguments(command: Command) -> dict[str, Any]:
             return {"proof": bool(command.proof), "outcome": command.outcome}
         case Decide():
             return {
-                "decision": command.decision, "by": command.by, "code": command.code, "revision": command.revision,
+                "decision": command.decision,
+                "by": command.by,
+                "code": command.code,
+                "revision": command.revision,
                 "looked": command.looked,
-            }  # fmt: skip
+            }
         case ChangeRight():
             return {"status": command.status}
     return {}

@@ -79,10 +79,15 @@ def standing(violations: Sequence[Violation], rules: Penalties, now: dt.datetime
     if general and steps[0].consequence == "warning":
         level = max(level, 1)  # the first violation costs no points, but brings a warning
     return Standing(
-        sum(general), strikes, len(recent), level, _level(strikes, serious), _consequence(level, steps),
+        sum(general),
+        strikes,
+        len(recent),
+        level,
+        _level(strikes, serious),
+        _consequence(level, steps),
         _consequence(_level(strikes, serious), serious),
         min([*(cost.expires_at for cost in live), *recent], default=None),
-    )  # fmt: skip
+    )
 
 
 def _level(points: int, thresholds: Sequence[Threshold]) -> int:

@@ -110,14 +110,16 @@ def sanctioned(e: Evidence) -> list[Finding]:
     return [
         *tally.findings(),
         *e.find(
-            "problem", "sanction-overdue",
+            "problem",
+            "sanction-overdue",
             f"select seller from enforcement.standings where due_at <= '{e.now.isoformat()}'::timestamptz - {_LATE} and seller {_NOT_PARKED}",
         ),
         *e.find(
-            "problem", "sanction-without-standing",
+            "problem",
+            "sanction-without-standing",
             "select distinct x.seller from enforcement.sanctions x left join enforcement.standings s on s.seller = x.seller where s.seller is null",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def judge(
@@ -181,29 +183,34 @@ def sellers_told(e: Evidence) -> list[Finding]:
     )
     found = [
         *e.find(
-            "lost", "sanction-untold",
+            "lost",
+            "sanction-untold",
             f"select x.sanction from enforcement.sanctions x left join {told} t on t.sanction = x.sanction and t.change ="
             " case when x.state = 'in_force' then 'imposed' else x.state end where t.sanction is null",
         ),
         *e.find(
-            "doubled", "sanction-told-twice",
+            "doubled",
+            "sanction-told-twice",
             f"select sanction from {told} t group by sanction having count(*) filter (where change = 'imposed') <> 1"
             " or count(*) filter (where change <> 'imposed') > 1",
         ),
         *e.find(
-            "problem", "sanction-unwritten",
+            "problem",
+            "sanction-unwritten",
             f"select t.sanction from {told} t left join enforcement.sanctions x on x.sanction = t.sanction"
             " where x.sanction is null or (t.change <> 'imposed' and t.change <> x.state)",
         ),
         *e.find(
-            "doubled", "seller-command-twice",
+            "doubled",
+            "seller-command-twice",
             f"select seller || ' ' || seq from {given} t group by seller, seq having count(*) > 1",
         ),
         *e.find(
-            "problem", "seller-command-unconfirmed",
+            "problem",
+            "seller-command-unconfirmed",
             "select seller || ': ' || seq from enforcement.standings where confirmed <> seq or resend_at is not null",
         ),
-    ]  # fmt: skip
+    ]
     if e.settings.marketplace == "kafka":
         found += e.find(
             "lost",

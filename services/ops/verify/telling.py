@@ -16,14 +16,26 @@ ACCOUNT: Final = "account."
 WINDOW_KINDS: Final = ("seller_notice", "counter_forwarded", "counter_defect", "info_request")
 """Kinds of messages that begin a window."""
 CLOSED: Final = (
-    "DUPLICATE", "LINK_INVALID", "LAPSED", "REJECTED", "RESTORED", "WITHDRAWN", "UPHELD", "UPHELD_BY_DEFAULT",
+    "DUPLICATE",
+    "LINK_INVALID",
+    "LAPSED",
+    "REJECTED",
+    "RESTORED",
+    "WITHDRAWN",
+    "UPHELD",
+    "UPHELD_BY_DEFAULT",
     "UPHELD_AFTER_COUNTER",
-)  # fmt: skip
+)
 """States in which nothing is in progress."""
 _UPHELD: Final = ("UPHELD", "UPHELD_BY_DEFAULT", "UPHELD_AFTER_COUNTER")
 _AFTER_NOTICE: Final = (
-    "NOTIFIED", "COUNTERED", "HOLDER_RESPONSE", "PLATFORM_REVIEW", "RESTORED", *_UPHELD,
-)  # fmt: skip
+    "NOTIFIED",
+    "COUNTERED",
+    "HOLDER_RESPONSE",
+    "PLATFORM_REVIEW",
+    "RESTORED",
+    *_UPHELD,
+)
 """States that an item reaches only after its seller was notified."""
 
 

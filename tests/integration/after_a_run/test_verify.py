@@ -62,8 +62,14 @@ TAMPERED: dict[str, tuple[str, str]] = {
         "insert into enforcement.sanctions select seller, number + 9000, sanction || 'x', scope, ledger, level, measures, withheld,"
         f" entry, claim, began, ends, state, cause, over_at, stands, reason from enforcement.sanctions where sanction = {SANCTION}",
     ),
-    "sanction-unfounded": ("problem", f"update enforcement.sanctions set level = level + 1 where sanction = {SANCTION}"),
-    "sanction-wrong": ("problem", f"update enforcement.sanctions set measures = 'may_not_list' where sanction = {SANCTION}"),
+    "sanction-unfounded": (
+        "problem",
+        f"update enforcement.sanctions set level = level + 1 where sanction = {SANCTION}",
+    ),
+    "sanction-wrong": (
+        "problem",
+        f"update enforcement.sanctions set measures = 'may_not_list' where sanction = {SANCTION}",
+    ),
     # a freeze without days gets some hours, wherever it is written down
     "sanction-wrong hours": (
         "problem",
@@ -140,7 +146,10 @@ TAMPERED: dict[str, tuple[str, str]] = {
         " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from intake.event_log"
         f" where type = 'goodfaith.item.submitted.v1' and payload::jsonb -> 'data' ->> 'item' = {ITEM}",
     ),
-    "claim-untold": ("lost", f"delete from intake.event_log where type = 'goodfaith.claim.filed.v1' and claim = {CLAIM}"),
+    "claim-untold": (
+        "lost",
+        f"delete from intake.event_log where type = 'goodfaith.claim.filed.v1' and claim = {CLAIM}",
+    ),
     "claim-told-twice": (
         "doubled",
         "insert into intake.event_log (partition, seq, topic, key, target, type, claim, payload, hash)"
@@ -187,7 +196,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "recurrence-unfounded": ("problem", f"update intake.claims set channel = 'recurrence' where id = {CLAIM}"),
     "recurrence-unlinked": (
         "problem",
-        "update verification.event_log set payload = replace(payload, '\"data\":{', '\"data\":{\"recurs\":\"i-old\",')"
+        'update verification.event_log set payload = replace(payload, \'"data":{\', \'"data":{"recurs":"i-old",\')'
         f" where (partition, seq) = {CHANGE}",
     ),
     "recurrence-known": (
@@ -216,7 +225,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "upstream-unanswered by a refusal": (
         "lost",
-        "update intake.inbound_event_log set payload = replace(payload, '\"event\":\"desk.', '\"event\":\"gone.')",
+        'update intake.inbound_event_log set payload = replace(payload, \'"event":"desk.\', \'"event":"gone.\')',
     ),
     "upstream-unread": ("problem", "update intake.inbound_cursors set next_offset = 0"),
     "applied-unknown": ("problem", "insert into enforcement.inbox (event_id) values ('verification.0.4711')"),
@@ -247,8 +256,8 @@ TAMPERED: dict[str, tuple[str, str]] = {
     # judged by the model
     "command-misjudged": (
         "problem",  # had it come in time, the default would have been undone
-        "update intake.event_log l set payload = regexp_replace(payload, '\"accepted_at\":\"[^\"]*\"',"
-        f" substring(c.terms from '\"accepted_at\":\"[^\"]*\"')) from intake.claims c where c.id = l.claim and {NAMES} {LATE}",
+        'update intake.event_log l set payload = regexp_replace(payload, \'"accepted_at":"[^"]*"\','
+        f' substring(c.terms from \'"accepted_at":"[^"]*"\')) from intake.claims c where c.id = l.claim and {NAMES} {LATE}',
     ),
     "command-wronged": (
         "lost",  # a complaint would have been admissible
@@ -257,11 +266,11 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "command-unearned": (
         "problem",
-        f"update intake.event_log set payload = regexp_replace(payload, '\"by\":\"[^\"]*\"', '\"by\":\"x\"') where {NAMES} {COMMAND}",
+        f'update intake.event_log set payload = regexp_replace(payload, \'"by":"[^"]*"\', \'"by":"x"\') where {NAMES} {COMMAND}',
     ),
     "deadline-differs": (
         "problem",
-        "update verification.event_log set payload = regexp_replace(payload, '\"time\":\"[^T]*T', '\"time\":\"2026-01-01T')"
+        'update verification.event_log set payload = regexp_replace(payload, \'"time":"[^T]*T\', \'"time":"2026-01-01T\')'
         f" where type = 'goodfaith.item.upheld_by_default.v1' and {OF_ITEM}",
     ),
     "deadline-unkept": (
@@ -270,22 +279,22 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "item-misjudged": (
         "problem",
-        f"update verification.event_log set payload = replace(payload, '\"sla\":\"met\"', '\"sla\":\"missed\"') where {OF_ITEM};"
-        + body(ITEM, "body::jsonb || '{\"sla\": \"missed\"}'"),
+        f'update verification.event_log set payload = replace(payload, \'"sla":"met"\', \'"sla":"missed"\') where {OF_ITEM};'
+        + body(ITEM, 'body::jsonb || \'{"sla": "missed"}\''),
     ),
     "item-not-as-filed": (
         "problem",
-        "update verification.event_log set payload = regexp_replace(payload, '\"principal\":\"[^\"]*\"', '\"principal\":\"x\"')"
-        f" where {OF_ITEM}; " + body(ITEM, "body::jsonb || '{\"principal\": \"x\"}'"),
+        'update verification.event_log set payload = regexp_replace(payload, \'"principal":"[^"]*"\', \'"principal":"x"\')'
+        f" where {OF_ITEM}; " + body(ITEM, 'body::jsonb || \'{"principal": "x"}\''),
     ),
     "timers-differ": (
         "problem",
-        body(ITEM, "body::jsonb || '{\"timers\": [[\"lookup_give_up\", \"2100-01-01T00:00:00Z\"]]}'")
+        body(ITEM, 'body::jsonb || \'{"timers": [["lookup_give_up", "2100-01-01T00:00:00Z"]]}\'')
         + f"; update verification.items set next_due = '2100-01-01Z' where item = {ITEM}",
     ),
     "policy-unknown": (
         "problem",
-        "update intake.event_log set payload = replace(payload, '\"policy\":\"ipp', '\"policy\":\"none')"
+        'update intake.event_log set payload = replace(payload, \'"policy":"ipp\', \'"policy":"none\')'
         f" where type = 'goodfaith.item.submitted.v1' and {OF_ITEM}",
     ),
     # what was published is what was filed
@@ -312,7 +321,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "state-torn": (
         "problem",
-        "update verification.event_log set payload = replace(payload, '\"previous\":\"NOTIFIED\"', '\"previous\":\"COUNTERED\"')"
+        'update verification.event_log set payload = replace(payload, \'"previous":"NOTIFIED"\', \'"previous":"COUNTERED"\')'
         f" where (partition, seq) = {CHANGE}",
     ),
     "settled-wrong": (
@@ -326,13 +335,13 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "sla-twice": (
         "doubled",
-        "update verification.event_log set payload = replace(payload, '\"sla\":\"met\"', '\"sla\":\"missed\"')"
+        'update verification.event_log set payload = replace(payload, \'"sla":"met"\', \'"sla":"missed"\')'
         f" where (partition, seq) <> {CHANGE} and payload::jsonb -> 'data' ->> 'item' = {ITEM}"
         " and type = 'goodfaith.item.upheld_by_default.v1'",
     ),
     "final-left": (
         "problem",
-        "update verification.event_log set payload = replace(payload, '\"state\":\"NOTIFIED\"', '\"state\":\"WITHDRAWN\"')"
+        'update verification.event_log set payload = replace(payload, \'"state":"NOTIFIED"\', \'"state":"WITHDRAWN"\')'
         f" where payload::jsonb -> 'data' ->> 'item' = {ITEM}",
     ),
     "state-differs": ("problem", body(ITEM, "body::jsonb || '{\"counter_round\": 2}'")),
@@ -348,7 +357,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "window-not-begun": (
         "problem",
-        body(ITEM, "body::jsonb || '{\"state\": \"NOTIFIED\", \"awaits\": [\"seller_notice\"]}'"),
+        body(ITEM, 'body::jsonb || \'{"state": "NOTIFIED", "awaits": ["seller_notice"]}\''),
     ),
     "no-exit": ("problem", f"update verification.items set state = 'COUNTERED' where item = {ITEM}"),
     "sla-open": ("problem", body(ITEM, "body::jsonb - 'sla'")),
@@ -360,7 +369,10 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "read-model-item": ("problem", f"update intake.items set state = 'NOTIFIED' where id = {ITEM}"),
     "timeline-gap": ("lost", f"delete from intake.timeline where item = {ITEM} and revision = 2"),
-    "timeline-differs": ("problem", f"update intake.timeline set state = 'LAPSED' where item = {ITEM} and revision = 2"),
+    "timeline-differs": (
+        "problem",
+        f"update intake.timeline set state = 'LAPSED' where item = {ITEM} and revision = 2",
+    ),
     "good-faith-item": ("problem", f"update intake.good_faith_items set outcome = 'lifted' where item = {ITEM}"),
     "good-faith-count": (
         "problem",
@@ -452,18 +464,24 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "entity-uncounted": ("problem", "insert into enforcement.entity_work (seller) values ('s-anna')"),
     "entity-not-taken-in": ("problem", "insert into enforcement.relinked (partition, seller) values (0, 's-anna')"),
     "entity-wrong": ("problem", "update enforcement.entities set serious_strikes = serious_strikes + 1"),
-    "entity-wrong warnings": ("problem", "update enforcement.entities set warned = array_append(warned, '2020-01-01Z')"),
+    "entity-wrong warnings": (
+        "problem",
+        "update enforcement.entities set warned = array_append(warned, '2020-01-01Z')",
+    ),
     "entity-wrong last": ("problem", "update enforcement.entities set last = '2020-01-01Z'"),
     "entity-untold grounds": (
         "lost",
-        "update enforcement.standings set entity_grounds = (entity_grounds::jsonb || '{\"last\": \"2020-01-01T00:00:00Z\"}')::text"
+        'update enforcement.standings set entity_grounds = (entity_grounds::jsonb || \'{"last": "2020-01-01T00:00:00Z"}\')::text'
         " where entity is not null",
     ),
     "entity-empty": (
         "problem",
         "insert into enforcement.entities values ('e-x', 0, 0, 0, null, '[]', null, '{}', now())",
     ),
-    "entity-untold": ("lost", "update enforcement.standings set entity_points = entity_points + 1 where entity is not null"),
+    "entity-untold": (
+        "lost",
+        "update enforcement.standings set entity_points = entity_points + 1 where entity is not null",
+    ),
     "entity-above": ("problem", "update enforcement.standings set violations = 99 where entity is not null"),
     "entity-overdue": ("problem", "update enforcement.entities set next_change = '2000-01-01Z'"),
     "entity-sanction-unfounded": (
@@ -502,7 +520,10 @@ TAMPERED: dict[str, tuple[str, str]] = {
         " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from notification.event_log"
         " where type = 'goodfaith.message.sent.v1'",
     ),
-    "announced-unsent": ("problem", f"update notification.messages set sent_at = sent_at + interval '1 s' where id = {MESSAGE}"),
+    "announced-unsent": (
+        "problem",
+        f"update notification.messages set sent_at = sent_at + interval '1 s' where id = {MESSAGE}",
+    ),
     "notice-unannounced": (
         "lost",
         f"delete from notification.event_log where payload::jsonb -> 'data' ->> 'item' = {ITEM}",
@@ -513,8 +534,14 @@ TAMPERED: dict[str, tuple[str, str]] = {
         " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from notification.event_log"
         " where type = 'goodfaith.notice.sent.v1'",
     ),
-    "notice-unfounded": ("problem", f"update notification.messages set begun_at = begun_at + interval '1 s' where id = {MESSAGE}"),
-    "beginning-missing": ("problem", f"update notification.messages set begun_at = null, begun_by = null where id = {MESSAGE}"),
+    "notice-unfounded": (
+        "problem",
+        f"update notification.messages set begun_at = begun_at + interval '1 s' where id = {MESSAGE}",
+    ),
+    "beginning-missing": (
+        "problem",
+        f"update notification.messages set begun_at = null, begun_by = null where id = {MESSAGE}",
+    ),
     "beginning-wrong": ("problem", f"update notification.messages set begun_by = 'read' where id = {MESSAGE}"),
     "inbox-message": ("problem", f"delete from intake.messages where id = {MESSAGE}"),
     "document-gone": (
@@ -533,7 +560,10 @@ TAMPERED: dict[str, tuple[str, str]] = {
         "insert into intake.subject_keys select id, '' from intake.accounts limit 1 on conflict do nothing;"
         " update intake.accounts set erased_at = now() where id in (select account from intake.subject_keys)",
     ),
-    "erasure-untold": ("lost", "update intake.accounts set erased_at = now() where id = (select min(id) from intake.accounts)"),
+    "erasure-untold": (
+        "lost",
+        "update intake.accounts set erased_at = now() where id = (select min(id) from intake.accounts)",
+    ),
     "noticed-at-wrong": (
         "problem",
         f"delete from notification.event_log where payload::jsonb -> 'data' ->> 'item' = {ITEM}",
@@ -543,7 +573,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
         body(ITEM, "(body::jsonb - 'noticed_at') || '{\"state\": \"NOTIFIED\"}'")
         + f"; update verification.items set state = 'NOTIFIED' where item = {ITEM}",
     ),
-}  # fmt: skip
+}
 
 STATEMENT = "insert into enforcement.statements (puid, item, revision, policy, body, state)"
 HOLDS = """select item || '.' || revision, item, revision, 'ipp-2026-11', '', 'sent' from (select payload::jsonb -> 'data' ->> 'item' as item,

@@ -189,7 +189,7 @@ def test_provisioning_names_what_there_is() -> None:
         (0.0, "up", "down"),
         (12.34, "per_second", "12.3/s"),
     ],
-)  # fmt: skip
+)
 def test_values_as_people_read_them(value: float, unit: Any, text: str) -> None:
     assert show(value, unit) == text
 

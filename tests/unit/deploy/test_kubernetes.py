@@ -97,7 +97,11 @@ def test_the_schemas_find_what_is_wrong() -> None:
     del broken["spec"]["selector"]
     assert len(errors(broken, NEWEST)) == 3
     assert errors(budget | {"kind": "PodDisruption"}, NEWEST)
-    scaled = next(one for one in yaml.safe_load_all(GENERATED["components/autoscaling/autoscaling.yaml"]) if one["kind"] == "ScaledObject")  # fmt: skip
+    scaled = next(
+        one
+        for one in yaml.safe_load_all(GENERATED["components/autoscaling/autoscaling.yaml"])
+        if one["kind"] == "ScaledObject"
+    )
     scaled["spec"]["maxReplicas"] = scaled["spec"].pop("maxReplicaCount")
     assert errors(scaled, NEWEST)
 
@@ -183,9 +187,12 @@ def test_pods_meet_the_restricted_standard(overlay: str) -> None:
 def test_what_is_not_restricted_is_found() -> None:
     pod = pod_of(of_kind(overlay_of("small"), "Deployment")["verification"])
     for where, key, value in (
-        ("spec", "hostNetwork", True), ("context", "runAsUser", 0), ("container", "allowPrivilegeEscalation", True),
-        ("container", "capabilities", {"drop": ["NET_RAW"]}), ("context", "seccompProfile", {"type": "Unconfined"}),
-    ):  # fmt: skip
+        ("spec", "hostNetwork", True),
+        ("context", "runAsUser", 0),
+        ("container", "allowPrivilegeEscalation", True),
+        ("container", "capabilities", {"drop": ["NET_RAW"]}),
+        ("context", "seccompProfile", {"type": "Unconfined"}),
+    ):
         broken = copy.deepcopy(pod)
         places = {
             "spec": broken["spec"],
@@ -216,7 +223,9 @@ def test_everything_that_is_named_is_there(overlay: str) -> None:
         for source in container["envFrom"]:
             if "configMapRef" in source:
                 assert ("ConfigMap", source["configMapRef"]["name"]) in there
-                assert re.fullmatch(r"goodfaith-(settings|kafka)-\w+", source["configMapRef"]["name"]), "changes would start nothing anew"  # fmt: skip
+                assert re.fullmatch(r"goodfaith-(settings|kafka)-\w+", source["configMapRef"]["name"]), (
+                    "changes would start nothing anew"
+                )
         assert not [one for one in container["env"] if "secretKeyRef" in one.get("valueFrom", {})], "secrets are files"
     scaled = [one for one in documents if one["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")]
     for one in scaled:
@@ -426,8 +435,12 @@ def test_a_login_at_the_broker_is_exchanged_by_its_secret(overlay: str, tmp_path
         (secret,) = {one["name"] for one in secrets_of(pod) if "password" in {item["key"] for item in one["items"]}}
         assert user.read() == f"{secret}-said", "what the Secret says goes before what the pod says"
         (path,) = [
-            item["path"] for one in secrets_of(pod) if one["name"] == secret for item in one["items"] if item["key"] == "user"
-        ]  # fmt: skip
+            item["path"]
+            for one in secrets_of(pod)
+            if one["name"] == secret
+            for item in one["items"]
+            if item["key"] == "user"
+        ]
         (tmp_path / name / path).write_text("the-other")
         (tmp_path / name / "kafka_password").write_text("y" * 40)
         assert (user.read(), password.read()) == ("the-other", "y" * 40)
@@ -728,12 +741,22 @@ def test_the_policy_linter_finds_nothing(overlay: str, tmp_path: Path) -> None:
     ignored = [word for name in sorted(LEFT_OUT) for word in ("--ignore-test", name)]
     done = subprocess.run(
         [
-            linter, "score", "--output-format", "json", "--kubernetes-version", f"v{OLDEST}",
+            linter,
+            "score",
+            "--output-format",
+            "json",
+            "--kubernetes-version",
+            f"v{OLDEST}",
             # no limit: a worker that is held up in a transaction holds up others
-            "--ignore-container-cpu-limit", *ignored, str(path),
+            "--ignore-container-cpu-limit",
+            *ignored,
+            str(path),
         ],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     found = [
         f"{one['object_name']}: {check['check']['id']}: {comment['summary']}"
         for one in json.loads(done.stdout)
@@ -812,9 +835,19 @@ def test_the_public_network_is_what_webhooks_may_be_in() -> None:
     blocks = [one["ipBlock"] for one in network.public()]
     nets = [(ip_network(one["cidr"]), [ip_network(other) for other in one["except"]]) for one in blocks]
     for text in (
-        "1.1.1.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "2606:4700::1111", "2001:db8::1", "fc00::1",
-        "::ffff:0:7f00:1", "64:ff9b::808:808", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1",
-    ):  # fmt: skip
+        "1.1.1.1",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "2606:4700::1111",
+        "2001:db8::1",
+        "fc00::1",
+        "::ffff:0:7f00:1",
+        "64:ff9b::808:808",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::1",
+    ):
         address = ip_address(text)
         reached = any(address in net and not any(address in other for other in special) for net, special in nets)
         assert reached == outbound.allowed(address, outbound.Rules()), text
@@ -830,9 +863,11 @@ def test_without_the_denial_everything_would_be_let_through() -> None:
     net = Network(documents)
     assert not net.connects("verification", "intake-api", 8080)
     opened = {
-        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "open"},
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "open"},
         "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": [{}]},
-    }  # fmt: skip
+    }
     assert Network((*documents, opened)).connects("verification", "intake-api", 8080)
 
 

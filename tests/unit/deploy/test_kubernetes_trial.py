@@ -17,7 +17,9 @@ from deploy.local.children import StackError
 DOCUMENT = "\n".join(one.read_text(encoding="utf-8") for one in trial.DOCUMENTS)
 
 
-def pod(name: str, *, process: str = "verification", ready: bool = True, ending: bool = False, node: str = "node-a") -> dict[str, Any]:  # fmt: skip
+def pod(
+    name: str, *, process: str = "verification", ready: bool = True, ending: bool = False, node: str = "node-a"
+) -> dict[str, Any]:
     meta: dict[str, Any] = {"uid": name, "name": name, "labels": {history.COMPONENT: process}}
     if ending:
         meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
@@ -100,7 +102,13 @@ def test_scaling_is_checked(steps: list[tuple[int, float]], wrong: str | None) -
 
 def test_processes_in_one_zone_are_found() -> None:
     zones = {"node-a": "a", "node-b": "b"}
-    pods = [pod("1"), pod("2"), pod("3", process="watch"), pod("4", process="streams"), pod("5", process="streams", node="node-b")]  # fmt: skip
+    pods = [
+        pod("1"),
+        pod("2"),
+        pod("3", process="watch"),
+        pod("4", process="streams"),
+        pod("5", process="streams", node="node-b"),
+    ]
     assert history.uneven(pods, zones) == ["verification"]
 
 
@@ -109,7 +117,11 @@ def test_differences_are_of_what_is_wanted() -> None:
         return {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}, "status": {"seen": seen}}
 
     before = {"a": one("1"), "b": one("1"), "c": one("1")}
-    assert history.differences(before, {"a": one("2", seen=1), "b": one("1", replicas=2), "d": one("1")}) == ["b", "c", "d"]  # fmt: skip
+    assert history.differences(before, {"a": one("2", seen=1), "b": one("1", replicas=2), "d": one("1")}) == [
+        "b",
+        "c",
+        "d",
+    ]
 
 
 def test_commands_are_those_of_the_document() -> None:
@@ -134,7 +146,9 @@ def test_every_component_is_applied() -> None:
 
 def test_the_stand_in_for_keda_takes_what_is_in_the_objects() -> None:
     for process in scaling.by_lag():
-        made = metrics_api.autoscaler({**scaling.scaled_object(process), "metadata": {"name": process.name, "namespace": "goodfaith"}})["spec"]  # fmt: skip
+        made = metrics_api.autoscaler(
+            {**scaling.scaled_object(process), "metadata": {"name": process.name, "namespace": "goodfaith"}}
+        )["spec"]
         assert made["scaleTargetRef"]["name"] == process.name
         assert made["metrics"][0]["external"]["target"] == {"type": "Value", "value": str(scaling.LAG_S)}
         assert made["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 1800
@@ -149,9 +163,15 @@ def stage(name: str, template: str = "") -> dict[str, Any]:
 
 def test_a_broken_image_runs_and_is_not_ready() -> None:
     template = 'conditions:\n- status: "True"\n  type: Initialized\n- status: "True"\n  type: Ready\n'
-    made = {one["metadata"]["name"]: one["spec"] for one in tools.stages(iter([stage("pod-delete"), stage("pod-ready", template)]))}  # fmt: skip
+    made = {
+        one["metadata"]["name"]: one["spec"]
+        for one in tools.stages(iter([stage("pod-delete"), stage("pod-ready", template)]))
+    }
     assert made["pod-ready"]["next"]["statusTemplate"] == template
-    assert yaml.safe_load(made["pod-unready"]["next"]["statusTemplate"])["conditions"][1] == {"status": "False", "type": "Ready"}  # fmt: skip
+    assert yaml.safe_load(made["pod-unready"]["next"]["statusTemplate"])["conditions"][1] == {
+        "status": "False",
+        "type": "Ready",
+    }
     operators = {name: spec["selector"]["matchExpressions"] for name, spec in made.items()}
     assert [operators[name][0]["operator"] for name in ("pod-ready", "pod-unready")] == ["NotIn", "In"]
     assert operators["pod-delete"] == []

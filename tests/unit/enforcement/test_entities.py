@@ -116,8 +116,15 @@ def as_one(violations: list[Own], now: dt.datetime) -> tuple[int, int, int]:
     seller = penalties.Seller("one", 0, complete=True)
     for number, own in enumerate(violations):
         change = penalties.ViolationChanged(
-            seller="one", claim=own.claim, item=f"i{number}", listing="l", severity=own.severity, in_force=True, revision=1, at=own.at
-        )  # fmt: skip
+            seller="one",
+            claim=own.claim,
+            item=f"i{number}",
+            listing="l",
+            severity=own.severity,
+            in_force=True,
+            revision=1,
+            at=own.at,
+        )
         penalties.change(seller, change, RULES, now)
     return seller.general_points, seller.serious_strikes, seller.violations
 

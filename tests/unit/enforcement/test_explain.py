@@ -34,9 +34,15 @@ class Book:
     ) -> None:
         self.revision += 1
         change = ViolationChanged(
-            seller="seller", claim=claim, item=f"{claim}-1", listing="l", severity=severity, in_force=in_force,
-            revision=self.revision, at=at,
-        )  # fmt: skip
+            seller="seller",
+            claim=claim,
+            item=f"{claim}-1",
+            listing="l",
+            severity=severity,
+            in_force=in_force,
+            revision=self.revision,
+            at=at,
+        )
         penalties.recount(self.seller, RULES, now)
         changed = penalties.change(self.seller, change, RULES, now)
         assert changed is not None
@@ -47,10 +53,17 @@ class Book:
             p = row.penalty
             self.records.append(
                 Record(
-                    entry=row.entry, claim=p.claim, ledger=p.ledger, kind=row.kind, points=p.points, reverses=row.reverses,
-                    effective_at=p.effective_at, expires_at=p.expires_at, recorded_at=now,
+                    entry=row.entry,
+                    claim=p.claim,
+                    ledger=p.ledger,
+                    kind=row.kind,
+                    points=p.points,
+                    reverses=row.reverses,
+                    effective_at=p.effective_at,
+                    expires_at=p.expires_at,
+                    recorded_at=now,
                 )
-            )  # fmt: skip
+            )
 
     @property
     def in_force(self) -> list[explain.InForce]:
@@ -60,9 +73,14 @@ class Book:
         penalties.recount(self.seller, RULES, now)
         s = self.seller
         return Standing(
-            seller="seller", general_points=s.general_points, serious_strikes=s.serious_strikes, violations=s.violations,
-            repeat_offender=s.violations >= 2, next_change=s.next_change, changed_at=now,
-        )  # fmt: skip
+            seller="seller",
+            general_points=s.general_points,
+            serious_strikes=s.serious_strikes,
+            violations=s.violations,
+            repeat_offender=s.violations >= 2,
+            next_change=s.next_change,
+            changed_at=now,
+        )
 
     def explained(self, now: dt.datetime, **more: Any) -> Explanation:
         return explain.explain("seller", self.records, self.in_force, self.stored(now), RULES, "ipp", now, **more)
@@ -103,8 +121,10 @@ def test_a_replayed_ledger_agrees_and_says_what_stood_then(
     assert found.agrees, found.differences
     kept = book.stored(end)
     assert (found.general_points, found.serious_strikes, found.violations) == (
-        kept.general_points, kept.serious_strikes, kept.violations,
-    )  # fmt: skip
+        kept.general_points,
+        kept.serious_strikes,
+        kept.violations,
+    )
     assert not [step.wrong for step in found.steps if step.wrong]
     # as of each moment: the last word that was said in it
     for at, sums in dict(stood).items():

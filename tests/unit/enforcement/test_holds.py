@@ -21,10 +21,25 @@ ID = msgspec.json.Decoder(MarketplaceCommand)
 
 def item(name: str, revision: int, *, held: bool, upheld: bool = False, seller: str | None = "seller") -> ItemChanged:
     return ItemChanged(
-        item=name, claim=f"claim-{name}", claim_size=1, listing="shoe", seller=seller, complainant="holder", principal="holder",
-        right="right", right_type="trademark", reason="reason", profile="ipp", policy="ipp-2026-11", revision=revision,
-        state=State.NOTIFIED, rule="7", held=held, upheld=upheld, received_at=NOW,
-    )  # fmt: skip
+        item=name,
+        claim=f"claim-{name}",
+        claim_size=1,
+        listing="shoe",
+        seller=seller,
+        complainant="holder",
+        principal="holder",
+        right="right",
+        right_type="trademark",
+        reason="reason",
+        profile="ipp",
+        policy="ipp-2026-11",
+        revision=revision,
+        state=State.NOTIFIED,
+        rule="7",
+        held=held,
+        upheld=upheld,
+        received_at=NOW,
+    )
 
 
 @dataclass

@@ -32,16 +32,24 @@ def test_tiers_may_be_others() -> None:
 
 def test_figures_of_a_small_world() -> None:
     ago = {
-        "once": (10,), "twice": (30, 10), "old and again": (500, 200), "old, once": (600,), "too late": (700, 300),
-        "very old": (900,), "seven": (7, 6, 5, 4, 3, 2, 1),
-    }  # fmt: skip
+        "once": (10,),
+        "twice": (30, 10),
+        "old and again": (500, 200),
+        "old, once": (600,),
+        "too late": (700, 300),
+        "very old": (900,),
+        "seven": (7, 6, 5, 4, 3, 2, 1),
+    }
     found = offenders.figures(
         [(seller, NOW - days * DAY) for seller, times in ago.items() for days in times], RULES, NOW
     )
     assert (found.sellers, found.repeat_offenders) == (5, 2)
     assert {tier.tier: (tier.sellers, tier.violations) for tier in found.tiers} == {
-        "1": (3, 3), "2": (1, 2), "3-5": (0, 0), "6+": (1, 7),
-    }  # fmt: skip
+        "1": (3, 3),
+        "2": (1, 2),
+        "3-5": (0, 0),
+        "6+": (1, 7),
+    }
     assert sum(tier.share or 0 for tier in found.tiers) == pytest.approx(1)
     # first violations one to two years back: of these one had a further one within a year
     assert (found.recidivism.sellers, found.recidivism.again) == (3, 1)

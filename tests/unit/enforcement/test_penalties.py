@@ -23,8 +23,15 @@ def event(
     claim: str, item: str, revision: int, at: dt.datetime, *, in_force: bool = True, severity: Any = "general"
 ) -> ViolationChanged:
     return ViolationChanged(
-        seller="seller", claim=claim, item=item, listing=f"listing-{item}", severity=severity, in_force=in_force, revision=revision, at=at
-    )  # fmt: skip
+        seller="seller",
+        claim=claim,
+        item=item,
+        listing=f"listing-{item}",
+        severity=severity,
+        in_force=in_force,
+        revision=revision,
+        at=at,
+    )
 
 
 class Book:

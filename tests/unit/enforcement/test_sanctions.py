@@ -192,9 +192,10 @@ class Plain:
         live = [
             e.penalty
             for e in found
-            if e.penalty.ledger == ledger and (e.penalty.effective_at < at or (not before and e.penalty.effective_at == at))
+            if e.penalty.ledger == ledger
+            and (e.penalty.effective_at < at or (not before and e.penalty.effective_at == at))
             and e.penalty.expires_at > at
-        ]  # fmt: skip
+        ]
         step = (RULES.general if ledger == "general" else RULES.serious).thresholds[number - 1]
         warns = ledger == "general" and number == 1
         return sum(p.points for p in live) >= step.points or (warns and bool(live))
@@ -411,8 +412,10 @@ def test_a_measure_goes_with_the_violation_that_it_came_with() -> None:
     life.at(20).news()
     life.reverse("C")
     assert life.news() == [
-        (20, "lifted", "reversal", 1, ()), (20, "lifted", "reversal", 1, ("frozen",)), (20, "imposed", "threshold", 1, ()),
-    ]  # fmt: skip
+        (20, "lifted", "reversal", 1, ()),
+        (20, "lifted", "reversal", 1, ("frozen",)),
+        (20, "imposed", "threshold", 1, ()),
+    ]
     assert (life.measures, life.account.sanctions[-1].withheld) == ((), ("frozen",))
     life.at(30).violates("D")  # the next one brings it again
     assert life.measures == ("frozen",)
@@ -484,8 +487,13 @@ def test_levels_of_older_rules_above_all_thresholds_are_passed_over() -> None:
     )
     held = sanctions.grounds(entries(list(life.violations.values())), RULES, life.now)
     assert max(ground.level for ground in held) > 2
-    facts = Facts(sanctions.grounds(entries(list(life.violations.values())), few, life.now), True, life.now, True,
-                  Entity("entity", held, life.now))  # fmt: skip
+    facts = Facts(
+        sanctions.grounds(entries(list(life.violations.values())), few, life.now),
+        True,
+        life.now,
+        True,
+        Entity("entity", held, life.now),
+    )
     assert not sanctions.decide(Account("other"), Facts((), True, NEVER, False, Entity("entity", held)), few, life.now)
     assert {change.level for change in sanctions.decide(Account("seller"), facts, few, life.now)} == {1, 2}
     assert penalties.consequence(4, few.general.thresholds) == "listing_restricted"

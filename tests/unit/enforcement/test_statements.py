@@ -30,10 +30,25 @@ def taken(
     *, kind: RightType = "trademark", reason: str = "counterfeit", by: Role = "system", **more: object
 ) -> ItemChanged:
     event = ItemChanged(
-        item="i-1", claim="c-1", claim_size=1, listing="shoe", seller="s-secret", complainant="h-secret", principal="p-secret",
-        right="r-1", right_type=kind, reason=reason, profile="sor", policy=statements_policy.VERSION, revision=3,
-        state=State.NOTIFIED, rule="7-upheld-prima-facie", by=by, held=True, received_at=NOW - dt.timedelta(days=1),
-    )  # fmt: skip
+        item="i-1",
+        claim="c-1",
+        claim_size=1,
+        listing="shoe",
+        seller="s-secret",
+        complainant="h-secret",
+        principal="p-secret",
+        right="r-1",
+        right_type=kind,
+        reason=reason,
+        profile="sor",
+        policy=statements_policy.VERSION,
+        revision=3,
+        state=State.NOTIFIED,
+        rule="7-upheld-prima-facie",
+        by=by,
+        held=True,
+        received_at=NOW - dt.timedelta(days=1),
+    )
     return msgspec.structs.replace(event, **more)
 
 
@@ -130,8 +145,11 @@ def test_the_types_bounds_are_the_schemas() -> None:
     fields = components["Statement"]["properties"]
     bounds = {name: fields[name].get("maxLength") for name in fields if "maxLength" in fields[name]}
     assert bounds == {
-        "puid": 500, "illegal_content_legal_ground": 500, "illegal_content_explanation": 2000, "decision_facts": 5000,
-    }  # fmt: skip
+        "puid": 500,
+        "illegal_content_legal_ground": 500,
+        "illegal_content_explanation": 2000,
+        "decision_facts": 5000,
+    }
 
 
 def test_a_policy_with_statements_needs_a_ground_for_each_right() -> None:
@@ -150,10 +168,13 @@ def test_a_policy_with_statements_needs_a_ground_for_each_right() -> None:
         (('"DE", "FR", "NL"', '"DE", "US"'), "statements.territorial_scope"),
         (('["DE", "FR", "NL"]', "[]"), "statements.territorial_scope"),
         (('facts = "A', f'facts = "{"x" * 2001}'), "statements.facts"),
-        (("[statements]\nenabled = true", '[statements]\nenabled = true\nsource_type = "SOURCE_VOLUNTARY"'), "statements.source_type"),
+        (
+            ("[statements]\nenabled = true", '[statements]\nenabled = true\nsource_type = "SOURCE_VOLUNTARY"'),
+            "statements.source_type",
+        ),
         (("[statements]\nenabled = true", "[statements]\nenabled = true\nfoo = 1"), "foo"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_table_is_named(broken: tuple[str, str], key: str) -> None:
     with pytest.raises(PolicyError, match=key):
         policy.parse(statements_policy.text().replace(*broken), f"{statements_policy.VERSION}.toml")
@@ -168,9 +189,15 @@ def test_a_wrong_table_is_named(broken: tuple[str, str], key: str) -> None:
         (409, b"no json", set(), set(), True),
         (422, b"[" * 100_000, set(), set(), False),
         (422, b'{"errors": [1]}', set(), set(), False),
-        (422, '{"errors": {"statement_٣": [], "statement_99999999999": [], "statement_": []}}'.encode(), set(), set(), False),
+        (
+            422,
+            '{"errors": {"statement_٣": [], "statement_99999999999": [], "statement_": []}}'.encode(),
+            set(),
+            set(),
+            False,
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_a_refusal_says(status: int, raw: bytes, known: set[str], bad: set[int], duplicate: bool) -> None:
     answer = read_answer(status, raw)
     assert (answer.known, set(answer.bad), answer.duplicate) == (known, bad, duplicate)
@@ -197,9 +224,19 @@ DSA = policy.current("dsa")
 
 def sanction(**more: Any) -> SanctionChanged:
     fields: dict[str, Any] = {
-        "seller": "s-secret", "sanction": "0f0f.s3", "change": "imposed", "cause": "threshold", "measures": ("frozen", "may_not_list"),
-        "ledger": "general", "level": 4, "begins": NOW, "ends": NOW + dt.timedelta(days=14), "entry": "e.5", "claim": "c-9", "at": NOW,
-    }  # fmt: skip
+        "seller": "s-secret",
+        "sanction": "0f0f.s3",
+        "change": "imposed",
+        "cause": "threshold",
+        "measures": ("frozen", "may_not_list"),
+        "ledger": "general",
+        "level": 4,
+        "begins": NOW,
+        "ends": NOW + dt.timedelta(days=14),
+        "entry": "e.5",
+        "claim": "c-9",
+        "at": NOW,
+    }
     return SanctionChanged(**{**fields, **more})
 
 

@@ -33,9 +33,12 @@ def ensured(monkeypatch: pytest.MonkeyPatch, own: Account, seller: Account) -> t
     monkeypatch.setattr(canary, "store", fake)
     monkeypatch.setattr(canary, "_reach", lambda _connection, account, *_: reached.append(account))
     settings = Settings(
-        canary_listing="l", canary_token=SecretStr("t" * 40), canary_seller=seller.id, canary_mail="c@private.example",
+        canary_listing="l",
+        canary_token=SecretStr("t" * 40),
+        canary_seller=seller.id,
+        canary_mail="c@private.example",
         contact_key=SecretStr("k" * 32),
-    )  # fmt: skip
+    )
     connection: Any = SimpleNamespace(exec_driver_sql=lambda *_: None)
     there = canary.ensure(connection, settings, None)  # type: ignore[arg-type]
     return there, reached
@@ -74,7 +77,9 @@ def test_no_upstream_files_for_a_canary(bound: str) -> None:
         with pytest.raises(Refused) as refused:
             inbound._filing(record, read, "a-canary", people, NOW)
         assert (refused.value.status, refused.value.reason, refused.value.field) == (
-            403, "canary_listing_only", "on_behalf_of",
-        )  # fmt: skip
+            403,
+            "canary_listing_only",
+            "on_behalf_of",
+        )
     finally:
         inbound.close()

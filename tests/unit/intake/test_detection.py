@@ -25,24 +25,38 @@ GOOD: dict[str, tuple[Callable[[], bytes], str]] = {
     "png": (lambda: files.picture("PNG"), "image/png"),
     "jpeg": (lambda: files.picture("JPEG"), "image/jpeg"),
     "progressive jpeg": (lambda: files.picture("JPEG", progressive=True), "image/jpeg"),
-    "jpeg with exif": (lambda: files.picture("JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0", comment=b"x" * 500), "image/jpeg"),
+    "jpeg with exif": (
+        lambda: files.picture("JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0", comment=b"x" * 500),
+        "image/jpeg",
+    ),
     "jpeg padded with zeros": (lambda: files.picture("JPEG") + bytes(100), "image/jpeg"),
-    "jpeg with a second one, as cameras do": (lambda: files.picture("JPEG") + bytes(7) + files.picture("JPEG", (16, 16)), "image/jpeg"),
+    "jpeg with a second one, as cameras do": (
+        lambda: files.picture("JPEG") + bytes(7) + files.picture("JPEG", (16, 16)),
+        "image/jpeg",
+    ),
     "webp": (lambda: files.picture("WEBP"), "image/webp"),
     "lossless webp": (lambda: files.picture("WEBP", lossless=True), "image/webp"),
     "pdf": (files.pdf, "application/pdf"),
-    "pdf with object streams": (lambda: files.pdf(object_stream_mode=pikepdf.ObjectStreamMode.generate), "application/pdf"),
+    "pdf with object streams": (
+        lambda: files.pdf(object_stream_mode=pikepdf.ObjectStreamMode.generate),
+        "application/pdf",
+    ),
     "linear pdf": (lambda: files.pdf(linearize=True), "application/pdf"),
     "pdf with a link": (lambda: files.pdf(_link), "application/pdf"),
     "pdf with a bookmark": (lambda: files.pdf(_bookmarked), "application/pdf"),
-    "pdf that opens at a page": (lambda: files.pdf(lambda d: d.Root.__setitem__("/OpenAction", _action("GoTo", D=[d.pages[0].obj, pikepdf.Name.Fit]))), "application/pdf"),
+    "pdf that opens at a page": (
+        lambda: files.pdf(
+            lambda d: d.Root.__setitem__("/OpenAction", _action("GoTo", D=[d.pages[0].obj, pikepdf.Name.Fit]))
+        ),
+        "application/pdf",
+    ),
     "pdf with a picture": (lambda: files.picture("PDF"), "application/pdf"),
     "pdf with the structure of its text": (lambda: files.pdf(_structured), "application/pdf"),
     "text": (lambda: b"I made this.\r\n\tYes.\n", "text/plain"),
     "text with a mark": (lambda: b"\xef\xbb\xbfGr\xc3\xbc\xc3\x9fe", "text/plain"),
     "chinese text": (lambda: "我是权利人。".encode(), "text/plain"),
     "text about a < b": (lambda: b"if a < b and c > d", "text/plain"),
-}  # fmt: skip
+}
 
 
 def _link(document: pikepdf.Pdf) -> None:
@@ -144,33 +158,71 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "pdf with restrictions": (lambda: files.pdf(encryption=pikepdf.Encryption(owner="o", user="")), "encrypted"),
     "pdf with /JavaScript": (_in_root("/OpenAction", files.script), "active_content"),
     "pdf with an escaped /J#61vaScript": (_escaped, "active_content"),
-    "pdf with scripts by name": (_in_root("/Names", lambda: pikepdf.Dictionary(JavaScript=pikepdf.Dictionary(Names=[]))), "active_content"),
+    "pdf with scripts by name": (
+        _in_root("/Names", lambda: pikepdf.Dictionary(JavaScript=pikepdf.Dictionary(Names=[]))),
+        "active_content",
+    ),
     "pdf with a launch action": (lambda: files.pdf(_hidden), "active_content"),
-    "pdf with one packed away": (lambda: files.pdf(_hidden, object_stream_mode=pikepdf.ObjectStreamMode.generate), "active_content"),
+    "pdf with one packed away": (
+        lambda: files.pdf(_hidden, object_stream_mode=pikepdf.ObjectStreamMode.generate),
+        "active_content",
+    ),
     "pdf with an XFA form": (_in_root("/AcroForm", lambda: pikepdf.Dictionary(XFA="x")), "active_content"),
     "pdf with a file inside": (lambda: files.pdf(_attached), "embedded_file"),
     "pdf with a film": (_in_root("/X", lambda: pikepdf.Dictionary(Subtype=pikepdf.Name.RichMedia)), "embedded_file"),
-    "pdf that opens an address": (_in_root("/OpenAction", lambda: _action("URI", URI="https://example.org")), "active_content"),
+    "pdf that opens an address": (
+        _in_root("/OpenAction", lambda: _action("URI", URI="https://example.org")),
+        "active_content",
+    ),
     "pdf that opens a thread": (_in_root("/OpenAction", lambda: _action("Thread", D=0)), "active_content"),
     "pdf with a thread": (_linked("Thread", F="other.pdf", D=0), "active_content"),
     "pdf that hides something": (_linked("Hide", T="x"), "active_content"),
     "pdf with an action of tomorrow": (_linked("Teleport"), "active_content"),
-    "pdf with an action of tomorrow in a quiet place": (_in_root("/Quiet", lambda: _action("Teleport", Type=pikepdf.Name.Action)), "active_content"),
+    "pdf with an action of tomorrow in a quiet place": (
+        _in_root("/Quiet", lambda: _action("Teleport", Type=pikepdf.Name.Action)),
+        "active_content",
+    ),
     "pdf that prints": (_linked("Named", N=pikepdf.Name.Print), "active_content"),
     "pdf with a link to a program": (_linked("URI", URI="javascript:alert(1)"), "active_content"),
     "pdf with a link to a file": (_linked("URI", URI="file:///etc/passwd"), "active_content"),
-    "pdf with a second action behind a link": (_linked("URI", URI="https://example.org", Next=_action("URI", URI="https://example.org")), "active_content"),
+    "pdf with a second action behind a link": (
+        _linked("URI", URI="https://example.org", Next=_action("URI", URI="https://example.org")),
+        "active_content",
+    ),
     "pdf with an annotation of tomorrow": (_annotated(Subtype=pikepdf.Name("/Hologram")), "active_content"),
-    "pdf with an external stream": (_stream(F="http://example.org/x", FFilter=pikepdf.Name.FlateDecode), "external_content"),
-    "pdf with a reference to another": (_stream(Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.Form, BBox=[0, 0, 9, 9], Ref=pikepdf.Dictionary(F="other.pdf", Page=0)), "external_content"),
-    "pdf with a proxy for a picture": (_stream(Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.Image, OPI=pikepdf.Dictionary()), "external_content"),
-    "pdf that names a file": (_in_root("/X", lambda: pikepdf.Dictionary(Type=pikepdf.Name.Filespec, F="x.exe")), "external_content"),
+    "pdf with an external stream": (
+        _stream(F="http://example.org/x", FFilter=pikepdf.Name.FlateDecode),
+        "external_content",
+    ),
+    "pdf with a reference to another": (
+        _stream(
+            Type=pikepdf.Name.XObject,
+            Subtype=pikepdf.Name.Form,
+            BBox=[0, 0, 9, 9],
+            Ref=pikepdf.Dictionary(F="other.pdf", Page=0),
+        ),
+        "external_content",
+    ),
+    "pdf with a proxy for a picture": (
+        _stream(Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.Image, OPI=pikepdf.Dictionary()),
+        "external_content",
+    ),
+    "pdf that names a file": (
+        _in_root("/X", lambda: pikepdf.Dictionary(Type=pikepdf.Name.Filespec, F="x.exe")),
+        "external_content",
+    ),
     "pdf with PostScript": (_stream(b"showpage", Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.PS), "embedded_file"),
     "pdf with a filter of tomorrow": (_stream(b"x", Filter=pikepdf.Name("/Brotli")), "active_content"),
-    "pdf with pages of the web": (_in_root("/Names", lambda: pikepdf.Dictionary(URLS=pikepdf.Dictionary(Names=[]))), "active_content"),
+    "pdf with pages of the web": (
+        _in_root("/Names", lambda: pikepdf.Dictionary(URLS=pikepdf.Dictionary(Names=[]))),
+        "active_content",
+    ),
     "jpeg with a second one that is no picture": (lambda: files.picture("JPEG") + _payload(), "polyglot"),
     "jpeg with a third one that is no picture": (lambda: files.picture("JPEG") * 2 + bytes(3) + _payload(), "polyglot"),
-    "jpeg with very many": (lambda: files.picture("JPEG") + files.picture("JPEG", (8, 8)) * sniff.JPEG_IMAGES_MAX, "too_complex"),
+    "jpeg with very many": (
+        lambda: files.picture("JPEG") + files.picture("JPEG", (8, 8)) * sniff.JPEG_IMAGES_MAX,
+        "too_complex",
+    ),
     "svg with script": (lambda: SVG, "svg"),
     "bare svg": (lambda: b"\n  <SVG onload=x()>", "svg"),
     "web page": (lambda: b"<!DOCTYPE html><title>x</title>", "html"),
@@ -210,7 +262,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "text with nothing in it": (lambda: b"a\0b", "unknown_type"),
     "any bytes": (lambda: bytes(range(200, 0, -1)) * 20, "unknown_type"),
     "a library of text": (lambda: b"x" * 2_000_001, "too_complex"),
-}  # fmt: skip
+}
 
 
 def _flip(data: bytes, place: int) -> bytes:
@@ -281,8 +333,12 @@ def judged(data: bytes, *options: str) -> tuple[int, dict[str, str]]:
         file.flush()
         run = subprocess.run(
             [sys.executable, "-I", str(Path(sniff.__file__)), *(options or ("50",))],
-            stdin=file, capture_output=True, env={}, cwd="/", timeout=60,
-        )  # fmt: skip
+            stdin=file,
+            capture_output=True,
+            env={},
+            cwd="/",
+            timeout=60,
+        )
     return run.returncode, msgspec.json.decode(run.stdout) if run.stdout else {}
 
 

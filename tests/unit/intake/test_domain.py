@@ -74,12 +74,24 @@ def test_links_elsewhere_are_digests(link: str) -> None:
 @pytest.mark.parametrize(
     "link",
     [
-        "javascript:alert(1)", "data:text/html,x", "ftp://market.example/items/1", "market.example/items/1", "/items/1", "",
-        "https://", "https:///items/1", "https://market.example/items/1\n", "https://market.example/items/\x001",
-        "https://market.example/items/1 2", "https://[::1/items/1", "https://market.example:x/items/1",
-        "https://market.example/\u2028", "https://market.example/items/" + "a" * 2000, "https://x/\ud800",
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "ftp://market.example/items/1",
+        "market.example/items/1",
+        "/items/1",
+        "",
+        "https://",
+        "https:///items/1",
+        "https://market.example/items/1\n",
+        "https://market.example/items/\x001",
+        "https://market.example/items/1 2",
+        "https://[::1/items/1",
+        "https://market.example:x/items/1",
+        "https://market.example/\u2028",
+        "https://market.example/items/" + "a" * 2000,
+        "https://x/\ud800",
     ],
-)  # fmt: skip
+)
 def test_bad_links_are_refused(link: str) -> None:
     with pytest.raises(Refused) as refused:
         domain.listings_of(["https://market.example/items/1", link], HOSTS)
@@ -202,9 +214,16 @@ def rows(
 ) -> domain.Rows:
     options: dict[str, object] = {"granted": (), "over_quota": False, **values}
     return domain.claim_rows(
-        body, domain.listings_of(body.listings, HOSTS), rules=domain.check_claim(body, account), complainant=account,
-        right=right, channel="http", now=NOW, wall_ms=1, **options,  # type: ignore[arg-type]
-    )  # fmt: skip
+        body,
+        domain.listings_of(body.listings, HOSTS),
+        rules=domain.check_claim(body, account),
+        complainant=account,
+        right=right,
+        channel="http",
+        now=NOW,
+        wall_ms=1,
+        **options,  # type: ignore[arg-type]
+    )
 
 
 def terms(made: domain.Rows) -> events.ItemSubmitted:
@@ -254,14 +273,20 @@ def test_authority() -> None:
     german = Right("r-1", "a-1", "trademark", "active", None, "doc", territory=("DE", "AT"))
     later = NOW + dt.timedelta(seconds=1)
     for right, granted in (
-        (RIGHT, Authorisation(None, None)), (RIGHT, Authorisation({"r-1"}, later)), (RIGHT, Authorisation(None, None, ("FR",))),
-        (german, Authorisation(None, None, ("EU",))), (german, Authorisation(None, None, ("FR", "AT"))),
-    ):  # fmt: skip
+        (RIGHT, Authorisation(None, None)),
+        (RIGHT, Authorisation({"r-1"}, later)),
+        (RIGHT, Authorisation(None, None, ("FR",))),
+        (german, Authorisation(None, None, ("EU",))),
+        (german, Authorisation(None, None, ("FR", "AT"))),
+    ):
         assert terms(rows(body, agent, right, granted=[granted])).authority == "authorised"
     for right, granted in (
-        (RIGHT, None), (RIGHT, Authorisation({"r-2"}, None)), (RIGHT, Authorisation({"r-1"}, NOW)),
-        (german, Authorisation(None, None, ("FR",))), (german, Authorisation(None, None, ("BX", "US"))),
-    ):  # fmt: skip
+        (RIGHT, None),
+        (RIGHT, Authorisation({"r-2"}, None)),
+        (RIGHT, Authorisation({"r-1"}, NOW)),
+        (german, Authorisation(None, None, ("FR",))),
+        (german, Authorisation(None, None, ("BX", "US"))),
+    ):
         with pytest.raises(Refused) as refused:
             rows(body, agent, right, granted=[] if granted is None else [granted])
         assert (refused.value.status, refused.value.reason, refused.value.field) == (422, "not_authorised", "principal")
@@ -307,16 +332,26 @@ def test_a_profile_may_be_for_accounts_in_good_faith_only() -> None:
 
 ITEM = ItemRef("i-1", "c-1", "l1", "a-1", "a-9", "s-1", "r-1", "NOTIFIED", "standard")
 BODIES = {
-    "add_information": {}, "withdraw": {"ground": "error"}, "accept": {}, "counter": {"materials": ["statement"]},
-    "respond": {"accept": True}, "report_action": {"proof": "d-1"}, "report_result": {"outcome": "ended"},
+    "add_information": {},
+    "withdraw": {"ground": "error"},
+    "accept": {},
+    "counter": {"materials": ["statement"]},
+    "respond": {"accept": True},
+    "report_action": {"proof": "d-1"},
+    "report_result": {"outcome": "ended"},
     "complain": {},
     "decide": {"decision": "uphold"},
-}  # fmt: skip
+}
 PEOPLE = {
-    "complainant": HOLDER, "principal": Account("a-9", "holder"), "other": Account("a-3", "holder"),
-    "seller": Account("s-1", "seller"), "other seller": Account("s-2", "seller"), "reviewer": Account("v-1", "reviewer"),
-    "operator": Account("o-1", "operator"), "upstream": Account("u-1", "upstream"),
-}  # fmt: skip
+    "complainant": HOLDER,
+    "principal": Account("a-9", "holder"),
+    "other": Account("a-3", "holder"),
+    "seller": Account("s-1", "seller"),
+    "other seller": Account("s-2", "seller"),
+    "reviewer": Account("v-1", "reviewer"),
+    "operator": Account("o-1", "operator"),
+    "upstream": Account("u-1", "upstream"),
+}
 
 
 @pytest.mark.parametrize("kind", sorted(BODIES))
@@ -366,12 +401,25 @@ def test_a_seller_commands_only_its_own_items_of_a_claim() -> None:
 def changed(**values: object) -> ItemChanged:
     return msgspec.convert(
         {
-            "item": "i-1", "claim": "c-1", "claim_size": 1, "listing": "l1", "complainant": "a-1", "principal": "a-1",
-            "right": "r-1", "right_type": "trademark", "reason": "counterfeit", "profile": "ipp", "policy": "p", "revision": 1,
-            "state": "RECEIVED", "rule": "1", "received_at": NOW, **values,
+            "item": "i-1",
+            "claim": "c-1",
+            "claim_size": 1,
+            "listing": "l1",
+            "complainant": "a-1",
+            "principal": "a-1",
+            "right": "r-1",
+            "right_type": "trademark",
+            "reason": "counterfeit",
+            "profile": "ipp",
+            "policy": "p",
+            "revision": 1,
+            "state": "RECEIVED",
+            "rule": "1",
+            "received_at": NOW,
+            **values,
         },
         ItemChanged,
-    )  # fmt: skip
+    )
 
 
 def test_contacts_are_released_by_the_life_cycle() -> None:

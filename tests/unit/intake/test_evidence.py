@@ -34,11 +34,35 @@ def test_names_are_kept(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "../../etc/passwd", "/etc/passwd", "..\\..\\boot.ini", "C:\\x.pdf", "a/b", "..", ".", " ", "", "x" * 151, "a\0.pdf", "a\n.pdf", "a\r\nX: y",
-        "．．／．．／etc／passwd", "a＼b", "a⁄b", "a∕b", "‥", "．．", "gpj.\u202eexe", "a\u200bb", "a\ufeffb", "a\u2028b", "a\x7f", "a\ud800",
-        "a\ue000", "a\U000e0041",
+        "../../etc/passwd",
+        "/etc/passwd",
+        "..\\..\\boot.ini",
+        "C:\\x.pdf",
+        "a/b",
+        "..",
+        ".",
+        " ",
+        "",
+        "x" * 151,
+        "a\0.pdf",
+        "a\n.pdf",
+        "a\r\nX: y",
+        "．．／．．／etc／passwd",
+        "a＼b",
+        "a⁄b",
+        "a∕b",
+        "‥",
+        "．．",
+        "gpj.\u202eexe",
+        "a\u200bb",
+        "a\ufeffb",
+        "a\u2028b",
+        "a\x7f",
+        "a\ud800",
+        "a\ue000",
+        "a\U000e0041",
     ],
-)  # fmt: skip
+)
 def test_path_tricks_and_hidden_characters_are_refused(name: str) -> None:
     with pytest.raises(Refused) as caught:
         evidence.name_of(name)
@@ -66,11 +90,15 @@ def test_a_kept_name_leads_nowhere(text: str) -> None:
 @pytest.mark.parametrize(
     ("header", "name"),
     [
-        (None, None), ("attachment", None), ('attachment; filename="a b.pdf"', "a b.pdf"), ("attachment; filename=a.pdf", "a.pdf"),
-        ('form-data; name="x"; filename="a\\"b.pdf"', 'a"b.pdf'), ("attachment; filename*=UTF-8''%e2%82%ac.pdf", "€.pdf"),
+        (None, None),
+        ("attachment", None),
+        ('attachment; filename="a b.pdf"', "a b.pdf"),
+        ("attachment; filename=a.pdf", "a.pdf"),
+        ('form-data; name="x"; filename="a\\"b.pdf"', 'a"b.pdf'),
+        ("attachment; filename*=UTF-8''%e2%82%ac.pdf", "€.pdf"),
         ("attachment; filename=\"x.pdf\"; filename*=utf-8'en'%C3%BC.pdf", "ü.pdf"),
     ],
-)  # fmt: skip
+)
 def test_names_in_headers(header: str | None, name: str | None) -> None:
     assert evidence.disposition_name(header) == name
 
@@ -78,11 +106,16 @@ def test_names_in_headers(header: str | None, name: str | None) -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        'attachment; filename="../../etc/passwd"', "attachment; filename*=UTF-8''..%2F..%2Fetc%2Fpasswd", "attachment; filename*=UTF-8''%ff",
-        "attachment; filename*=UTF-8''a%0d%0ab", "attachment; filename", "attachment; filename*=latin-1''x", "x" * 3000,
+        'attachment; filename="../../etc/passwd"',
+        "attachment; filename*=UTF-8''..%2F..%2Fetc%2Fpasswd",
+        "attachment; filename*=UTF-8''%ff",
+        "attachment; filename*=UTF-8''a%0d%0ab",
+        "attachment; filename",
+        "attachment; filename*=latin-1''x",
+        "x" * 3000,
         "attachment; filename*=UTF-8''%EF%BC%8E%EF%BC%8E%EF%BC%8Fpasswd",
     ],
-)  # fmt: skip
+)
 def test_tricks_in_headers(header: str) -> None:
     with pytest.raises(Refused, match="name"):
         evidence.disposition_name(header)
@@ -90,8 +123,13 @@ def test_tricks_in_headers(header: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "media", "ending"),
-    [("run.exe", "application/pdf", "run.exe.pdf"), (None, "image/png", "d-1.png"), ("a.JPEG", "image/jpeg", "a.JPEG"), ("a.html", "text/plain", "a.html.txt")],
-)  # fmt: skip
+    [
+        ("run.exe", "application/pdf", "run.exe.pdf"),
+        (None, "image/png", "d-1.png"),
+        ("a.JPEG", "image/jpeg", "a.JPEG"),
+        ("a.html", "text/plain", "a.html.txt"),
+    ],
+)
 def test_a_file_goes_out_with_the_ending_of_its_true_type(name: str | None, media: str, ending: str) -> None:
     header = evidence.attachment(name, "d-1", media)
     assert header.startswith("attachment; ")
@@ -107,10 +145,12 @@ B64 = base64.b64encode(DIGEST).decode()
 @pytest.mark.parametrize(
     "headers",
     [
-        {"repr-digest": f"sha-256=:{B64}:"}, {"content-digest": f"sha-512=:AAAA:, sha-256=:{B64}:"}, {"digest": f"SHA-256={B64}"},
+        {"repr-digest": f"sha-256=:{B64}:"},
+        {"content-digest": f"sha-512=:AAAA:, sha-256=:{B64}:"},
+        {"digest": f"SHA-256={B64}"},
         {"repr-digest": f"sha-256=:{B64}:", "digest": f"sha-256={B64}"},
     ],
-)  # fmt: skip
+)
 def test_digests_that_are_announced(headers: dict[str, str]) -> None:
     assert evidence.announced_digest(headers) == DIGEST
     evidence.check_digest(DIGEST, DIGEST)
@@ -126,10 +166,13 @@ def test_other_digests_are_passed_over(headers: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {"repr-digest": f"sha-256={B64}"}, {"repr-digest": "sha-256=:AAAA:"}, {"repr-digest": "sha-256"}, {"digest": "sha-256=!"},
+        {"repr-digest": f"sha-256={B64}"},
+        {"repr-digest": "sha-256=:AAAA:"},
+        {"repr-digest": "sha-256"},
+        {"digest": "sha-256=!"},
         {"repr-digest": f"sha-256=:{B64}:", "content-digest": f"sha-256=:{base64.b64encode(bytes(32)).decode()}:"},
     ],
-)  # fmt: skip
+)
 def test_digests_that_cannot_be_read(headers: dict[str, str]) -> None:
     with pytest.raises(Refused) as caught:
         evidence.announced_digest(headers)

@@ -53,9 +53,13 @@ def test_languages_differ() -> None:
     (us,) = [register for register in german.rights[0].registers if register.register == "us"]
     assert us.number == "bis zu 7 Ziffern"
     assert {right.code: right.classes for right in german.rights} == {
-        "trademark": "die Zahlen 1 bis 45 (Nizza)", "copyright": None, "design": "NN-NN, etwa 02-02 (Locarno)",
-        "utility_model": None, "invention": None, "geographical_indication": None,
-    }  # fmt: skip
+        "trademark": "die Zahlen 1 bis 45 (Nizza)",
+        "copyright": None,
+        "design": "NN-NN, etwa 02-02 (Locarno)",
+        "utility_model": None,
+        "invention": None,
+        "geographical_indication": None,
+    }
     assert [register.register for register in german.rights[0].registers if register.designates] == ["wipo"]
 
 

@@ -63,15 +63,24 @@ def test_settled_states_are_the_life_cycles() -> None:
 @pytest.mark.parametrize(
     ("state", "code", "down", "never"),
     [
-        (S.UPHELD, None, "upheld", "upheld"), (S.UPHELD_BY_DEFAULT, None, "upheld", "upheld"),
-        (S.UPHELD_AFTER_COUNTER, None, "upheld", "upheld"), (S.RESTORED, None, "countered", "declined"),
-        (S.WITHDRAWN, "error", "countered", "declined"), (S.WITHDRAWN, "settled", "upheld", "declined"),
-        (S.WITHDRAWN, "licensed", "lifted", "declined"), (S.WITHDRAWN, "right_ended", "lifted", "declined"),
-        (S.REJECTED, "not_infringing", "lifted", "declined"), (S.LAPSED, None, "lifted", "declined"),
-        (S.DUPLICATE, None, None, None), (S.LINK_INVALID, None, None, None), (S.NOTIFIED, None, None, None),
-        (S.COUNTERED, None, None, None), (S.LITIGATION, None, None, None), (S.SUSPENDED, None, None, None),
+        (S.UPHELD, None, "upheld", "upheld"),
+        (S.UPHELD_BY_DEFAULT, None, "upheld", "upheld"),
+        (S.UPHELD_AFTER_COUNTER, None, "upheld", "upheld"),
+        (S.RESTORED, None, "countered", "declined"),
+        (S.WITHDRAWN, "error", "countered", "declined"),
+        (S.WITHDRAWN, "settled", "upheld", "declined"),
+        (S.WITHDRAWN, "licensed", "lifted", "declined"),
+        (S.WITHDRAWN, "right_ended", "lifted", "declined"),
+        (S.REJECTED, "not_infringing", "lifted", "declined"),
+        (S.LAPSED, None, "lifted", "declined"),
+        (S.DUPLICATE, None, None, None),
+        (S.LINK_INVALID, None, None, None),
+        (S.NOTIFIED, None, None, None),
+        (S.COUNTERED, None, None, None),
+        (S.LITIGATION, None, None, None),
+        (S.SUSPENDED, None, None, None),
     ],
-)  # fmt: skip
+)
 def test_outcomes(state: State, code: str | None, down: str | None, never: str | None) -> None:
     assert outcome_of(state, code, True) == down
     assert outcome_of(state, code, False) == never
@@ -116,12 +125,22 @@ def test_a_withdrawal_in_time_takes_the_place_of_the_timers() -> None:
 @pytest.mark.parametrize(
     ("day", "last_out"),
     [
-        ("2026-11-24", "2026-08-24"), ("2026-05-31", "2026-02-28"), ("2026-05-29", "2026-02-28"), ("2026-05-28", "2026-02-28"),
-        ("2026-06-01", "2026-03-01"), ("2028-05-31", "2028-02-29"), ("2028-05-29", "2028-02-29"), ("2028-05-28", "2028-02-28"),
-        ("2026-01-31", "2025-10-31"), ("2026-02-28", "2025-11-28"), ("2028-02-29", "2027-11-29"), ("2026-12-31", "2026-09-30"),
-        ("2027-01-01", "2026-10-01"), ("2100-05-31", "2100-02-28"),
+        ("2026-11-24", "2026-08-24"),
+        ("2026-05-31", "2026-02-28"),
+        ("2026-05-29", "2026-02-28"),
+        ("2026-05-28", "2026-02-28"),
+        ("2026-06-01", "2026-03-01"),
+        ("2028-05-31", "2028-02-29"),
+        ("2028-05-29", "2028-02-29"),
+        ("2028-05-28", "2028-02-28"),
+        ("2026-01-31", "2025-10-31"),
+        ("2026-02-28", "2025-11-28"),
+        ("2028-02-29", "2027-11-29"),
+        ("2026-12-31", "2026-09-30"),
+        ("2027-01-01", "2026-10-01"),
+        ("2100-05-31", "2100-02-28"),
     ],
-)  # fmt: skip
+)
 def test_boundary_days(day: str, last_out: str) -> None:
     assert left_after(d(day), 3) == d(last_out)
     assert not recount.in_window(d(last_out), d(day), 3)
@@ -167,9 +186,13 @@ def figures(settled: int, upheld: int, taken_down: int | None = None, restored: 
         (figures(100, 100, design=Counts(1, 0, 0, 0)), "misses", [("design", "takedown")]),
         (figures(100, 100, design=Counts(3, 3, 3, 1)), "misses", [("design", "counter")]),
         # many good ones of a reason do not make up for it overall
-        (figures(10, 0, 0, 0, design=Counts(10, 10, 10, 0)), "misses", [(None, "takedown"), ("counterfeit", "takedown")]),
+        (
+            figures(10, 0, 0, 0, design=Counts(10, 10, 10, 0)),
+            "misses",
+            [(None, "takedown"), ("counterfeit", "takedown")],
+        ),
     ],
-)  # fmt: skip
+)
 def test_verdicts(sums: Figures, kind: str, missed: list[tuple[str | None, str]]) -> None:
     verdict = judge(sums, TERMS)
     assert verdict.kind == kind

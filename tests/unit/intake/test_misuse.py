@@ -33,13 +33,28 @@ TERMS = Misuse(
     steps=(
         MisuseStep(measure="warning", number=3, share=Rate("20 %"), weight=3),
         MisuseStep(
-            measure="quota", number=5, share=Rate("20 %"), weight=6, again=2, after=Span("3 d"), items=10, lasts=Span("10 d")
+            measure="quota",
+            number=5,
+            share=Rate("20 %"),
+            weight=6,
+            again=2,
+            after=Span("3 d"),
+            items=10,
+            lasts=Span("10 d"),
         ),
-        MisuseStep(measure="suspension", number=8, share=Rate("30 %"), weight=10, again=2, after=Span("3 d"), lasts=Span("20 d")),
+        MisuseStep(
+            measure="suspension",
+            number=8,
+            share=Rate("30 %"),
+            weight=10,
+            again=2,
+            after=Span("3 d"),
+            lasts=Span("20 d"),
+        ),
     ),
     knowingly=30,
     forged_weight=5,
-)  # fmt: skip
+)
 BAD = Facts(settled=10, number=10, items=10, weight=100, again=10, notices=10)
 GOOD = Facts(settled=100)
 
@@ -47,11 +62,25 @@ GOOD = Facts(settled=100)
 def change(state: State, rule: str, **values: Any) -> ItemChanged:
     return ItemChanged(
         **{
-            "item": "i-1", "claim": "c", "claim_size": 1, "listing": "l", "complainant": "a", "principal": "a", "right": "r",
-            "right_type": "trademark", "reason": "counterfeit", "profile": "ipp", "policy": "p", "revision": 1, "state": state,
-            "rule": rule, "settled": state in goodfaith.SETTLED, "received_at": NOW, **values,
+            "item": "i-1",
+            "claim": "c",
+            "claim_size": 1,
+            "listing": "l",
+            "complainant": "a",
+            "principal": "a",
+            "right": "r",
+            "right_type": "trademark",
+            "reason": "counterfeit",
+            "profile": "ipp",
+            "policy": "p",
+            "revision": 1,
+            "state": state,
+            "rule": rule,
+            "settled": state in goodfaith.SETTLED,
+            "received_at": NOW,
+            **values,
         }
-    )  # fmt: skip
+    )
 
 
 # ---- what is unfounded
@@ -78,7 +107,7 @@ def change(state: State, rule: str, **values: Any) -> ItemChanged:
         (S.UPHELD_AFTER_COUNTER, "17-upheld", None, (None, None)),
         (S.APPEALED, "19-appealed", None, (KEPT, KEPT)),
     ],
-)  # fmt: skip
+)
 def test_grounds(state: State, rule: str, code: str | None, grounds: tuple[str | None, str | None]) -> None:
     assert misuse.grounds_of(change(state, rule, code=code)) == grounds
     assert rule in {row.rule for row in TABLE}
@@ -144,10 +173,16 @@ def test_any_history_in_any_batches_has_the_ground_of_its_last_settling() -> Non
 
 def test_weights() -> None:
     weights = [
-        ("rejected:plainly_unfounded", False, 1), ("rejected:plainly_unfounded", True, 2), ("rejected:not_infringing", True, 0),
-        ("rejected", True, 0), ("restored_by_person", False, 3), ("restored_by_person", True, 3), ("reversed", True, 0),
-        ("nonsense", True, 0), ("", False, 0),
-    ]  # fmt: skip
+        ("rejected:plainly_unfounded", False, 1),
+        ("rejected:plainly_unfounded", True, 2),
+        ("rejected:not_infringing", True, 0),
+        ("rejected", True, 0),
+        ("restored_by_person", False, 3),
+        ("restored_by_person", True, 3),
+        ("reversed", True, 0),
+        ("nonsense", True, 0),
+        ("", False, 0),
+    ]
     for ground, serious, weight in weights:
         assert misuse.weight_of(ground, serious, TERMS) == weight
 
@@ -164,9 +199,15 @@ def test_facts_add_up_and_leave_out_what_does_not_count() -> None:
     grounds = [("rejected:plainly_unfounded", True, 3), ("restored_by_person", False, 2), ("reversed", True, 9)]
     facts = misuse.facts_of(40, grounds, {"knowingly_false": 1, "forged_document": 2, "none": 5}, TERMS, 4, 4)
     assert facts == Facts(
-        40, 8, 5, 3 * 2 + 2 * 3 + 30 + 2 * 5, True, 4,
-        {"forged_document": 2, "knowingly_false": 1, "rejected:plainly_unfounded": 3, "restored_by_person": 2}, 7,
-    )  # fmt: skip
+        40,
+        8,
+        5,
+        3 * 2 + 2 * 3 + 30 + 2 * 5,
+        True,
+        4,
+        {"forged_document": 2, "knowingly_false": 1, "rejected:plainly_unfounded": 3, "restored_by_person": 2},
+        7,
+    )
 
 
 def test_number_share_and_weight_must_all_be_reached() -> None:
@@ -185,8 +226,13 @@ facts_ = st.builds(
     lambda settled, items, findings, weight, knowingly, again: Facts(
         settled + items, items + findings, items, weight, knowingly, again, notices=items + findings
     ),
-    counts, counts, st.integers(0, 3), st.integers(0, 60), st.booleans(), st.integers(0, 5),
-)  # fmt: skip
+    counts,
+    counts,
+    st.integers(0, 3),
+    st.integers(0, 60),
+    st.booleans(),
+    st.integers(0, 5),
+)
 
 
 @given(facts_, counts, counts, st.integers(0, 5), st.booleans(), st.sampled_from(TERMS.steps))
@@ -195,9 +241,15 @@ def test_more_misuse_never_reaches_less(
 ) -> None:
     # further unfounded items are settled items too
     worse = replace(
-        facts, settled=facts.settled + items, items=facts.items + items, number=facts.number + items, notices=facts.notices + (items > 0),
-        weight=facts.weight + weight, knowingly=facts.knowingly or knowingly, again=facts.again + again,
-    )  # fmt: skip
+        facts,
+        settled=facts.settled + items,
+        items=facts.items + items,
+        number=facts.number + items,
+        notices=facts.notices + (items > 0),
+        weight=facts.weight + weight,
+        knowingly=facts.knowingly or knowingly,
+        again=facts.again + again,
+    )
     assert misuse.reaches(worse, step) or not misuse.reaches(facts, step)
 
 
@@ -272,14 +324,18 @@ def test_what_is_over_is_followed_by_the_next_step_and_the_last_step_is_repeated
     assert [m.state for m in measures] == ["on", "over", "over"]
     measures, now = lived([*history, (1, BAD)])
     assert [(m.kind, m.state, m.prior) for m in measures[2:]] == [
-        ("suspension", "over", "m-001"), ("suspension", "on", "m-001"),
-    ]  # fmt: skip
+        ("suspension", "over", "m-001"),
+        ("suspension", "on", "m-001"),
+    ]
     assert misuse.review(measures, BAD, now + 5 * DAY, "m-x", TERMS) == ()
     # a new warning begins anew
     measures, _ = lived([(0, BAD), (3, BAD), (12, GOOD), (1, BAD), (3, BAD)])
     assert [(m.kind, m.state) for m in measures] == [
-        ("warning", "lifted"), ("quota", "over"), ("warning", "on"), ("quota", "on"),
-    ]  # fmt: skip
+        ("warning", "lifted"),
+        ("quota", "over"),
+        ("warning", "on"),
+        ("quota", "on"),
+    ]
 
 
 @given(facts_, st.integers(0, 30))
@@ -367,8 +423,10 @@ def test_complaints() -> None:
     measure = lived([(0, BAD)])[0][0]
     misuse.check_complaint(measure, False, NOW + 184 * DAY, TERMS)
     for what, complained, now in (
-        (measure, False, NOW + 185 * DAY), (measure, True, NOW), (replace(measure, state="reversed"), False, NOW),
-    ):  # fmt: skip
+        (measure, False, NOW + 185 * DAY),
+        (measure, True, NOW),
+        (replace(measure, state="reversed"), False, NOW),
+    ):
         with pytest.raises(Refused):
             misuse.check_complaint(what, complained, now, TERMS)
     for state in ("reversed", "fallen"):
@@ -388,14 +446,17 @@ def test_complaints() -> None:
     ("extra", "key"),
     [
         ('[[misuse.steps]]\nmeasure = "quota"\nnumber = 1\nshare = "1 %"\nweight = 1\nitems = 5', "misuse.steps"),
-        ('[[misuse.steps]]\nmeasure = "warning"\nnumber = 1\nshare = "1 %"\nweight = 1\nitems = 5', "misuse.warning.items"),
+        (
+            '[[misuse.steps]]\nmeasure = "warning"\nnumber = 1\nshare = "1 %"\nweight = 1\nitems = 5',
+            "misuse.warning.items",
+        ),
         ('[misuse.ends.reversed]\nweight = 1\ncodes = ["own_listing"]', "misuse.ends.reversed.codes"),
         ('[misuse.ends.rejected]\nweight = 1\ncodes = ["no_such"]', "misuse.ends.rejected.codes"),
-        ('[misuse.ends.nonsense]\nweight = 1', "misuse.ends"),
+        ("[misuse.ends.nonsense]\nweight = 1", "misuse.ends"),
         ('[misuse]\nwindow = "3 wd"', "misuse.window"),
         ('[misuse.forged]\nmeasure = "quota"', "misuse.quota.items"),
     ],
-)  # fmt: skip
+)
 def test_wrong_policies_are_refused(extra: str, key: str) -> None:
     with pytest.raises(PolicyError, match=key.replace(".", r"\.")):
         policy.parse(f"{TEXT.partition('[misuse]')[0]}\n{extra}\n", "ipp-2026-11.toml")

@@ -38,7 +38,7 @@ VECTORS: list[tuple[Register, RightType, str, str]] = [
     # full-width digits and spaces, as forms in Chinese and Japanese have them
     ("cn", "trademark", "　１２３４５６７ ", "1234567"),
     ("cn", "invention", "ＺＬ２０１７１０６０１８６２．３", "ZL201710601862.3"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("register", "right_type", "given", "written"), VECTORS)
@@ -78,7 +78,7 @@ def test_every_format_has_a_vector_and_a_source() -> None:
         ("us", "design", "Đ654321", "bad_number"),
         ("us", "trademark", "", "bad_number"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused_with_a_cure(
     register: Register, right_type: RightType, given: str, reason: str
 ) -> None:

@@ -11,9 +11,17 @@ from services.intake.kernel import domain, requests
 from services.intake.kernel.domain import Refused
 
 KINDS = [
-    requests.OpenAccount, requests.Contact, requests.RegisterRight, requests.ChangeRight, requests.Authorise, requests.Verify,
-    requests.SubmitClaim, *requests.COMMANDS.values(), requests.ContactIds, *requests.BY_TOPIC.values(),
-]  # fmt: skip
+    requests.OpenAccount,
+    requests.Contact,
+    requests.RegisterRight,
+    requests.ChangeRight,
+    requests.Authorise,
+    requests.Verify,
+    requests.SubmitClaim,
+    *requests.COMMANDS.values(),
+    requests.ContactIds,
+    *requests.BY_TOPIC.values(),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

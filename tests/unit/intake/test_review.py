@@ -32,12 +32,26 @@ VERSION = policy.current("ipp").version
 def changed(revision: int, state: State, previous: State | None = None, **values: Any) -> ItemChanged:
     return msgspec.convert(
         {
-            "item": "i-1", "claim": "c-1", "claim_size": 1, "listing": "l-1", "complainant": "a-1", "principal": "a-9",
-            "right": "r-1", "right_type": "trademark", "reason": "counterfeit", "profile": "ipp", "policy": VERSION,
-            "revision": revision, "state": state, "previous": previous, "rule": "1", "received_at": NOW, **values,
+            "item": "i-1",
+            "claim": "c-1",
+            "claim_size": 1,
+            "listing": "l-1",
+            "complainant": "a-1",
+            "principal": "a-9",
+            "right": "r-1",
+            "right_type": "trademark",
+            "reason": "counterfeit",
+            "profile": "ipp",
+            "policy": VERSION,
+            "revision": revision,
+            "state": state,
+            "previous": previous,
+            "rule": "1",
+            "received_at": NOW,
+            **values,
         },
         ItemChanged,
-    )  # fmt: skip
+    )
 
 
 def case(**values: Any) -> Case:

@@ -36,8 +36,11 @@ def test_a_contact_is_bound_to_its_account_and_keys() -> None:
     wrapped = contacts.new_key("a-1")
     sealed = contacts.seal("a-1", wrapped, CONTACT)
     for account, key, text in (
-        ("a-2", wrapped, sealed), ("a-1", contacts.new_key("a-1"), sealed), ("a-1", wrapped, sealed[:-1] + bytes([sealed[-1] ^ 1])), ("a-1", wrapped, b""),
-    ):  # fmt: skip
+        ("a-2", wrapped, sealed),
+        ("a-1", contacts.new_key("a-1"), sealed),
+        ("a-1", wrapped, sealed[:-1] + bytes([sealed[-1] ^ 1])),
+        ("a-1", wrapped, b""),
+    ):
         with pytest.raises(InvalidTag):
             contacts.open(account, key, text)
     with pytest.raises(InvalidTag):

@@ -17,7 +17,14 @@ def _act(_: AttackBed) -> Outcome:
     raise AssertionError
 
 
-def _result(*, succeeded: bool = False, refused: tuple[str, ...] = (), ended: tuple[str, ...] = (), error: str = "", restarts: bool = False) -> Result:  # fmt: skip
+def _result(
+    *,
+    succeeded: bool = False,
+    refused: tuple[str, ...] = (),
+    ended: tuple[str, ...] = (),
+    error: str = "",
+    restarts: bool = False,
+) -> Result:
     attack = Attack("a", "b", _act, restarts=restarts)
     return Result(attack, Outcome(succeeded, "said"), Honest([0.1, 0.3, 0.2], list(refused)), list(ended), error, 1.0)
 

@@ -99,7 +99,9 @@ def test_the_load_counters_on_both_sides_of_deadlines(monkeypatch: pytest.Monkey
     plan.rights = dict.fromkeys(plan.holders, "r")
     tokens = dict.fromkeys((*plan.holders, *plan.sellers, plan.reviewer), "t")
     intake = Intake()
-    submitter = Submitter(plan, MagicMock(topic_prefix="", intake_url="http://intake"), tokens, rate=400, step=intake.step)
+    submitter = Submitter(
+        plan, MagicMock(topic_prefix="", intake_url="http://intake"), tokens, rate=400, step=intake.step
+    )
     submitter._http = httpx.AsyncClient(base_url="http://intake", transport=httpx.MockTransport(intake.answer))
     asyncio.run(submitter.run(lambda _: None))
     assert submitter.record.contradictions == []

@@ -125,5 +125,10 @@ def test_what_was_there_goes_once_all_is_written_and_before_anybody_goes_on(
     made = unread.refill(Settings(), engine)
     assert made == Refilled([gap], 1, [], 7, made.seconds)
     assert done == [
-        *([] if ends else [("begin", None)]), ("write", 3), ("cut", begun), ("go on", {begun}), ("know", None), ("commit", None),
-    ]  # fmt: skip
+        *([] if ends else [("begin", None)]),
+        ("write", 3),
+        ("cut", begun),
+        ("go on", {begun}),
+        ("know", None),
+        ("commit", None),
+    ]

@@ -55,9 +55,17 @@ def test_what_a_notice_means_is_said() -> None:
 
 def test_a_warning_says_by_what_numbers_and_until_when() -> None:
     figures = {
-        "window_from": "2026-08-25", "window_to": "2026-11-24", "settled": 31, "upheld": 27, "taken_down": 28, "restored": 1,
-        "takedown_rate": "90 %", "counter_rate": "5 %", "misses": "overall takedown 27/31", "demote_on": "2026-12-08",
-    }  # fmt: skip
+        "window_from": "2026-08-25",
+        "window_to": "2026-11-24",
+        "settled": 31,
+        "upheld": 27,
+        "taken_down": 28,
+        "restored": 1,
+        "takedown_rate": "90 %",
+        "counter_rate": "5 %",
+        "misses": "overall takedown 27/31",
+        "demote_on": "2026-12-08",
+    }
     text = body(notice("good_faith_warned", figures=figures))
     for needed in ("2026-08-25 to 2026-11-24", "27 of 31", "at least 90 %", "1 of 28", "at most 5 %", "on 2026-12-08"):
         assert needed in text, needed
@@ -67,10 +75,17 @@ def test_a_warning_says_by_what_numbers_and_until_when() -> None:
 
 def test_a_measure_against_misuse_says_why_by_which_rule_until_when_and_how_to_complain() -> None:
     figures = {
-        "window_from": "2026-05-29", "window_to": "2026-11-24", "settled": 40, "unfounded": 20, "claims": 6, "weight": 31,
-        "because": "rejected:plainly_unfounded 20", "rule": "5 claims, 15 items, 20 %, weight 25", "policy": "ipp-2026-11",
+        "window_from": "2026-05-29",
+        "window_to": "2026-11-24",
+        "settled": 40,
+        "unfounded": 20,
+        "claims": 6,
+        "weight": 31,
+        "because": "rejected:plainly_unfounded 20",
+        "rule": "5 claims, 15 items, 20 %, weight 25",
+        "policy": "ipp-2026-11",
         "complain_until": "2027-05-28",
-    }  # fmt: skip
+    }
     for kind, more, words in (
         ("misuse_warned", {}, "This is a warning"),
         ("misuse_limited", {"items_a_day": 100, "until": "2026-12-25"}, "100 items a day"),
@@ -78,15 +93,23 @@ def test_a_measure_against_misuse_says_why_by_which_rule_until_when_and_how_to_c
     ):
         text = body(notice(kind, about="m-7", figures={**figures, **more}))
         for needed in (
-            words, "2026-05-29 to 2026-11-24", "20 of 40", "rejected:plainly_unfounded 20", "5 claims, 15 items, 20 %, weight 25",
-            "ipp-2026-11", "until 2027-05-28", "POST /v1/misuse/m-7/complaint", *(["2026-12-25"] if "until" in more else []),
-        ):  # fmt: skip
+            words,
+            "2026-05-29 to 2026-11-24",
+            "20 of 40",
+            "rejected:plainly_unfounded 20",
+            "5 claims, 15 items, 20 %, weight 25",
+            "ipp-2026-11",
+            "until 2027-05-28",
+            "POST /v1/misuse/m-7/complaint",
+            *(["2026-12-25"] if "until" in more else []),
+        ):
             assert needed in text, (kind, needed)
     # what follows is what the policy has, and nothing else
     follows = {
-        "quota, suspension": "a daily quota of items follows, and then a suspension", "quota": "a daily quota of items follows.",
+        "quota, suspension": "a daily quota of items follows, and then a suspension",
+        "quota": "a daily quota of items follows.",
         "suspension": "a suspension of the processing of your notices follows.",
-    }  # fmt: skip
+    }
     for after, words in follows.items():
         assert words in body(notice("misuse_warned", about="m-7", figures={**figures, "next": after}))
     assert "follows" not in body(notice("misuse_warned", about="m-7", figures=figures)).replace("step follows", "")
@@ -132,7 +155,7 @@ def test_an_address_that_may_be_anybodys_is_told_nothing_that_a_party_wrote() ->
 @given(
     st.sampled_from([*(kind.removeprefix("account.") for kind in NOTICES), "x", "review.y"]),
     st.dictionaries(st.text(max_size=20), st.one_of(st.integers(), st.floats(), st.text(max_size=300)), max_size=40),
-)  # fmt: skip
+)
 def test_any_figures_are_stated_harmlessly(kind: str, figures: dict[str, Any]) -> None:
     made = render_notice(id="m-1", notice=notice(kind, figures=figures), party=ANN, secret=None, now=NOW)
     assert "\n" not in made.subject
@@ -145,10 +168,19 @@ def test_any_figures_are_stated_harmlessly(kind: str, figures: dict[str, Any]) -
 
 def sanction(**more: Any) -> SanctionChanged:
     fields: dict[str, Any] = {
-        "seller": "s-1", "sanction": "abc.s2", "change": "imposed", "cause": "threshold", "measures": ("frozen", "may_not_list"),
-        "ledger": "general", "level": 4, "begins": NOW, "ends": NOW + dt.timedelta(days=14), "entry": "e.5", "claim": "c-9",
+        "seller": "s-1",
+        "sanction": "abc.s2",
+        "change": "imposed",
+        "cause": "threshold",
+        "measures": ("frozen", "may_not_list"),
+        "ledger": "general",
+        "level": 4,
+        "begins": NOW,
+        "ends": NOW + dt.timedelta(days=14),
+        "entry": "e.5",
+        "claim": "c-9",
         "at": NOW,
-    }  # fmt: skip
+    }
     return SanctionChanged(**{**fields, **more})
 
 
@@ -168,11 +200,21 @@ def test_a_measure_is_told_with_why_until_when_and_how_to_be_heard() -> None:
     subject, text = told(sanction())
     assert "measure against your account s-1" in subject
     for needed in (
-        "from 2026-11-24 12:00 UTC on", "its listings are not shown", "may not offer new listings", "on 2026-12-08 12:00 UTC",
-        "violations, counted in points", "c-9", "by rule, without a decision of a person", "GET /v1/standing/ledger",
-        "counter claims against you, or complain", "free of charge", "a person looks at it", "out-of-court dispute settlement",
-        "courts", "GET /v1/standing/sanctions",
-    ):  # fmt: skip
+        "from 2026-11-24 12:00 UTC on",
+        "its listings are not shown",
+        "may not offer new listings",
+        "on 2026-12-08 12:00 UTC",
+        "violations, counted in points",
+        "c-9",
+        "by rule, without a decision of a person",
+        "GET /v1/standing/ledger",
+        "counter claims against you, or complain",
+        "free of charge",
+        "a person looks at it",
+        "out-of-court dispute settlement",
+        "courts",
+        "GET /v1/standing/sanctions",
+    ):
         assert needed in text, needed
     for absent in ("is closed", "Listing is restricted", "None", "does not end"):
         assert absent not in text, absent

@@ -37,8 +37,13 @@ def notice(monkeypatch: pytest.MonkeyPatch, **settings: object) -> None:
     now=MOMENTS,
 )
 def test_a_beginning_is_known_for_what_it_is(
-    by: By, sent: dt.datetime | None, delivered: dt.datetime | None, read: dt.datetime | None, deemed: dt.datetime | None, now: dt.datetime | None
-) -> None:  # fmt: skip
+    by: By,
+    sent: dt.datetime | None,
+    delivered: dt.datetime | None,
+    read: dt.datetime | None,
+    deemed: dt.datetime | None,
+    now: dt.datetime | None,
+) -> None:
     now = now or NOW
     found = beginning(by, sent_at=sent, delivered_at=delivered, read_at=read, deemed_at=deemed, now=now)
     if sent is None:
@@ -106,8 +111,12 @@ def test_an_event_says_from_when_and_by_what() -> None:
 
 @pytest.mark.parametrize(
     ("lines", "key"),
-    [('begins = "read"', "notice.deemed"), ('begins = "sent"\ndeemed = "3 wd"', "notice.deemed"), ('begins = "seen"', "notice.begins")],
-)  # fmt: skip
+    [
+        ('begins = "read"', "notice.deemed"),
+        ('begins = "sent"\ndeemed = "3 wd"', "notice.deemed"),
+        ('begins = "seen"', "notice.begins"),
+    ],
+)
 def test_wrong_settings_are_found(lines: str, key: str) -> None:
     text = (policy.FOLDER / "ipp-2026-11.toml").read_text(encoding="utf-8")
     with pytest.raises(policy.PolicyError, match=key):

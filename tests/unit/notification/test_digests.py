@@ -57,9 +57,17 @@ def test_a_digest_counts_and_lists() -> None:
     states = [State.REJECTED] * 150 + [State.NOTIFIED] * 250
     told = [Told(f"i-{n}", facts(f"l-{n}", complainant=AGENT, state=state)) for n, state in enumerate(states)]
     made = render(
-        id="m-1", claim="c-1", party=AGENT, kind=DIGEST, items=told, claim_size=1, contacts=CONTACTS, right_number=None,
-        site=SITE, now=NOW,
-    )  # fmt: skip
+        id="m-1",
+        claim="c-1",
+        party=AGENT,
+        kind=DIGEST,
+        items=told,
+        claim_size=1,
+        contacts=CONTACTS,
+        right_number=None,
+        site=SITE,
+        now=NOW,
+    )
     text = " ".join(made.body.split())
     assert "refused: 150" in text
     assert "taken up; the seller is notified: 250" in text

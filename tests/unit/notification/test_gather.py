@@ -14,7 +14,16 @@ from tests.unit.notification.making import HOLDER, NOW, SELLER
 COLLECT = dt.timedelta(seconds=2)
 
 
-def row(item: int, *, kind: str = "outcome", party: str = HOLDER, revision: int = 2, size: int = 3, at: float = 0.0, claim: str = "c") -> Pending:  # fmt: skip
+def row(
+    item: int,
+    *,
+    kind: str = "outcome",
+    party: str = HOLDER,
+    revision: int = 2,
+    size: int = 3,
+    at: float = 0.0,
+    claim: str = "c",
+) -> Pending:
     return Pending(
         claim, kind, party, f"{claim}.{item}", revision, size, item % 4, f"l{item}", NOW + dt.timedelta(seconds=at)
     )
@@ -37,7 +46,10 @@ def test_a_message_waits_no_longer_than_that() -> None:
 
 def test_sellers_of_a_claim_wait_for_nobody_once_the_receipt_is_complete() -> None:
     receipt = [row(n, kind="claim_receipt", revision=1) for n in (1, 2, 3)]
-    notices = [row(1, kind="seller_notice", party=SELLER, revision=1), row(2, kind="seller_notice", party="s2", revision=1)]  # fmt: skip
+    notices = [
+        row(1, kind="seller_notice", party=SELLER, revision=1),
+        row(2, kind="seller_notice", party="s2", revision=1),
+    ]
 
     assert len(gather([*receipt, *notices], NOW, COLLECT)) == 3
     assert gather([*receipt[:2], *notices], NOW, COLLECT) == []
@@ -75,7 +87,16 @@ def histories(draw: st.DrawFn) -> list[tuple[float, list[Pending]]]:
             for revision, kind in enumerate(
                 draw(st.lists(st.sampled_from(["outcome", "counter_defect"]), max_size=3)), 2
             ):
-                rows.append(row(item, kind=kind, revision=revision, size=size, claim=f"c{claim}", party=draw(st.sampled_from([HOLDER, SELLER]))))  # fmt: skip
+                rows.append(
+                    row(
+                        item,
+                        kind=kind,
+                        revision=revision,
+                        size=size,
+                        claim=f"c{claim}",
+                        party=draw(st.sampled_from([HOLDER, SELLER])),
+                    )
+                )
             rows.append(row(item, kind="claim_receipt", revision=1, size=size, claim=f"c{claim}"))
     rows += draw(st.lists(st.sampled_from(rows), max_size=5))
     rows = draw(st.permutations(rows))

@@ -32,21 +32,51 @@ from tests.unit.notification.making import facts
 
 FSI, PDI = "\u2068", "\u2069"
 ALLOWED = {
-    "html": {"lang", "dir"}, "head": set(), "meta": {"charset"}, "title": set(), "body": {"style"}, "p": {"style"},
-    "h2": {"style"}, "table": set(), "tr": set(), "th": {"scope", "style"}, "td": {"style"}, "ul": set(), "ol": set(),
-    "li": set(), "a": {"href"}, "br": set(), "hr": set(), "small": set(), "bdi": set(),
-}  # fmt: skip
+    "html": {"lang", "dir"},
+    "head": set(),
+    "meta": {"charset"},
+    "title": set(),
+    "body": {"style"},
+    "p": {"style"},
+    "h2": {"style"},
+    "table": set(),
+    "tr": set(),
+    "th": {"scope", "style"},
+    "td": {"style"},
+    "ul": set(),
+    "ol": set(),
+    "li": set(),
+    "a": {"href"},
+    "br": set(),
+    "hr": set(),
+    "small": set(),
+    "bdi": set(),
+}
 """All that the layout writes: no script, nothing that is loaded from elsewhere."""
 NASTY = st.one_of(
     st.text(max_size=300),
     st.text("<>&\"'{}%/=ab \u202e\u2066\u05d0\u0627\u0661\x00\r\n\u2028漢", max_size=120),
     st.sampled_from(
         [
-            "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}{% raw %}", "{name}", "%(name)s", "</p></body>",
-            "\u202eevil", "a\u2067b", "שלום עולם", "x" * 5000, "&lt;b&gt;", "<!--", "]]>", "\ud800", "{{ m.secret }}", "--=_m-1",
+            "<script>alert(1)</script>",
+            '"><img src=x onerror=alert(1)>',
+            "{{ 7 * 7 }}{% raw %}",
+            "{name}",
+            "%(name)s",
+            "</p></body>",
+            "\u202eevil",
+            "a\u2067b",
+            "שלום עולם",
+            "x" * 5000,
+            "&lt;b&gt;",
+            "<!--",
+            "]]>",
+            "\ud800",
+            "{{ m.secret }}",
+            "--=_m-1",
         ]
     ),
-)  # fmt: skip
+)
 
 
 class Page(HTMLParser):
@@ -79,9 +109,17 @@ def made(kind: str, contact: Contact, number: str | None, locale: str) -> Render
     told = [Told("i-1", facts(complainant=AGENT, principal=HOLDER, seller=SELLER))]
     contacts = {account: replace(contact, language=locale) for account in CONTACTS}
     return render(
-        id="m-1", claim="c-1", party=SELLER if kind == "seller_notice" else AGENT, kind=kind, items=told, claim_size=1,
-        contacts=contacts, right_number=number, site=SITE, now=NOW,
-    )  # fmt: skip
+        id="m-1",
+        claim="c-1",
+        party=SELLER if kind == "seller_notice" else AGENT,
+        kind=kind,
+        items=told,
+        claim_size=1,
+        contacts=contacts,
+        right_number=number,
+        site=SITE,
+        now=NOW,
+    )
 
 
 def squash(text: str) -> str:
@@ -122,7 +160,7 @@ def test_contact_data_stay_words(name: str, address: str, number: str, kind: str
     st.sampled_from([*(kind.removeprefix("account.") for kind in NOTICES), "x"]),
     st.dictionaries(NASTY, st.one_of(st.integers(), NASTY), max_size=6),
     st.sampled_from(LANGUAGES),
-)  # fmt: skip
+)
 def test_figures_of_notices_stay_words(kind: str, figures: dict[str, Any], locale: str) -> None:
     notice = AccountNotice(notice="n-1", account="a-1", kind=kind, figures=figures, at=NOW)
     party = replace(CONTACTS[SELLER], language=locale)
@@ -147,9 +185,17 @@ def test_a_megabyte_is_cut_off_at_once(char: str) -> None:
 def test_messages_of_many_items_are_bounded(kind: str) -> None:
     told = [Told(f"i-{n}", facts(f"listing-{n}", missing=("identity",) * 3)) for n in range(5_000)]
     shown = render(
-        id="m-1", claim="c-1", party=SELLER, kind=kind, items=told, claim_size=5_000, contacts=CONTACTS, right_number="1",
-        site=SITE, now=NOW,
-    )  # fmt: skip
+        id="m-1",
+        claim="c-1",
+        party=SELLER,
+        kind=kind,
+        items=told,
+        claim_size=5_000,
+        contacts=CONTACTS,
+        right_number="1",
+        site=SITE,
+        now=NOW,
+    )
     assert len(shown.body) + len(shown.html) < 600_000
     named = shown.body.count(f"{SITE}/items/")
     assert named == (

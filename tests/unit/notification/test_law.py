@@ -99,9 +99,16 @@ def test_notice_says_how_and_until_when_to_counter(profile: str, locale: str) ->
     rules = rules_of(profile)
     code, reason = next(iter(rules.reasons.items()))
     facts = Facts(
-        listing="l", seller=SELLER, complainant=AGENT, principal=HOLDER, right="r", right_type=reason.rights[0], reason=code,
-        policy=rules.version, state=State.NOTIFIED,
-    )  # fmt: skip
+        listing="l",
+        seller=SELLER,
+        complainant=AGENT,
+        principal=HOLDER,
+        right="r",
+        right_type=reason.rights[0],
+        reason=code,
+        policy=rules.version,
+        state=State.NOTIFIED,
+    )
     says(made, '"counter"', {"en": "counter-notification", "de": "Gegendarstellung", "zh": "反通知"}[locale])
     end = deadline("seller_notice", [facts], NOW)
     if profile in SILENT:
@@ -127,13 +134,19 @@ class Rule:
 RULES = (
     Rule(
         "17 U.S.C. 512(g)(3)(C): a counter notification has a statement under penalty of perjury",
-        ("dmca",), ("seller_notice",),
-        {"en": ("penalty of perjury", "mistake or misidentification"), "de": ("Meineid", "Verwechslung"), "zh": ("伪证", "误认")},
+        ("dmca",),
+        ("seller_notice",),
+        {
+            "en": ("penalty of perjury", "mistake or misidentification"),
+            "de": ("Meineid", "Verwechslung"),
+            "zh": ("伪证", "误认"),
+        },
         ("512(g)(3)",),
     ),
     Rule(
         "17 U.S.C. 512(g)(3)(D): name, address, telephone number, consent to jurisdiction, service of process",
-        ("dmca",), ("seller_notice",),
+        ("dmca",),
+        ("seller_notice",),
         {
             "en": ("consent to the jurisdiction", "Federal District Court", "service of process", "telephone number"),
             "de": ("Zustimmung zur Zuständigkeit", "Federal District Court", "Zustellung", "Telefonnummer"),
@@ -142,65 +155,93 @@ RULES = (
     ),
     Rule(
         "17 U.S.C. 512(g)(3)(A), (B): signature; the material and where it stood",
-        ("dmca",), ("seller_notice",),
+        ("dmca",),
+        ("seller_notice",),
         {"en": ("signature", "the material"), "de": ("Unterschrift", "Material"), "zh": ("签名", "材料")},
     ),
     Rule(
         "17 U.S.C. 512(g)(2)(B), (C): sent on to who gave the notice; replaced in 10 to 14 business days unless an action is filed",
-        ("dmca",), ("seller_notice", "counter_forwarded", "counter_received"),
+        ("dmca",),
+        ("seller_notice", "counter_forwarded", "counter_received"),
         {"en": ("business days", "court order"), "de": ("Geschäftstage", "gerichtlich"), "zh": ("工作日", "法院")},
         ("10", "14", "512(g)(2)"),
     ),
     Rule(
         "17 U.S.C. 512(f): who misrepresents knowingly is liable",
-        ("dmca",), ("seller_notice", "claim_receipt"),
+        ("dmca",),
+        ("seller_notice", "claim_receipt"),
         {"en": ("is liable",), "de": ("haftet",), "zh": ("赔偿",)},
         ("512(f)",),
     ),
     Rule(
         "E-Commerce Law 43(1): the operator may submit a statement that there is no infringement, with preliminary evidence",
-        ("cn-ecl",), ("seller_notice",),
-        {"en": ("preliminary evidence", "no infringement"), "de": ("vorläufige", "keine Verletzung"), "zh": ("初步证据", "不存在侵权行为")},
+        ("cn-ecl",),
+        ("seller_notice",),
+        {
+            "en": ("preliminary evidence", "no infringement"),
+            "de": ("vorläufige", "keine Verletzung"),
+            "zh": ("初步证据", "不存在侵权行为"),
+        },
     ),
     Rule(
         "E-Commerce Law 43(2): forwarded to the holder, who is told of authority and court; measures end after 15 days",
-        ("cn-ecl",), ("seller_notice",),
-        {"en": ("authority", "court", "15 days"), "de": ("Behörde", "Volksgericht", "15 Tagen"), "zh": ("主管部门", "人民法院", "十五日")},
+        ("cn-ecl",),
+        ("seller_notice",),
+        {
+            "en": ("authority", "court", "15 days"),
+            "de": ("Behörde", "Volksgericht", "15 Tagen"),
+            "zh": ("主管部门", "人民法院", "十五日"),
+        },
     ),
     Rule(
         "docs/explanation/domain.md, Profiles: at most 20 working days for holders abroad, not 15 days and 20 working days more",
-        ("cn-ecl",), ("seller_notice",),
-        {"en": ("it is 20 working days instead",), "de": ("gelten stattdessen 20 Arbeitstage",), "zh": ("该期限为 20 个工作日",)},
+        ("cn-ecl",),
+        ("seller_notice",),
+        {
+            "en": ("it is 20 working days instead",),
+            "de": ("gelten stattdessen 20 Arbeitstage",),
+            "zh": ("该期限为 20 个工作日",),
+        },
     ),
     Rule(
         "E-Commerce Law 43(2): the holder is told that it may complain to the authority or sue",
-        ("cn-ecl",), ("counter_forwarded",),
+        ("cn-ecl",),
+        ("counter_forwarded",),
         {"en": ("authority", "people's court"), "de": ("Behörde", "Volksgericht"), "zh": ("主管部门", "人民法院")},
     ),
     Rule(
         "E-Commerce Law 42(3): who gives a wrong notice is liable, doubly if in bad faith",
-        ("cn-ecl",), ("seller_notice", "claim_receipt"),
+        ("cn-ecl",),
+        ("seller_notice", "claim_receipt"),
         {"en": ("double", "bad faith"), "de": ("Doppelte", "bösgläubig"), "zh": ("加倍", "恶意")},
     ),
     Rule(
         "docs/explanation/domain.md, Profiles: paused on receipt; 4 days, then deleted; reactivated after 4 days; the platform never judges",
-        ("bpp",), ("seller_notice",),
-        {"en": ("paused", "deleted", "4 days", "do not judge"), "de": ("angehalten", "gelöscht", "4 Tagen"), "zh": ("暂停", "删除", "4 天")},
+        ("bpp",),
+        ("seller_notice",),
+        {
+            "en": ("paused", "deleted", "4 days", "do not judge"),
+            "de": ("angehalten", "gelöscht", "4 Tagen"),
+            "zh": ("暂停", "删除", "4 天"),
+        },
     ),
     Rule(
         "docs/explanation/domain.md, Profiles: a sample is audited",
-        ("project-zero",), ("seller_notice",),
+        ("project-zero",),
+        ("seller_notice",),
         {"en": ("sample",), "de": ("Stichprobe",), "zh": ("抽查",)},
     ),
     Rule(
         "DSA 17(3)(a): the restriction, its territorial scope and its duration",
-        ("dsa",), ("seller_notice",),
+        ("dsa",),
+        ("seller_notice",),
         {"en": ("taken down", "For how long"), "de": ("gesperrt", "Dauer"), "zh": ("下架", "期限")},
         ("AT, BE, BG", "SI, SK"),
     ),
     Rule(
         "DSA 17(3)(b), (c): by a notice under article 16 or not; automated means in detection and decision",
-        ("dsa",), ("seller_notice",),
+        ("dsa",),
+        ("seller_notice",),
         {
             "en": ("notice of the right holder", "no automated means", "by rule, without a person"),
             "de": ("Meldung des Rechtsinhabers", "keine automatisierten Mittel", "ohne einen Menschen"),
@@ -209,26 +250,42 @@ RULES = (
     ),
     Rule(
         "DSA 17(3)(d): the legal ground and why the content is illegal on it",
-        ("dsa",), ("seller_notice",),
-        {"en": ("2017/1001", "trade mark is used"), "de": ("2017/1001", "Zustimmung ihres Inhabers"), "zh": ("2017/1001", "未经商标所有人同意")},
+        ("dsa",),
+        ("seller_notice",),
+        {
+            "en": ("2017/1001", "trade mark is used"),
+            "de": ("2017/1001", "Zustimmung ihres Inhabers"),
+            "zh": ("2017/1001", "未经商标所有人同意"),
+        },
     ),
     Rule(
         "DSA 17(3)(f): redress: internal complaint (20), out-of-court settlement (21), courts; 16(5) for who gave the notice",
-        ("dsa",), REDRESS,
-        {"en": ("out-of-court", "courts", "complain"), "de": ("außergerichtlichen", "Gerichte", "Beschwerde"), "zh": ("庭外争议解决", "法院", "申诉")},
+        ("dsa",),
+        REDRESS,
+        {
+            "en": ("out-of-court", "courts", "complain"),
+            "de": ("außergerichtlichen", "Gerichte", "Beschwerde"),
+            "zh": ("庭外争议解决", "法院", "申诉"),
+        },
     ),
     Rule(
         "DSA 20(1): a complaint is free of charge for at least six months; docs/explanation/domain.md, row 19, for every profile",
-        PROFILES, REDRESS,
+        PROFILES,
+        REDRESS,
         {"en": ("free of charge", "184 days"), "de": ("kostenlos", "184 Tagen"), "zh": ("免费", "184")},
         ('"complain"',),
     ),
     Rule(
         "DSA 20(6): not decided by automation alone; row 19: by a person",
-        PROFILES, REDRESS,
-        {"en": ("A person who has not decided",), "de": ("Jemand, der bisher nicht",), "zh": ("由此前未作过决定的人员",)},
+        PROFILES,
+        REDRESS,
+        {
+            "en": ("A person who has not decided",),
+            "de": ("Jemand, der bisher nicht",),
+            "zh": ("由此前未作过决定的人员",),
+        },
     ),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(
@@ -252,9 +309,15 @@ def test_forwarded_counter_has_the_sellers_contact_and_the_holders_time(profile:
     rules = rules_of(profile)
     code, reason = next(iter(rules.reasons.items()))
     facts = Facts(
-        listing="l", complainant=AGENT, principal=HOLDER, right="r", right_type=reason.rights[0], reason=code,
-        policy=rules.version, state=State.HOLDER_RESPONSE,
-    )  # fmt: skip
+        listing="l",
+        complainant=AGENT,
+        principal=HOLDER,
+        right="r",
+        right_type=reason.rights[0],
+        reason=code,
+        policy=rules.version,
+        state=State.HOLDER_RESPONSE,
+    )
     end = deadline("counter_forwarded", [facts], NOW)
     assert end is not None
     says(made, moment(end))
@@ -280,9 +343,16 @@ def test_holder_abroad_is_told_its_own_time(profile: str, locale: str) -> None:
     assert moment(end) not in at_home.body
     code, reason = next(iter(rules.reasons.items()))
     facts = Facts(
-        listing="l", complainant=AGENT, principal=HOLDER, right="r", right_type=reason.rights[0], reason=code,
-        policy=rules.version, state=State.HOLDER_RESPONSE, abroad=True,
-    )  # fmt: skip
+        listing="l",
+        complainant=AGENT,
+        principal=HOLDER,
+        right="r",
+        right_type=reason.rights[0],
+        reason=code,
+        policy=rules.version,
+        state=State.HOLDER_RESPONSE,
+        abroad=True,
+    )
     message = Message(
         "m-1", "c-1", AGENT, "counter_forwarded", False, 0, NOW, claim_size=1, items=[Item("i-1", 2, 0, facts)]
     )

@@ -16,8 +16,18 @@ RECEIPT = ("claim_receipt", HOLDER)
 CASES: list[tuple[str, S, dict[str, Any], list[tuple[str, str]]]] = [
     # first events
     ("received", S.RECEIVED, {"revision": 1}, [RECEIPT]),
-    ("at once notified", S.NOTIFIED, {"revision": 1, "via": (S.RECEIVED, S.UNDER_REVIEW)}, [RECEIPT, ("seller_notice", SELLER)]),
-    ("at once incomplete", S.NEEDS_INFO, {"revision": 1, "missing": ("identity",)}, [RECEIPT, ("info_request", HOLDER)]),
+    (
+        "at once notified",
+        S.NOTIFIED,
+        {"revision": 1, "via": (S.RECEIVED, S.UNDER_REVIEW)},
+        [RECEIPT, ("seller_notice", SELLER)],
+    ),
+    (
+        "at once incomplete",
+        S.NEEDS_INFO,
+        {"revision": 1, "missing": ("identity",)},
+        [RECEIPT, ("info_request", HOLDER)],
+    ),
     ("at once a duplicate", S.DUPLICATE, {"revision": 1, "original": "x.1"}, [RECEIPT]),
     ("at once a dead link", S.LINK_INVALID, {"revision": 1, "seller": None}, [RECEIPT]),
     ("at once refused", S.REJECTED, {"revision": 1, "code": "unknown_reason"}, [RECEIPT]),
@@ -30,9 +40,24 @@ CASES: list[tuple[str, S, dict[str, Any], list[tuple[str, str]]]] = [
     ("reopened", S.NOTIFIED, {"previous": S.DUPLICATE, "via": (S.RECEIVED,)}, [("seller_notice", SELLER)]),
     # counters
     ("counter under check", S.COUNTERED, {"previous": S.NOTIFIED}, []),
-    ("forwarded", S.HOLDER_RESPONSE, {"previous": S.NOTIFIED, "via": (S.COUNTERED,)}, [("counter_forwarded", HOLDER), ("counter_received", SELLER)]),
-    ("sent back at once", S.NOTIFIED, {"previous": S.NOTIFIED, "via": (S.COUNTERED,), "missing": ("statement",)}, [("counter_defect", SELLER)]),
-    ("sent back by a reviewer", S.UPHELD_BY_DEFAULT, {"previous": S.COUNTERED, "noticed_at": NOW}, [("counter_defect", SELLER)]),
+    (
+        "forwarded",
+        S.HOLDER_RESPONSE,
+        {"previous": S.NOTIFIED, "via": (S.COUNTERED,)},
+        [("counter_forwarded", HOLDER), ("counter_received", SELLER)],
+    ),
+    (
+        "sent back at once",
+        S.NOTIFIED,
+        {"previous": S.NOTIFIED, "via": (S.COUNTERED,), "missing": ("statement",)},
+        [("counter_defect", SELLER)],
+    ),
+    (
+        "sent back by a reviewer",
+        S.UPHELD_BY_DEFAULT,
+        {"previous": S.COUNTERED, "noticed_at": NOW},
+        [("counter_defect", SELLER)],
+    ),
     ("to the platform", S.PLATFORM_REVIEW, {"previous": S.HOLDER_RESPONSE}, []),
     # ends
     ("accepted", S.UPHELD, {"previous": S.NOTIFIED}, [TO_HOLDER, TO_SELLER]),
@@ -44,20 +69,35 @@ CASES: list[tuple[str, S, dict[str, Any], list[tuple[str, str]]]] = [
     ("the right never came back", S.WITHDRAWN, {"previous": S.SUSPENDED, "noticed_at": NOW}, [TO_HOLDER, TO_SELLER]),
     ("the court's result", S.UPHELD, {"previous": S.LITIGATION, "noticed_at": NOW}, [TO_HOLDER, TO_SELLER]),
     # complaints
-    ("refused, and complained of", S.APPEALED, {"previous": S.REJECTED, "seller": None, "by": "holder"}, [("complaint_received", HOLDER)]),
-    ("the seller complains", S.APPEALED, {"previous": S.UPHELD, "noticed_at": NOW, "by": "seller"}, [("complaint_received", HOLDER), ("complaint_received", SELLER)]),
+    (
+        "refused, and complained of",
+        S.APPEALED,
+        {"previous": S.REJECTED, "seller": None, "by": "holder"},
+        [("complaint_received", HOLDER)],
+    ),
+    (
+        "the seller complains",
+        S.APPEALED,
+        {"previous": S.UPHELD, "noticed_at": NOW, "by": "seller"},
+        [("complaint_received", HOLDER), ("complaint_received", SELLER)],
+    ),
     ("audited by the platform", S.APPEALED, {"previous": S.NOTIFIED, "noticed_at": NOW}, []),
     ("confirmed", S.UPHELD, {"previous": S.APPEALED, "noticed_at": NOW, "by": "reviewer"}, [TO_HOLDER, TO_SELLER]),
     ("reversed", S.RESTORED, {"previous": S.APPEALED, "noticed_at": NOW, "by": "reviewer"}, [TO_HOLDER, TO_SELLER]),
     ("to review again", S.UNDER_REVIEW, {"previous": S.APPEALED, "by": "reviewer"}, [("complaint_reversed", HOLDER)]),
-    ("to the seller at once", S.NOTIFIED, {"previous": S.APPEALED, "via": (S.UNDER_REVIEW,), "by": "reviewer"}, [("complaint_reversed", HOLDER), ("seller_notice", SELLER)]),
+    (
+        "to the seller at once",
+        S.NOTIFIED,
+        {"previous": S.APPEALED, "via": (S.UNDER_REVIEW,), "by": "reviewer"},
+        [("complaint_reversed", HOLDER), ("seller_notice", SELLER)],
+    ),
     ("back to the complaint", S.APPEALED, {"previous": S.SUSPENDED, "noticed_at": NOW}, []),
     # pauses
     ("suspended", S.SUSPENDED, {"previous": S.NOTIFIED}, []),
     ("back to its window", S.NOTIFIED, {"previous": S.SUSPENDED}, []),
     ("back from court", S.HOLDER_RESPONSE, {"previous": S.LITIGATION}, []),
     ("back and on", S.NOTIFIED, {"previous": S.SUSPENDED, "via": (S.UNDER_REVIEW,)}, [("seller_notice", SELLER)]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("state", "more", "told"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])

@@ -20,8 +20,16 @@ from services.notification.signing import SEALED, Dkim
 from tests.unit.notification.making import NOW
 
 HEADERS = {
-    "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Content-Language", "MIME-Version", "Content-Type",
-}  # fmt: skip
+    "From",
+    "To",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "Auto-Submitted",
+    "Content-Language",
+    "MIME-Version",
+    "Content-Type",
+}
 NASTY = st.text(
     st.sampled_from('\r\n\0\t\x0b\x85\u2028\u202e\u2066\u200f\ud800"\\<>@,;:()=?. aé中😀') | st.characters(),
     max_size=400,
@@ -30,9 +38,14 @@ NASTY = st.text(
 
 def made(**more: object) -> bytes:
     fields: dict[str, object] = {
-        "id": "m-1", "sender": "ip@market.example", "to": "ann@holder.example", "name": "Ann", "subject": "A claim",
-        "at": NOW, "text": "Text\n",
-    }  # fmt: skip
+        "id": "m-1",
+        "sender": "ip@market.example",
+        "to": "ann@holder.example",
+        "name": "Ann",
+        "subject": "A claim",
+        "at": NOW,
+        "text": "Text\n",
+    }
     return mime.compose(**{**fields, **more})  # type: ignore[arg-type]
 
 

@@ -31,9 +31,10 @@ from tests.unit.notification.making import facts
 
 
 @given(
-    st.sampled_from([6.0, 60.0, 600.0]), st.integers(1, 3),
+    st.sampled_from([6.0, 60.0, 600.0]),
+    st.integers(1, 3),
     st.lists(st.tuples(st.floats(0, 30), st.sampled_from("ab")), max_size=80),
-)  # fmt: skip
+)
 def test_a_domain_gets_what_it_may_in_order_and_delays_no_other(
     rate: float, share: int, steps: list[tuple[float, str]]
 ) -> None:
@@ -147,9 +148,11 @@ def test_quiet_hours(zone: str | None, now: str, until: str | None) -> None:
 
 
 @given(
-    st.times(), st.times(), st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns"]),
+    st.times(),
+    st.times(),
+    st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns"]),
     st.integers(0, 366 * 86_400).map(lambda seconds: at("2026-01-01T00:00:00Z") + dt.timedelta(seconds=seconds)),
-)  # fmt: skip
+)
 def test_quiet_hours_end(begins: dt.time, ends: dt.time, zone: str, now: dt.datetime) -> None:
     quiet = Quiet(begins, ends, "UTC")
     until = quiet_until(quiet, zone, now)

@@ -73,9 +73,13 @@ def test_it_discloses_nobody_whom_the_mail_does_not(kind: str, party: str) -> No
 def test_a_notice_to_an_account_has_its_figures() -> None:
     made = message("account.right_expiring", HOLDER)
     made.notice = AccountNotice(
-        notice="n-1", account=HOLDER, kind="right_expiring", about="r-9", figures={"expires_at": "2026-12-24T12:00:00Z"},
+        notice="n-1",
+        account=HOLDER,
+        kind="right_expiring",
+        about="r-9",
+        figures={"expires_at": "2026-12-24T12:00:00Z"},
         at=NOW,
-    )  # fmt: skip
+    )
     data = json.loads(body(made, CONTACTS, None, site="x", now=NOW)[0])["data"]
     assert (data["about"], data["figures"]) == ("r-9", {"expires_at": "2026-12-24T12:00:00Z"})
     assert "claim" not in data
@@ -104,7 +108,9 @@ def test_a_challenge_says_the_code_and_nothing_of_anybody() -> None:
         "type": "webhook.challenge",
         "timestamp": "2026-11-24T12:00:00Z",
         "data": {
-            "webhook": "w-1", "code": "ABCD-EFGH-JKMN", "expires_at": "2026-11-25T12:00:00Z",
+            "webhook": "w-1",
+            "code": "ABCD-EFGH-JKMN",
+            "expires_at": "2026-11-25T12:00:00Z",
             "confirm": "POST /v1/webhooks/w-1/confirmation",
         },
-    }  # fmt: skip
+    }

@@ -85,9 +85,17 @@ def test_the_partys_language_is_the_messages() -> None:
     }
     told = [Told("i-1", facts(complainant=AGENT, principal=HOLDER))]
     made = render(
-        id="m-1", claim="c-1", party=AGENT, kind="outcome", items=told, claim_size=1, contacts=contacts, right_number=None,
-        site=SITE, now=NOW,
-    )  # fmt: skip
+        id="m-1",
+        claim="c-1",
+        party=AGENT,
+        kind="outcome",
+        items=told,
+        claim_size=1,
+        contacts=contacts,
+        right_number=None,
+        site=SITE,
+        now=NOW,
+    )
     assert (made.locale, made.template, made.version) == ("de", "outcome", VERSIONS["outcome"])
     assert made.body.startswith("Guten Tag Ann Agent,")
     assert len(made.edition) == 16
@@ -105,24 +113,53 @@ def sent(kind: str, locale: str, channel: str = "email") -> tuple[SentMessage, d
         shown: Rendered = render_notice(id="m-1", notice=notice, party=contacts[party], secret="...", now=NOW)
     else:
         shown = render(
-            id="m-1", claim="c-1", party=party, kind=kind, items=told, claim_size=3, contacts=contacts, right_number="1",
-            site=SITE, now=NOW,
-        )  # fmt: skip
+            id="m-1",
+            claim="c-1",
+            party=party,
+            kind=kind,
+            items=told,
+            claim_size=3,
+            contacts=contacts,
+            right_number="1",
+            site=SITE,
+            now=NOW,
+        )
     to = contacts[party]
     assert to is not None
     raw = mail(shown, id="m-1", sender=SENDER, to=to, at=NOW)
     if channel == "webhook":
         message = Message(
-            "m-1", "c-1", party, kind, False, 0, NOW, claim_size=3, items=[Item(one.id, 1, 0, one.facts) for one in told],
+            "m-1",
+            "c-1",
+            party,
+            kind,
+            False,
+            0,
+            NOW,
+            claim_size=3,
+            items=[Item(one.id, 1, 0, one.facts) for one in told],
             notice=notice,
-        )  # fmt: skip
+        )
         raw, shown = payload.body(message, contacts, "1", site=SITE, now=NOW)
     elif channel != "email":
         raw = f"{shown.subject}\n{shown.body}".encode()
     kept = SentMessage(
-        "m-1", "c-1", party, kind, channel, shown.template, shown.version, shown.locale, shown.edition, NOW, NOW, digest(raw),
-        claim_size=3, items=() if notice else told, notice=notice,
-    )  # fmt: skip
+        "m-1",
+        "c-1",
+        party,
+        kind,
+        channel,
+        shown.template,
+        shown.version,
+        shown.locale,
+        shown.edition,
+        NOW,
+        NOW,
+        digest(raw),
+        claim_size=3,
+        items=() if notice else told,
+        notice=notice,
+    )
     return kept, contacts
 
 

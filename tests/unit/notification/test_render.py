@@ -21,12 +21,28 @@ OWL = Contact.of({"name": "Owl Works Ltd", "address": "3 Owner Road\nOslo", "ema
 CONTACTS = {HOLDER: ANN, SELLER: SAM, OWNER: OWL}
 
 
-def made(kind: str, *, party: str = SELLER, listings: int = 1, contacts: Any = None, number: str | None = "1234567", **more: Any) -> Rendered:  # fmt: skip
+def made(
+    kind: str,
+    *,
+    party: str = SELLER,
+    listings: int = 1,
+    contacts: Any = None,
+    number: str | None = "1234567",
+    **more: Any,
+) -> Rendered:
     told = [Told(f"claim-1.{n}", facts(f"listing-{n}", **more)) for n in range(1, listings + 1)]
     return render(
-        id="m-1", claim="claim-1", party=party, kind=kind, items=told, claim_size=listings,
-        contacts=CONTACTS if contacts is None else contacts, right_number=number, site="https://market.example", now=NOW,
-    )  # fmt: skip
+        id="m-1",
+        claim="claim-1",
+        party=party,
+        kind=kind,
+        items=told,
+        claim_size=listings,
+        contacts=CONTACTS if contacts is None else contacts,
+        right_number=number,
+        site="https://market.example",
+        now=NOW,
+    )
 
 
 def flat(text: str) -> str:
@@ -38,10 +54,19 @@ def test_notice_to_the_seller_has_all_it_must_have() -> None:
     body = flat(made("seller_notice", listings=3).body)
 
     for needed in (
-        "Ann Holder", "1 Right Street", "10115 Berlin", "ann@holder.example", "trade mark", "1234567", "Counterfeit goods",
-        *(f"https://market.example/items/listing-{n}" for n in (1, 2, 3)), 'choose "counter"', "statement",
-        "2026-11-27 12:00 UTC", "Settle with the right holder directly",
-    ):  # fmt: skip
+        "Ann Holder",
+        "1 Right Street",
+        "10115 Berlin",
+        "ann@holder.example",
+        "trade mark",
+        "1234567",
+        "Counterfeit goods",
+        *(f"https://market.example/items/listing-{n}" for n in (1, 2, 3)),
+        'choose "counter"',
+        "statement",
+        "2026-11-27 12:00 UTC",
+        "Settle with the right holder directly",
+    ):
         assert needed in body, needed
 
 
@@ -92,15 +117,28 @@ def test_receipt_says_what_became_of_each_item() -> None:
         Told("claim-1.4", facts("d", state=State.NEEDS_INFO, missing=("ownership",))),
     ]
     made = render(
-        id="m-1", claim="claim-1", party=HOLDER, kind="claim_receipt", items=told, claim_size=5, contacts=CONTACTS,
-        right_number="1", site="https://market.example", now=NOW,
-    )  # fmt: skip
+        id="m-1",
+        claim="claim-1",
+        party=HOLDER,
+        kind="claim_receipt",
+        items=told,
+        claim_size=5,
+        contacts=CONTACTS,
+        right_number="1",
+        site="https://market.example",
+        now=NOW,
+    )
     body = flat(made.body)
 
     for needed in (
-        "claim-1", "the seller is notified", "refused", "File the claim again with one of the reasons", "claim-0.1",
-        "missing: proof of ownership", "4 of its 5 listings",
-    ):  # fmt: skip
+        "claim-1",
+        "the seller is notified",
+        "refused",
+        "File the claim again with one of the reasons",
+        "claim-0.1",
+        "missing: proof of ownership",
+        "4 of its 5 listings",
+    ):
         assert needed in body, needed
 
 
@@ -155,8 +193,18 @@ def test_contact_data_cannot_inject_headers_lines_or_templates() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "nobody", "a@b@c", "a b@c.example", "a@c.example\nBcc: x@y.example", "a@c.example,b@c.example", "<a@c.example>", 7, None],
-)  # fmt: skip
+    [
+        "",
+        "nobody",
+        "a@b@c",
+        "a b@c.example",
+        "a@c.example\nBcc: x@y.example",
+        "a@c.example,b@c.example",
+        "<a@c.example>",
+        7,
+        None,
+    ],
+)
 def test_what_is_no_address_is_none(address: Any) -> None:
     contact = Contact.of({"name": "Ann", "address": None, "email": address})
 
@@ -184,6 +232,13 @@ def test_any_name_can_be_written_to(name: str) -> None:
     assert cleaned == line(cleaned)
     assert [address.addr_spec for address in parsed["To"].addresses] == ["ann@holder.example"]
     assert set(parsed.keys()) == {
-        "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Content-Type", "Content-Language",
+        "From",
+        "To",
+        "Subject",
+        "Date",
+        "Message-ID",
+        "Auto-Submitted",
+        "Content-Type",
+        "Content-Language",
         "MIME-Version",
-    }  # fmt: skip
+    }

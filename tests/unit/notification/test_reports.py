@@ -101,9 +101,10 @@ def test_hostile_reports_cost_little(raw: bytes) -> None:
 
 
 @given(
-    st.permutations(["email", "webhook", "inbox"]), st.sets(st.sampled_from(["email", "webhook"])),
+    st.permutations(["email", "webhook", "inbox"]),
     st.sets(st.sampled_from(["email", "webhook"])),
-)  # fmt: skip
+    st.sets(st.sampled_from(["email", "webhook"])),
+)
 def test_there_is_always_a_channel(order: list[str], available: set[str], tried: set[str]) -> None:
     found = choose(order, available, tried)  # type: ignore[arg-type]
     assert found == "inbox" or (found in available and found not in tried)

@@ -18,13 +18,22 @@ S = dt.timedelta(seconds=1)
 @pytest.mark.parametrize(
     ("answer", "outcome", "reason"),
     [
-        (Answer(200), "delivered", "200"), (Answer(204), "delivered", "204"), (Answer(299), "delivered", "299"),
-        (Answer(302), "failed", "302"), (Answer(400), "failed", "400"), (Answer(404), "failed", "404"),
-        (Answer(410), "gone", "410"), (Answer(429), "wait", "429"), (Answer(500), "failed", "500"),
-        (Answer(503), "failed", "503"), (Answer(503, wait=60 * S), "wait", "503"), (Answer(error="timeout"), "unknown", "timeout"),
-        (Answer(error="unreachable", sent=False), "failed", "unreachable"), (Answer(304), "failed", "304"),
+        (Answer(200), "delivered", "200"),
+        (Answer(204), "delivered", "204"),
+        (Answer(299), "delivered", "299"),
+        (Answer(302), "failed", "302"),
+        (Answer(400), "failed", "400"),
+        (Answer(404), "failed", "404"),
+        (Answer(410), "gone", "410"),
+        (Answer(429), "wait", "429"),
+        (Answer(500), "failed", "500"),
+        (Answer(503), "failed", "503"),
+        (Answer(503, wait=60 * S), "wait", "503"),
+        (Answer(error="timeout"), "unknown", "timeout"),
+        (Answer(error="unreachable", sent=False), "failed", "unreachable"),
+        (Answer(304), "failed", "304"),
     ],
-)  # fmt: skip
+)
 def test_what_an_answer_means(answer: Answer, outcome: str, reason: str) -> None:
     assert (answer.outcome, answer.reason) == (outcome, reason)
 
@@ -32,11 +41,22 @@ def test_what_an_answer_means(answer: Answer, outcome: str, reason: str) -> None
 @pytest.mark.parametrize(
     ("header", "wait"),
     [
-        ("30", 30 * S), ("0", S), ("99999999999999999999", LONGEST_WAIT), ("Wed, 25 Nov 2026 12:01:00 GMT", 60 * S),
-        ("Wed, 25 Nov 2020 12:01:00 GMT", S), ("Wed, 25 Nov 2099 12:01:00 GMT", LONGEST_WAIT), ("soon", None), ("-5", None),
-        ("", None), (None, None), ("9" * 400, None), ("٣", None), ("1.5", None), ("Wed, 99 Nov 2026 12:01:00 GMT", None),
+        ("30", 30 * S),
+        ("0", S),
+        ("99999999999999999999", LONGEST_WAIT),
+        ("Wed, 25 Nov 2026 12:01:00 GMT", 60 * S),
+        ("Wed, 25 Nov 2020 12:01:00 GMT", S),
+        ("Wed, 25 Nov 2099 12:01:00 GMT", LONGEST_WAIT),
+        ("soon", None),
+        ("-5", None),
+        ("", None),
+        (None, None),
+        ("9" * 400, None),
+        ("٣", None),
+        ("1.5", None),
+        ("Wed, 99 Nov 2026 12:01:00 GMT", None),
     ],
-)  # fmt: skip
+)
 def test_how_long_it_is_asked_to_wait(header: str | None, wait: dt.timedelta | None) -> None:
     assert wait_of(header, NOW) == wait
 

@@ -18,13 +18,20 @@ ORDERS = st.lists(st.sampled_from(["email", "webhook", "inbox"]), unique=True)
 @pytest.mark.parametrize(
     ("order", "hooks", "tried", "mail", "goes"),
     [
-        ([], [], [], True, "email"), ([], [HOOK], [], True, "email"), (["webhook"], [HOOK], [], True, "webhook"),
-        (["webhook"], [], [], True, "email"), (["webhook"], [HOOK], ["webhook"], True, "email"),
-        (["webhook"], [HOOK], ["webhook", "email"], True, "inbox"), ([], [HOOK], ["email"], True, "webhook"),
-        ([], [HOOK], [], False, "webhook"), ([], [], [], False, "inbox"), (["inbox"], [HOOK], [], True, "inbox"),
-        (["email", "webhook"], [HOOK], [], True, "email"), (["webhook"], [PICKY], [], True, "webhook"),
+        ([], [], [], True, "email"),
+        ([], [HOOK], [], True, "email"),
+        (["webhook"], [HOOK], [], True, "webhook"),
+        (["webhook"], [], [], True, "email"),
+        (["webhook"], [HOOK], ["webhook"], True, "email"),
+        (["webhook"], [HOOK], ["webhook", "email"], True, "inbox"),
+        ([], [HOOK], ["email"], True, "webhook"),
+        ([], [HOOK], [], False, "webhook"),
+        ([], [], [], False, "inbox"),
+        (["inbox"], [HOOK], [], True, "inbox"),
+        (["email", "webhook"], [HOOK], [], True, "email"),
+        (["webhook"], [PICKY], [], True, "webhook"),
     ],
-)  # fmt: skip
+)
 def test_the_party_is_told_by_what_it_prefers_and_what_has_not_failed(
     order: list[str], hooks: list[WebhookKnown], tried: list[str], mail: bool, goes: str
 ) -> None:

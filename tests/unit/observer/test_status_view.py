@@ -48,14 +48,34 @@ def test_the_page_knows_all_stages_and_the_target() -> None:
     [
         (replace(calm(), alerts=(ALERT, TICKET)), "bad", "A person is needed now", "1 alert: OldestItemOld."),
         (calm(oldest=one(70_000)), "bad", "The 24-hour target is at risk", "Oldest open item."),
-        (replace(calm(), alerts=(TICKET,)), "warn", "Claims flow; something waits for a person", "1 ticket: WebhookCircuitsOpen."),
+        (
+            replace(calm(), alerts=(TICKET,)),
+            "warn",
+            "Claims flow; something waits for a person",
+            "1 ticket: WebhookCircuitsOpen.",
+        ),
         (calm(broker=Answer(error="nobody exports it")), "unknown", "Not all is known", "Not known: Broker."),
-        (calm(forecast=Answer(error="too young")), "good", "Claims are handled in time", "No alert fires. A part is not known, see below."),
+        (
+            calm(forecast=Answer(error="too young")),
+            "good",
+            "Claims are handled in time",
+            "No alert fires. A part is not known, see below.",
+        ),
         (calm(handled_1d=one(0.98)), "warn", "Claims are handled in time", "Worth a look: Handled in time, last day."),
-        (AWAY, "unknown", "Nothing is known", "Prometheus does not answer (ConnectError). Claims may well be in order."),
-        (replace(calm(), alerts=None), "unknown", "Nothing is known", "alerts are not known. Claims may well be in order."),
+        (
+            AWAY,
+            "unknown",
+            "Nothing is known",
+            "Prometheus does not answer (ConnectError). Claims may well be in order.",
+        ),
+        (
+            replace(calm(), alerts=None),
+            "unknown",
+            "Nothing is known",
+            "alerts are not known. Claims may well be in order.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_verdict(snapshot: Snapshot, level: str, verdict: str, because: str) -> None:
     made = page(snapshot, OLD)
     assert (made.level, made.verdict, made.because) == (level, verdict, because)
@@ -78,7 +98,7 @@ def test_what_is_not_known_is_said_once_for_each_reason() -> None:
     assert made.unknown == (
         "Canary, last completed, Broker: nobody exports goodfaith_broker_up.",
         "Database: a bug.",
-    )  # fmt: skip
+    )
     assert made.waiting == ()
 
 

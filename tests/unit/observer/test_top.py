@@ -41,9 +41,13 @@ def test_every_figure_is_there(board: Board, width: int) -> None:
 
 def test_what_is_wrong_is_said_in_words() -> None:
     snapshot = replace(
-        calm(handled_1d=Answer((Series("", 0.95),)), oldest=Answer(error="nobody exports it"), dead_letters=Answer((Series("", 3),))),
+        calm(
+            handled_1d=Answer((Series("", 0.95),)),
+            oldest=Answer(error="nobody exports it"),
+            dead_letters=Answer((Series("", 3),)),
+        ),
         alerts=(ALERT,),
-    )  # fmt: skip
+    )
     lines = _text(snapshot).splitlines()
     (handled,) = [line for line in lines if line.startswith("Handled in time, last day")]
     assert handled.split() == ["Handled", "in", "time,", "last", "day", "bad", "95.0", "%"]

@@ -14,10 +14,24 @@ from shared.events import ItemChanged, State
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 FIRST = ItemChanged(
-    item="i-1", claim="c-1", claim_size=1, listing="li-1", seller="s-1", complainant="h-1", principal="h-1", right="r-1",
-    right_type="trademark", reason="counterfeit", profile="ipp", policy="ipp-2026-11", revision=1, state=State.NOTIFIED,
-    rule="7-upheld-prima-facie", held=True, received_at=NOW,
-)  # fmt: skip
+    item="i-1",
+    claim="c-1",
+    claim_size=1,
+    listing="li-1",
+    seller="s-1",
+    complainant="h-1",
+    principal="h-1",
+    right="r-1",
+    right_type="trademark",
+    reason="counterfeit",
+    profile="ipp",
+    policy="ipp-2026-11",
+    revision=1,
+    state=State.NOTIFIED,
+    rule="7-upheld-prima-facie",
+    held=True,
+    received_at=NOW,
+)
 
 
 def row(seq: int, change: ItemChanged) -> tuple[int, str, str]:
@@ -117,8 +131,12 @@ def test_watermarks_that_follow_closely_are_one_and_no_jump_is_hidden() -> None:
     marks.add(8, NOW + day + second, 120.0)  # long after
     marks.add(9, NOW + day, 121.0)  # backwards
     assert [(offset, upto) for offset, upto, _ in marks.found] == [
-        (0, NOW + 4 * second), (6, NOW + 6 * second), (7, NOW + day), (8, NOW + day + second), (9, NOW + day),
-    ]  # fmt: skip
+        (0, NOW + 4 * second),
+        (6, NOW + 6 * second),
+        (7, NOW + day),
+        (8, NOW + day + second),
+        (9, NOW + day),
+    ]
     assert next(marks.lines(3)).startswith("3\t0\t2026-11-24T12:00:04+00:00\t1970-01-01T00:01:40+00:00")
 
 

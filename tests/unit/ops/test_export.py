@@ -31,8 +31,11 @@ def test_of_the_staff_nobody_is_named(by: str | None, subject: str) -> None:
 def test_a_row_is_shown_without_what_is_not_there() -> None:
     row = {"by": "r-rita", "code": None, "sha256": memoryview(b"\x01\xff"), "kinds": ["a"], "seller": "s-x"}
     assert access.shaped(row, "a-me", {"r-rita"}, people=("by",)) == {
-        "by": "staff", "sha256": "01ff", "kinds": ["a"], "seller": "s-x",
-    }  # fmt: skip
+        "by": "staff",
+        "sha256": "01ff",
+        "kinds": ["a"],
+        "seller": "s-x",
+    }
 
 
 def test_rows_are_written_as_they_come() -> None:

@@ -212,21 +212,36 @@ def test_penalties_are_counted_alike(found: list[tuple[dt.datetime, Any]], later
     penalties.recount(seller, figures, now)
     levels = sanctions.levels(sanctions.front(sanctions.grounds(entries, figures, now), (), "", now))
     assert penalty_model.standing(violations, figures, now) == (
-        seller.general_points, seller.serious_strikes, seller.violations, *levels,
+        seller.general_points,
+        seller.serious_strikes,
+        seller.violations,
+        *levels,
         penalties.consequence(levels[0], figures.general.thresholds),
-        penalties.consequence(levels[1], figures.serious.thresholds), seller.next_change,
-    )  # fmt: skip
+        penalties.consequence(levels[1], figures.serious.thresholds),
+        seller.next_change,
+    )
 
 
 @given(
     change=st.builds(
-        SanctionChanged, seller=st.just("s"), sanction=st.just("x"), level=st.just(1), ledger=st.just("general"),
-        change=st.sampled_from(["imposed", "lifted", "ended"]), prior=st.booleans(),
+        SanctionChanged,
+        seller=st.just("s"),
+        sanction=st.just("x"),
+        level=st.just(1),
+        ledger=st.just("general"),
+        change=st.sampled_from(["imposed", "lifted", "ended"]),
+        prior=st.booleans(),
         cause=st.sampled_from(["threshold", "replaced", "timer", "expiry", "reversal", "unlinked", "operator"]),
-        measures=st.sampled_from([(), ("frozen",)]), begins=st.just(T), entry=st.just("e"), claim=st.just("c"),
-        at=st.just(T), ends=st.none(), reason=st.none(), scope=st.just("own"),
+        measures=st.sampled_from([(), ("frozen",)]),
+        begins=st.just(T),
+        entry=st.just("e"),
+        claim=st.just("c"),
+        at=st.just(T),
+        ends=st.none(),
+        reason=st.none(),
+        scope=st.just("own"),
     )
-)  # fmt: skip
+)
 def test_sanctions_are_told_alike(change: SanctionChanged) -> None:
     notice = notice_of(change)
     assert telling.told_of_sanction(change) == (None if notice is None else notice.kind)

@@ -56,12 +56,17 @@ def test_ghosts_tell_what_was_lost_and_how_far_the_marketplace_has_come() -> Non
 @pytest.mark.parametrize(
     "raw",
     [
-        b"", b"\xff\xfe", b"no json", b"[]", b'{"id": 7, "type": "x"}', b"[" * 100_000,
+        b"",
+        b"\xff\xfe",
+        b"no json",
+        b"[]",
+        b'{"id": 7, "type": "x"}',
+        b"[" * 100_000,
         b'{"id": "verification.0.11", "type": "goodfaith.item.submitted.v1", "data": {}}',
         b'{"id": "verification.0.11", "type": "goodfaith.item.submitted.v1", "data": []}',
     ],
     ids=lambda raw: raw[:60].decode("latin-1"),
-)  # fmt: skip
+)
 def test_a_record_that_cannot_be_read_is_no_ghost(raw: bytes) -> None:
     assert not lost(raw, HEADS, Ghosts())
 

@@ -301,7 +301,7 @@ def of_another(rules: Penalties) -> Business:
         (plant(sanctions, "_course", lambda right: lambda *args: right(*args[:3], NOW)), expired, "sanction-undecided"),
         (plant(Facts, "latest", lambda _: NEVER), warned, "sanction-undecided"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_of_sanctions_is_found(
     mistake: Plant, play: Callable[[Penalties], Business], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,20 +328,30 @@ def test_days_that_are_over_are_found_whatever_the_ledger_says_is_due() -> None:
 
 
 HOLDERS: dict[tuple[Any, str], set[str]] = {
-    ("registration", "1"): {"a", "b"}, ("payment", "1"): {"b", "c"}, ("device", "1"): {"d", "e"},
-    ("payment", "2"): {"v", "w", "x"}, ("device", "2"): {"x", "y"}, ("device", "3"): {"y", "z"},
-}  # fmt: skip
+    ("registration", "1"): {"a", "b"},
+    ("payment", "1"): {"b", "c"},
+    ("device", "1"): {"d", "e"},
+    ("payment", "2"): {"v", "w", "x"},
+    ("device", "2"): {"x", "y"},
+    ("device", "3"): {"y", "z"},
+}
 
 
 @pytest.mark.parametrize(
     ("mistake", "kinds"),
     [
         (plant(entities, "links", lambda _: lambda *args: False), {"entity-missing"}),
-        (plant(entities, "_union", lambda _: lambda groups: [tuple(sorted(one)) for one in groups]), {"entity-missing", "entity-unfounded"}),
-        (plant(entities, "_split", lambda _: lambda linking, kinds, largest: entities._union(linking.values())), {"entity-missing", "entity-unfounded"}),
+        (
+            plant(entities, "_union", lambda _: lambda groups: [tuple(sorted(one)) for one in groups]),
+            {"entity-missing", "entity-unfounded"},
+        ),
+        (
+            plant(entities, "_split", lambda _: lambda linking, kinds, largest: entities._union(linking.values())),
+            {"entity-missing", "entity-unfounded"},
+        ),
         (plant(entities, "entity_id", lambda _: lambda members: f"e-{max(members)}"), {"entity-misnamed"}),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_in_who_is_one_business_is_found(
     mistake: Plant, kinds: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,10 +379,13 @@ def test_a_mistake_in_who_is_one_business_is_found(
 )
 def test_a_mistake_in_where_a_business_stands_is_found(mistake: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     history = [
-        Own("a", "c1", "serious", NOW - 366 * DAY, "a.1"), Own("b", "c2", "serious", NOW - 364 * DAY, "b.1"),
-        Own("a", "c3", "general", NOW - 20 * DAY, "a.2"), Own("b", "c3", "general", NOW - 19 * DAY, "b.2"),
-        Own("b", "c4", "general", NOW - 10 * DAY, "b.3"), Own("a", "c5", "general", NOW - 5 * DAY, "a.3"),
-    ]  # fmt: skip
+        Own("a", "c1", "serious", NOW - 366 * DAY, "a.1"),
+        Own("b", "c2", "serious", NOW - 364 * DAY, "b.1"),
+        Own("a", "c3", "general", NOW - 20 * DAY, "a.2"),
+        Own("b", "c3", "general", NOW - 19 * DAY, "b.2"),
+        Own("b", "c4", "general", NOW - 10 * DAY, "b.3"),
+        Own("a", "c5", "general", NOW - 5 * DAY, "a.3"),
+    ]
 
     def found() -> str:
         sums, grounds = entities.count(history, RULES, NOW)

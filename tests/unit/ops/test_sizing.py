@@ -54,12 +54,21 @@ def test_figures_are_those_that_were_measured() -> None:
     assert items / claims == sizing.ITEMS
     assert messages / items == sizing.MESSAGES
     assert round(events / items, 1) == sizing.EVENTS
-    parts = dict(re.findall(r"([a-z'\s]+?) (\d+)(?=[,;])", re.search(r"CPU an item, in us: (.*?); together", text, re.S)[1] + ";"))  # type: ignore[index]  # fmt: skip
+    parts = dict(
+        re.findall(
+            r"([a-z'\s]+?) (\d+)(?=[,;])", re.search(r"CPU an item, in us: (.*?); together", text, re.S)[1] + ";"
+        )
+    )  # type: ignore[index]
     named = {
-        "database": "database", "verification": "verification", "intake's worker": "intake-worker",
-        "enforcement's worker": "enforcement-worker", "intake's inbound": "intake-inbound", "broker": "broker",
-        "notification's worker": "notification-worker", "the ledger": "enforcement-ledger",
-    }  # fmt: skip
+        "database": "database",
+        "verification": "verification",
+        "intake's worker": "intake-worker",
+        "enforcement's worker": "enforcement-worker",
+        "intake's inbound": "intake-inbound",
+        "broker": "broker",
+        "notification's worker": "notification-worker",
+        "the ledger": "enforcement-ledger",
+    }
     assert {named[" ".join(name.split())]: int(cost) for name, cost in parts.items()} == dict(sizing.CPU_US)
     connections = re.search(
         r"at most (\d+) for each worker .2 kept; of `intake-worker` (\d+), of `intake-inbound` and `streams` (\d+).,"
@@ -69,8 +78,9 @@ def test_figures_are_those_that_were_measured() -> None:
     assert connections is not None
     names = ("intake-worker", "streams", "intake-api", "enforcement-api", "watch")
     assert [int(one) for one in connections.groups()] == [
-        sizing.WORKER_CONNECTIONS, *(sizing.CONNECTIONS[name] for name in names)
-    ]  # fmt: skip
+        sizing.WORKER_CONNECTIONS,
+        *(sizing.CONNECTIONS[name] for name in names),
+    ]
     assert f"{sizing.EVENTS} events an item, of some {sizing.EVENT_BYTES} bytes" in capacity
 
 
@@ -127,10 +137,15 @@ def test_an_example_by_hand() -> None:
 @pytest.mark.parametrize(
     ("given", "name"),
     [
-        ((0, 0), "peak"), ((float("nan"), 0), "peak"), ((10, 11), "mean"), ((10, 1, 1.1), "claims_by_http"),
-        ((10, 1, 1, 1), "spare"), ((10, 1, 1, 0.4, 0), "replication"), ((10, 1, 1, 0.4, 3, 0), "topic_days"),
+        ((0, 0), "peak"),
+        ((float("nan"), 0), "peak"),
+        ((10, 11), "mean"),
+        ((10, 1, 1.1), "claims_by_http"),
+        ((10, 1, 1, 1), "spare"),
+        ((10, 1, 1, 0.4, 0), "replication"),
+        ((10, 1, 1, 0.4, 3, 0), "topic_days"),
     ],
-)  # fmt: skip
+)
 def test_what_is_out_of_bounds_is_named(given: tuple[float, ...], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} is "):
         Wanted(*given)  # type: ignore[arg-type]

@@ -39,11 +39,13 @@ def local(name: str, text: str) -> dt.datetime:
         pytest.param("de-be", "2026-04-02 10:00", 1, "2026-04-07 10:00", id="Easter 2026"),
         pytest.param("de-be", "2027-03-25 10:00", 1, "2027-03-30 10:00", id="Easter 2027"),
         pytest.param("cn", "2025-01-27 10:00", 1, "2025-02-05 10:00", id="Chinese New Year 2025"),
-        pytest.param("cn", "2026-02-13 10:00", 1, "2026-02-14 10:00", id="Saturday worked before Chinese New Year 2026"),
+        pytest.param(
+            "cn", "2026-02-13 10:00", 1, "2026-02-14 10:00", id="Saturday worked before Chinese New Year 2026"
+        ),
         pytest.param("cn", "2026-02-14 10:00", 1, "2026-02-24 10:00", id="Chinese New Year 2026"),
         pytest.param("cn", "2026-09-30 10:00", 3, "2026-10-10 10:00", id="National Day, Saturday worked after it"),
     ],
-)  # fmt: skip
+)
 def test_same_time_of_day_n_working_days_later(name: str, start: str, n: int, end: str) -> None:
     assert calendar(name).add_working_days(local(name, start), n) == local(name, end)
 

@@ -56,9 +56,14 @@ class Consumer:
 
 def mark(offset: int) -> Record:
     raw = events.encode(
-        events.Watermark(upto=WHEN), id=f"w.{offset}", source="/t", type="goodfaith.watermark.v1", subject=None,
-        time=WHEN, key=None,
-    )  # fmt: skip
+        events.Watermark(upto=WHEN),
+        id=f"w.{offset}",
+        source="/t",
+        type="goodfaith.watermark.v1",
+        subject=None,
+        time=WHEN,
+        key=None,
+    )
     return Record(offset, raw)
 
 

@@ -47,11 +47,21 @@ def test_figures_of_the_domain() -> None:
     ipp = load("ipp-2026-11")
     spans = {name: span.text for name, span in msgspec.structs.asdict(ipp.timers).items() if span is not None}
     assert spans == {
-        "needs_info": "3 wd", "review_sla": "24 h", "window": "3 wd", "round_window": "7 wd", "late_counter": "180 d",
-        "refile": "3 wd", "counter_check": "2 wd", "holder_response": "3 wd", "platform_review": "5 wd",
-        "platform_review_grace": "2 wd", "litigation_reminder": "90 d", "suspended": "30 d", "lookup_retry": "1 h",
+        "needs_info": "3 wd",
+        "review_sla": "24 h",
+        "window": "3 wd",
+        "round_window": "7 wd",
+        "late_counter": "180 d",
+        "refile": "3 wd",
+        "counter_check": "2 wd",
+        "holder_response": "3 wd",
+        "platform_review": "5 wd",
+        "platform_review_grace": "2 wd",
+        "litigation_reminder": "90 d",
+        "suspended": "30 d",
+        "lookup_retry": "1 h",
         "lookup_give_up": "20 h",
-    }  # fmt: skip
+    }
     assert (ipp.claim.max_items, ipp.claim.max_items_unregistered, ipp.counter.rounds) == (300, 10, 3)
     general, serious = ipp.penalties.general, ipp.penalties.serious
     assert (general.first, general.repeat, general.daily_cap, general.expires.text) == (0, 6, 6, "365 d")

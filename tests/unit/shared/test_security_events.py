@@ -45,8 +45,13 @@ def test_a_flood_writes_so_many_lines() -> None:
     assert count("unauthenticated") == before + LINES_AT_ONCE + 51
     assert len(lines) == LINES_AT_ONCE + 2
     assert lines[-2] == {
-        "event": "security", "log_level": "warning", "kind": "token_revoked", "account": "a-1", "credential": "t-1", "by": "a-2",
-    }  # fmt: skip
+        "event": "security",
+        "log_level": "warning",
+        "kind": "token_revoked",
+        "account": "a-1",
+        "credential": "t-1",
+        "by": "a-2",
+    }
     assert lines[-1]["dropped"] == 50
     assert {line.get("network") for line in lines} == {"192.0.2.0/24", None}
 

@@ -28,12 +28,15 @@ def headers_of(*given: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
 
 def test_answers_are_not_stored_and_read_as_what_they_are() -> None:
     assert headers_of((b"content-type", b"application/json")) == [
-        (b"content-type", b"application/json"), (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"),
-    ]  # fmt: skip
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
 
 
 @pytest.mark.parametrize("name", [b"cache-control", b"Cache-Control"])
 def test_a_route_may_say_otherwise(name: bytes) -> None:
     assert headers_of((name, b"public, max-age=60")) == [
-        (name, b"public, max-age=60"), (b"x-content-type-options", b"nosniff")
-    ]  # fmt: skip
+        (name, b"public, max-age=60"),
+        (b"x-content-type-options", b"nosniff"),
+    ]

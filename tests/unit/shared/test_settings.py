@@ -12,9 +12,16 @@ from pydantic import SecretStr, ValidationError
 from shared.settings import SECRET_LEAST, Settings
 
 STRONG = (
-    "operator_token", "internal_token", "contact_key", "contact_key_other", "evidence_key", "marketplace_secret", "mail_key",
-    "canary_token", "status_token",
-)  # fmt: skip
+    "operator_token",
+    "internal_token",
+    "contact_key",
+    "contact_key_other",
+    "evidence_key",
+    "marketplace_secret",
+    "mail_key",
+    "canary_token",
+    "status_token",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -83,8 +83,15 @@ def test_an_event_gives_back_the_context_that_it_was_logged_with() -> None:
 
     def logged(context: str | None) -> bytes:
         return events.encode(
-            data, id="e.1", source="/x", type="goodfaith.command.accept.v1", subject="i", time=NOW, key="l", trace=context
-        )  # fmt: skip
+            data,
+            id="e.1",
+            source="/x",
+            type="goodfaith.command.accept.v1",
+            subject="i",
+            time=NOW,
+            key="l",
+            trace=context,
+        )
 
     assert of_payload(logged(SAMPLED)) == of_payload(logged(SAMPLED).decode()) == SAMPLED
     assert of_payload(logged(None)) is None
@@ -190,8 +197,10 @@ def test_a_batch_has_a_span_for_each_traced_record_and_what_they_cause_carries_i
     tracing_.flush()
     made = spans.get_finished_spans()
     assert sorted(span.name for span in made) == [
-        "process intake.events", "process intake.events", "process verification",
-    ]  # fmt: skip
+        "process intake.events",
+        "process intake.events",
+        "process verification",
+    ]
     whole = next(span for span in made if span.name == "process verification")
     ours = [span for span in made if span is not whole]
     assert {link.context.span_id for link in whole.links} == {span.context.span_id for span in ours if span.context}
@@ -265,16 +274,21 @@ def test_a_request_is_named_by_its_template_and_nothing_else_of_it_is_kept(
     async def receive() -> Any: ...
 
     scope = {
-        "type": "http", "method": "GET", "path": "/v1/accounts/s-jane", "query_string": b"email=jane@mail.example",
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/accounts/s-jane",
+        "query_string": b"email=jane@mail.example",
         "client": ("203.0.113.7", 1),
         "headers": [(b"authorization", b"Bearer gf_secret"), (b"cookie", b"jane"), (b"traceparent", SAMPLED.encode())],
-    }  # fmt: skip
+    }
     asyncio.run(tracing.Requests(app, tracing_)(scope, receive, send))
     span = _shown(tracing_, spans)["GET /v1/accounts/{account_id}"]
     assert dict(span.attributes) == {
-        "http.request.method": "GET", "http.route": "/v1/accounts/{account_id}", "http.response.status_code": 503,
+        "http.request.method": "GET",
+        "http.route": "/v1/accounts/{account_id}",
+        "http.response.status_code": 503,
         "error.type": "503",
-    }  # fmt: skip
+    }
     assert seen == [tracing.context_of(span)]
     assert scope[tracing.TRACE] == TRACE
     for hidden in ("jane", "gf_secret", "203.0.113.7"):

@@ -38,10 +38,20 @@ def submitted(number: int, at: dt.datetime = BEGIN, **changes: Any) -> ItemSubmi
     """As from intake."""
     right, reason = RIGHTS[number % 3]
     values: dict[str, Any] = {
-        "item": f"i-{number}", "claim": f"c-{number // 3}", "claim_size": 3, "listing": f"l-{number}",
-        "complainant": "a-h", "principal": "a-h", "right": "r-1", "right_type": right, "reason": reason, "profile": "ipp", "policy": "ipp-2026-11", "accepted_at": at,
+        "item": f"i-{number}",
+        "claim": f"c-{number // 3}",
+        "claim_size": 3,
+        "listing": f"l-{number}",
+        "complainant": "a-h",
+        "principal": "a-h",
+        "right": "r-1",
+        "right_type": right,
+        "reason": reason,
+        "profile": "ipp",
+        "policy": "ipp-2026-11",
+        "accepted_at": at,
         "lane": ("express", "standard", "bulk")[number % 3],
-    }  # fmt: skip
+    }
     return ItemSubmitted(**(values | changes))
 
 
@@ -49,27 +59,52 @@ def changed(number: int, revision: int, state: State, received: dt.datetime = BE
     """As from verification."""
     filed = submitted(number)
     values: dict[str, Any] = {
-        "item": filed.item, "claim": filed.claim, "claim_size": 3, "listing": filed.listing, "seller": "s-1", "complainant": "a-h",
-        "principal": "a-h", "right": "r-1", "right_type": filed.right_type, "reason": filed.reason, "profile": "ipp", "policy": "ipp-2026-11",
-        "lane": filed.lane, "revision": revision, "state": state, "rule": "x", "received_at": received,
+        "item": filed.item,
+        "claim": filed.claim,
+        "claim_size": 3,
+        "listing": filed.listing,
+        "seller": "s-1",
+        "complainant": "a-h",
+        "principal": "a-h",
+        "right": "r-1",
+        "right_type": filed.right_type,
+        "reason": filed.reason,
+        "profile": "ipp",
+        "policy": "ipp-2026-11",
+        "lane": filed.lane,
+        "revision": revision,
+        "state": state,
+        "rule": "x",
+        "received_at": received,
         "sla_due": received + dt.timedelta(days=1),
-    }  # fmt: skip
+    }
     return ItemChanged(**(values | changes))
 
 
 def violation(seller: str, claim: int, item: int, revision: int, in_force: bool, at: dt.datetime) -> ViolationChanged:
     """As from enforcement."""
     return ViolationChanged(
-        seller=seller, claim=f"c-{claim}", item=f"i-{item}", listing=f"l-{item}", severity=("general", "serious")[item % 2],
-        in_force=in_force, revision=revision, at=at,
-    )  # fmt: skip
+        seller=seller,
+        claim=f"c-{claim}",
+        item=f"i-{item}",
+        listing=f"l-{item}",
+        severity=("general", "serious")[item % 2],
+        in_force=in_force,
+        revision=revision,
+        at=at,
+    )
 
 
 def filed(account: str, claim: int, items: int, at: dt.datetime, **changes: Any) -> ClaimFiled:
     """As from intake."""
     values: dict[str, Any] = {
-        "claim": f"c-{claim}", "account": account, "items": items, "right_type": RIGHTS[claim % 3][0], "channel": "http", "at": at,
-    }  # fmt: skip
+        "claim": f"c-{claim}",
+        "account": account,
+        "items": items,
+        "right_type": RIGHTS[claim % 3][0],
+        "channel": "http",
+        "at": at,
+    }
     return ClaimFiled(**(values | changes))
 
 
@@ -105,9 +140,14 @@ def histories(draw: st.DrawFn) -> list[Record]:
             if state is State.NOTIFIED and draw(st.booleans()):
                 sent = at + dt.timedelta(seconds=draw(st.sampled_from((3, 700))))
                 notice = NoticeSent(
-                    item=f"i-{number}", claim=f"c-{number // 3}", listing=f"l-{number}", message="m", kind="seller_notice",
-                    revision=revision, sent_at=sent,
-                )  # fmt: skip
+                    item=f"i-{number}",
+                    claim=f"c-{number // 3}",
+                    listing=f"l-{number}",
+                    message="m",
+                    kind="seller_notice",
+                    revision=revision,
+                    sent_at=sent,
+                )
                 found.append((sent, NOTIFICATION, notice))
             if held and draw(st.booleans()):
                 taken = at + dt.timedelta(seconds=draw(st.sampled_from((2, 9000))))

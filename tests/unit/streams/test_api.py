@@ -107,8 +107,10 @@ def test_a_claims_items_are_told_by_whomever_is_asked(two: Two, url: str) -> Non
     assert (first["item"], first["waits_for"], first["taken_down"]) == (ITEMS[0], "enforcement", True)
     assert (second["item"], second["waits_for"], second["paused"]) == (ITEMS[1], "complainant", True)
     assert [(stage["stage"], stage["late"]) for stage in first["stages"]] == [
-        ("recorded", False), ("notification", True), ("enforcement", False),
-    ]  # fmt: skip
+        ("recorded", False),
+        ("notification", True),
+        ("enforcement", False),
+    ]
 
 
 def test_what_the_other_has_is_left_out_while_it_is_away(two: Two) -> None:
@@ -138,14 +140,29 @@ def test_a_seller_is_told_by_its_owner(two: Two, url: str) -> None:
     owner = two.workers["http://one" if number < 2 else "http://two"]
     days = (500, 200, 10)
     events = [
-        record(VIOLATIONS, place, violation(seller, place, place, 1, True, NOW - dt.timedelta(days=ago)), f"enforcement.0.{place}", NOW)
+        record(
+            VIOLATIONS,
+            place,
+            violation(seller, place, place, 1, True, NOW - dt.timedelta(days=ago)),
+            f"enforcement.0.{place}",
+            NOW,
+        )
         for place, ago in enumerate(days)
-    ]  # fmt: skip
+    ]
     standing = StandingChanged(seller=seller, general_points=6, serious_strikes=0, violations=2, at=NOW)
     sanction = SanctionChanged(
-        seller=seller, sanction="x.s1", change="imposed", cause="threshold", measures=("frozen",), ledger="general", level=2,
-        begins=NOW, entry="e-1", claim="c-1", at=NOW,
-    )  # fmt: skip
+        seller=seller,
+        sanction="x.s1",
+        change="imposed",
+        cause="threshold",
+        measures=("frozen",),
+        ledger="general",
+        level=2,
+        begins=NOW,
+        entry="e-1",
+        claim="c-1",
+        at=NOW,
+    )
     events += [
         record(LEDGER, 0, standing, f"enforcement-ledger.{number}.1", NOW),
         record(LEDGER, 1, sanction, f"enforcement-ledger.{number}.2", NOW),
@@ -196,8 +213,9 @@ def test_concentration_is_told_of_all_workers(two: Two, url: str) -> None:
     assert (told["complainants"], told["items"], told["squares"]) == (5, 100, 64**2 + 30**2 + 9 + 4 + 1)
     assert told["hhi"] == 0.501
     assert told["largest"] == [
-        {"account": "a-0", "items": 64, "share": 0.64}, {"account": "a-1", "items": 30, "share": 0.3},
-    ]  # fmt: skip
+        {"account": "a-0", "items": 64, "share": 0.64},
+        {"account": "a-1", "items": 30, "share": 0.3},
+    ]
     assert dt.datetime.fromisoformat(told["since"]) == dt.datetime(2026, 10, 4, tzinfo=dt.UTC)
 
 

@@ -61,21 +61,29 @@ def test_figures_of_some_items() -> None:
         record(INTAKE, 0, submitted(1), "intake.0.1", received),
         record(VERIFICATION, 0, changed(0, 1, State.NOTIFIED, held=True), "verification.0.1", received),
         record(
-            VERIFICATION, 1,
+            VERIFICATION,
+            1,
             changed(0, 2, State.NOTIFIED, held=True, handled_at=received + dt.timedelta(hours=24), sla="met"),
-            "verification.0.2", received + dt.timedelta(hours=24),
+            "verification.0.2",
+            received + dt.timedelta(hours=24),
         ),
         record(
-            VERIFICATION, 2,
-            changed(2, 1, State.REJECTED, handled_at=received + dt.timedelta(minutes=1), sla="met"), "verification.0.3",
+            VERIFICATION,
+            2,
+            changed(2, 1, State.REJECTED, handled_at=received + dt.timedelta(minutes=1), sla="met"),
+            "verification.0.3",
             received + dt.timedelta(seconds=61),
         ),
         record(VERIFICATION, 3, changed(4, 1, State.NEEDS_INFO), "verification.0.4", received),
         record(VERIFICATION, 4, changed(7, 1, State.RECEIVED, canary=True), "verification.0.5", received),
         record(
-            VERIFICATION, 5, changed(8, 1, State.DUPLICATE, handled_at=received, sla="met"), "verification.0.6", received
+            VERIFICATION,
+            5,
+            changed(8, 1, State.DUPLICATE, handled_at=received, sla="met"),
+            "verification.0.6",
+            received,
         ),
-    ]  # fmt: skip
+    ]
     told = exposed(run([events]), now=received + dt.timedelta(hours=19))
     some = {
         name: value
@@ -109,10 +117,13 @@ def test_an_item_that_was_paused_is_no_older_than_its_clock_says() -> None:
     events = [
         record(VERIFICATION, 0, changed(0, 1, State.NEEDS_INFO), "verification.0.1", received),
         record(
-            VERIFICATION, 1, changed(0, 2, State.UNDER_REVIEW, sla_due=received + paused + dt.timedelta(days=1)),
-            "verification.0.2", received + paused,
+            VERIFICATION,
+            1,
+            changed(0, 2, State.UNDER_REVIEW, sla_due=received + paused + dt.timedelta(days=1)),
+            "verification.0.2",
+            received + paused,
         ),
-    ]  # fmt: skip
+    ]
     told = exposed(run([events]), now=received + paused)
     since = told["goodfaith_claim_oldest_open_received_timestamp_seconds{stage=review}"]
     assert since == (received + paused).timestamp()

@@ -123,8 +123,9 @@ def test_of_events_that_differ_one_counts_in_any_order(events: list[filings.Clai
 
 
 @pytest.mark.parametrize(
-    ("items", "size"), [(1, "1"), (2, "2-9"), (9, "2-9"), (10, "10-99"), (100, "100-999"), (999, "100-999"), (10**6, "1000+")]
-)  # fmt: skip
+    ("items", "size"),
+    [(1, "1"), (2, "2-9"), (9, "2-9"), (10, "10-99"), (100, "100-999"), (999, "100-999"), (10**6, "1000+")],
+)
 def test_classes_of_size(items: int, size: str) -> None:
     assert size_of(items) == size
 

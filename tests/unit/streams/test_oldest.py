@@ -66,8 +66,10 @@ def _peer(request: httpx.Request) -> httpx.Response:
 def test_oldest_of_all_workers() -> None:
     answer = _ask(httpx.MockTransport(_peer), limit=3)
     assert [(one["item"], one["waits_for"]) for one in answer["items"]] == [
-        ("i-9", "enforcement"), ("i-6", "review"), ("i-5", "review"),
-    ]  # fmt: skip
+        ("i-9", "enforcement"),
+        ("i-6", "review"),
+        ("i-5", "review"),
+    ]
     assert (answer["partitions"], answer["of"]) == (3, 3)
 
 

@@ -18,8 +18,9 @@ WITHIN = dt.timedelta(days=365)
 # on a grid of a fifth of a year, and just beside it: where things come and go
 MOMENTS = st.builds(
     lambda fifths, off: BEGIN + fifths * WITHIN / 5 + off * dt.timedelta(microseconds=1),
-    st.integers(0, 15), st.sampled_from((-1, 0, 0, 0, 1)),
-)  # fmt: skip
+    st.integers(0, 15),
+    st.sampled_from((-1, 0, 0, 0, 1)),
+)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6), st.booleans(), MOMENTS), max_size=30))
@@ -35,9 +36,14 @@ def test_figures_are_enforcements(changes: list[tuple[int, int, bool, dt.datetim
         now = max(now, at)
         told = totals.figures(now)
         wanted = offenders.figures(
-            [(key.partition("/")[0], BEGIN + dt.timedelta(microseconds=v.at - us(BEGIN))) for key, v in stored.items() if v.at],
-            rules, now,
-        )  # fmt: skip
+            [
+                (key.partition("/")[0], BEGIN + dt.timedelta(microseconds=v.at - us(BEGIN)))
+                for key, v in stored.items()
+                if v.at
+            ],
+            rules,
+            now,
+        )
         tiers = {tier.tier: tier.sellers for tier in wanted.tiers}
         assert told.tiers == {name: tiers[name] for name in told.tiers}
         assert sum(told.sellers.values()) == wanted.sellers

@@ -53,8 +53,11 @@ class Made(Worker):
         self.written: list[Any] = []
         self.sought_at: list[tuple[str, int]] = []
         recovery = SimpleNamespace(
-            active_tps={PLACE}, active_highwaters={PLACE: highwater}, _generation_id=5, signal_recovery_start=asyncio.Event()
-        )  # fmt: skip
+            active_tps={PLACE},
+            active_highwaters={PLACE: highwater},
+            _generation_id=5,
+            signal_recovery_start=asyncio.Event(),
+        )
         consumer = SimpleNamespace(assignment=lambda: self.assigned, _commit=self._take_commit)
         self._app = SimpleNamespace(
             consumer_generation_id=5, tables=SimpleNamespace(recovery=recovery), consumer=consumer, crash_reason=None

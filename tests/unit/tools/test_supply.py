@@ -90,9 +90,15 @@ def test_a_licence_is_what_the_package_says_of_itself() -> None:
 def bill(**versions: str) -> dict[str, Any]:
     """A bill of an environment, as cyclonedx-py writes it: `root` needs nothing that it knows of."""
     components = [
-        {"bom-ref": f"{name}=={version}", "type": "library", "name": name, "version": version, "purl": f"pkg:pypi/{name}@{version}"}
+        {
+            "bom-ref": f"{name}=={version}",
+            "type": "library",
+            "name": name,
+            "version": version,
+            "purl": f"pkg:pypi/{name}@{version}",
+        }
         for name, version in versions.items()
-    ]  # fmt: skip
+    ]
     refs = [component["bom-ref"] for component in components]
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",

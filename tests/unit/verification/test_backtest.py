@@ -53,10 +53,22 @@ class Log:
 
     def file(self, at: dt.datetime = T, item: str = "i-1", **more: Any) -> None:
         fields: dict[str, Any] = {
-            "item": item, "claim": f"c-{item}", "claim_size": 1, "listing": "l", "complainant": "h-1", "principal": "h-1",
-            "right": "r-1", "right_type": "trademark", "reason": "counterfeit", "profile": "ipp", "policy": IPP.version,
-            "identity_verified": True, "authority": "owner", "materials": ("ownership",), "accepted_at": at,
-        }  # fmt: skip
+            "item": item,
+            "claim": f"c-{item}",
+            "claim_size": 1,
+            "listing": "l",
+            "complainant": "h-1",
+            "principal": "h-1",
+            "right": "r-1",
+            "right_type": "trademark",
+            "reason": "counterfeit",
+            "profile": "ipp",
+            "policy": IPP.version,
+            "identity_verified": True,
+            "authority": "owner",
+            "materials": ("ownership",),
+            "accepted_at": at,
+        }
         self.add(at, ItemSubmitted(**{**fields, **more}))
 
     def told(self, at: dt.datetime, kind: Any, revision: int, item: str = "i-1") -> None:
@@ -73,9 +85,14 @@ class Log:
     def command(self, at: dt.datetime, kind: type[Command], by: str, role: str, item: str = "i-1", **more: Any) -> None:
         self.commands += 1
         fields: dict[str, Any] = {
-            "command": f"k-{self.commands}", "item": item, "claim": f"c-{item}", "listing": "l", "by": by, "role": role,
+            "command": f"k-{self.commands}",
+            "item": item,
+            "claim": f"c-{item}",
+            "listing": "l",
+            "by": by,
+            "role": role,
             "accepted_at": at,
-        }  # fmt: skip
+        }
         self.add(at, kind(**fields, **more))
 
     def notified(self, at: dt.datetime = T, item: str = "i-1", **more: Any) -> None:

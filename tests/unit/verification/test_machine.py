@@ -46,14 +46,22 @@ from tests.unit.verification.world import COMPLETE, HOUR, IPP, ITEM, MICRO, VISI
 S = State
 POLICIES = [
     policy(
-        removal=removal, review=review, counter_check=check, holder_silent=silent, overdue_decision=overdue,
+        removal=removal,
+        review=review,
+        counter_check=check,
+        holder_silent=silent,
+        overdue_decision=overdue,
         overdue_counter_check=taken,
     )
     for removal, review, check, silent, overdue, taken in itertools.product(
-        ("on_notice", "after_window"), ("prima_facie", "manual"), ("rule", "manual"), ("platform_review", "restore"),
-        ("restore", "uphold"), ("complete", "incomplete"),
+        ("on_notice", "after_window"),
+        ("prima_facie", "manual"),
+        ("rule", "manual"),
+        ("platform_review", "restore"),
+        ("restore", "uphold"),
+        ("complete", "incomplete"),
     )
-]  # fmt: skip
+]
 PROFILES = [
     msgspec.structs.replace(rules, rules=msgspec.structs.replace(rules.rules, audited_share=share))
     for rules in map(current, ("bpp", "cn-ecl", "dmca", "project-zero"))
@@ -380,13 +388,21 @@ _commands = st.one_of(
     st.builds(dict, kind=st.just(Counter), materials=st.sampled_from([(), COMPLETE])),
     st.builds(dict, kind=st.just(Respond), accept=st.booleans()),
     st.builds(dict, kind=st.just(ReportAction), proof=st.sampled_from([None, "p"])),
-    st.builds(dict, kind=st.just(ReportResult), outcome=st.sampled_from(["holder", "seller", "ended"]),
-              proof=st.sampled_from([None, "p"])),
+    st.builds(
+        dict,
+        kind=st.just(ReportResult),
+        outcome=st.sampled_from(["holder", "seller", "ended"]),
+        proof=st.sampled_from([None, "p"]),
+    ),
     st.builds(dict, kind=st.just(Complain), right_status=st.sampled_from(["active", "lost"])),
-    st.builds(dict, kind=st.just(Decide), code=st.sampled_from([None, "not_infringing", "decision_stands", "x"]),
-              decision=st.sampled_from(DECISIONS)),
+    st.builds(
+        dict,
+        kind=st.just(Decide),
+        code=st.sampled_from([None, "not_infringing", "decision_stands", "x"]),
+        decision=st.sampled_from(DECISIONS),
+    ),
     st.builds(dict, kind=st.just(ChangeRight), status=st.sampled_from(["active", "expired", "lost", "unauthorised"])),
-)  # fmt: skip
+)
 _parties = st.sampled_from(
     [("agent", "holder"), ("owner", "holder"), ("seller", "seller"), ("rev", "reviewer"), ("intake", "system")]
 )
@@ -398,9 +414,12 @@ def _events(draw: st.DrawFn) -> Any:
     match draw(st.integers(0, 6)):
         case 0:
             return NoticeSent(
-                **ITEM, message="m", kind=draw(st.sampled_from(NOTICES)), revision=draw(st.integers(1, 12)),
+                **ITEM,
+                message="m",
+                kind=draw(st.sampled_from(NOTICES)),
+                revision=draw(st.integers(1, 12)),
                 sent_at=draw(_moments),
-            )  # fmt: skip
+            )
         case 1:
             return HoldChanged(**ITEM, held=draw(st.booleans()), at=draw(_moments))
         case 2:

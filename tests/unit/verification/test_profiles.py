@@ -68,8 +68,10 @@ def test_a_profile_is_its_base_but_for_what_it_says() -> None:
 def test_dmca_4_each_element_of_512_c_3(element: str) -> None:
     materials = tuple(kind for kind in DMCA.claim.required if kind != element)
     changes: dict[str, Any] = {
-        "identity": {"identity_verified": False}, "authority": {"authority": "missing"}, "right": {"right_status": "pending"},
-    }.get(element, {"materials": materials})  # fmt: skip
+        "identity": {"identity_verified": False},
+        "authority": {"authority": "missing"},
+        "right": {"right_status": "pending"},
+    }.get(element, {"materials": materials})
     made = world(DMCA, **changes)
     assert (made.state, made.got.missing) == (S.NEEDS_INFO, (element,))
 

@@ -106,8 +106,10 @@ def test_a_plain_surface_is_no_picture(picture: str) -> None:
 def test_either_or_both() -> None:
     old, far = Traits(plain(SHOES), PICTURE), flip(PICTURE, 30)
     same, title, picture = (
-        old, Traits(plain(SHOES), far), Traits(plain("Something else altogether, brand-new"), PICTURE),
-    )  # fmt: skip
+        old,
+        Traits(plain(SHOES), far),
+        Traits(plain("Something else altogether, brand-new"), PICTURE),
+    )
     for new, either, both in ((same, True, True), (title, True, False), (picture, True, False)):
         assert (near(old, new, rules(needs="either")) is not None) == either
         assert (near(old, new, rules(needs="both")) is not None) == both
@@ -156,10 +158,17 @@ def test_lookalikes_make_no_difference(title: str, dice: Any) -> None:
 def upheld(item: str = "i", **values: Any) -> Upheld:
     return Upheld(
         **{
-            "item": item, "claim": "c", "listing": f"l-{item}", "right": "r", "reason": "counterfeit", "profile": "ipp",
-            "upheld_at": NOW - DAY, "traits": Traits(plain(SHOES), PICTURE), **values,
+            "item": item,
+            "claim": "c",
+            "listing": f"l-{item}",
+            "right": "r",
+            "reason": "counterfeit",
+            "profile": "ipp",
+            "upheld_at": NOW - DAY,
+            "traits": Traits(plain(SHOES), PICTURE),
+            **values,
         }
-    )  # fmt: skip
+    )
 
 
 SAME = Traits(plain(SHOES))

@@ -335,9 +335,16 @@ class TestRow7:
         world.receipt()
         sent, read = world.now, world.now + 2 * DAY
         notice = NoticeSent(
-            item=world.got.item, claim="c", listing="l", message="m", kind="seller_notice", revision=world.got.revision, sent_at=sent,
-            begins_at=read, begun_by="read",
-        )  # fmt: skip
+            item=world.got.item,
+            claim="c",
+            listing="l",
+            message="m",
+            kind="seller_notice",
+            revision=world.got.revision,
+            sent_at=sent,
+            begins_at=read,
+            begun_by="read",
+        )
         assert world.pass_time(2 * DAY) == []
         world.do(notice)
         change = world.changes[-1].data

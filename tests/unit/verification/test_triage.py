@@ -123,10 +123,18 @@ def test_a_listing_that_is_not_known_is_weighed_by_nobody() -> None:
 
 
 @given(
-    record=st.none() | st.builds(Record, settled=st.integers(0, 100), upheld=st.integers(0, 100), countered=st.integers(0, 100),
-                                 declined=st.integers(0, 100)),
-    mark=st.none() | st.text(max_size=20), title=st.none() | st.text(max_size=40), failed=st.integers(0, 3),
-)  # fmt: skip
+    record=st.none()
+    | st.builds(
+        Record,
+        settled=st.integers(0, 100),
+        upheld=st.integers(0, 100),
+        countered=st.integers(0, 100),
+        declined=st.integers(0, 100),
+    ),
+    mark=st.none() | st.text(max_size=20),
+    title=st.none() | st.text(max_size=40),
+    failed=st.integers(0, 3),
+)
 def test_the_score_is_the_base_and_the_weights(
     record: Record | None, mark: str | None, title: str | None, failed: int
 ) -> None:
