@@ -13,6 +13,7 @@ Commands come by HTTP, the rest by topic: a marketplace publishes its listings o
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import hashlib
 import hmac
@@ -57,12 +58,13 @@ class Shop(ThreadingHTTPServer):
         self._secret = secret.encode()
         self._lock = threading.Lock()
 
-    def signed(self, path: str, timestamp: str, signature: str, body: bytes) -> bool:
-        """Whether the body was signed for this path, now, by who shares the secret."""
+    def signed(self, id: str, timestamp: str, signatures: str, body: bytes) -> bool:
+        """Whether the request was signed now, by who shares the secret (https://www.standardwebhooks.com)."""
         if not re.fullmatch("[0-9]{1,12}", timestamp) or abs(time.time() - int(timestamp)) > TOLERANCE_S:
             return False
-        made = hmac.new(self._secret, f"{timestamp}.POST.{path}.".encode() + body, hashlib.sha256).hexdigest()
-        return hmac.compare_digest(f"v2={made}".encode(), signature.encode())
+        digest = hmac.new(self._secret, f"{id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+        made = b"v1," + base64.b64encode(digest)
+        return any(hmac.compare_digest(made, given.encode()) for given in signatures.split(" "))
 
     def on_listing(self, command: dict[str, Any]) -> dict[str, Any]:
         """Carry out a command on a listing; the receipt. One that is not above the last changes nothing, and is done."""
@@ -96,6 +98,13 @@ class Shop(ThreadingHTTPServer):
             return 200 if found.visible else 410
 
 
+COMMANDS = {
+    "/commands": ("goodfaith.marketplace.command.v1", Shop.on_listing),
+    "/seller-commands": ("goodfaith.marketplace.seller_command.v1", Shop.on_seller),
+}
+"""By path, the type of its commands. The signature covers it, so a request is valid for its own path only."""
+
+
 class Request(BaseHTTPRequestHandler):
     """One request."""
 
@@ -108,19 +117,21 @@ class Request(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """A command of Goodfaith's."""
-        carry_out = {"/commands": self.server.on_listing, "/seller-commands": self.server.on_seller}.get(self.path)
+        type_, carry_out = COMMANDS.get(self.path, ("", None))
         length = self.headers.get("Content-Length", "")
         if carry_out is None or not length.isdecimal() or int(length) > MOST_BYTES:
             return self._answer(404 if carry_out is None else 413, {})
         body = self.rfile.read(int(length))
-        timestamp, signature = (self.headers.get(f"Goodfaith-{name}", "") for name in ("Timestamp", "Signature"))
-        if not self.server.signed(self.path, timestamp, signature, body):
+        id_, timestamp, signatures = (
+            self.headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature")
+        )
+        if not self.server.signed(id_, timestamp, signatures, body):
             return self._answer(401, {"detail": "not signed by Goodfaith, or not now"})
         try:
             command = json.loads(body)
-            if command["command"] != self.headers.get("Idempotency-Key"):
-                return self._answer(422, {"detail": "Idempotency-Key is not the command's id"})
-            receipt = carry_out(command)
+            if (command["type"], command["command"]) != (type_, id_):
+                return self._answer(401, {"detail": "signed for another path or command"})
+            receipt = carry_out(self.server, command)
         except (LookupError, TypeError, ValueError) as error:
             return self._answer(422, {"detail": f"not a command: {error!r}"})
         print(json.dumps({**command, "result": receipt["result"]}), flush=True)

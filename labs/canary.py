@@ -1,4 +1,4 @@
-"""`goodfaith canary`: how the canary of a stack is (its process: ``canary_rounds``)."""
+"""`goodfaith lab canary`: the state of a stack's canary, whose process is ``services.observer.canary_rounds``."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import typer
 from services.ops.terminal import JsonOption, StackOption
 from shared.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="A marked claim each minute through all services.")
+app = typer.Typer(no_args_is_help=True, help="The canary: a marked claim each minute through all services.")
 
 
 @app.callback()
 def _group() -> None:
-    """A marked claim each minute through all services."""
+    """The canary: a marked claim each minute through all services."""
 
 
 @app.command()
 def status(stack: StackOption = "default", json: JsonOption = False) -> None:
-    """When the last round of the stack's canary went through, and where others ended; exit 1 when none did for five rounds."""
+    """Show when the canary's last round completed, and where others failed; exit 1 if none did for five rounds."""
     from deploy.local.processes import Fleet
     from deploy.local.up import running
     from services.ops.terminal import console, print_json
 
     local = running(stack)
-    facts = told(local.environment(), Fleet.load(local))
+    facts = exported(local.environment(), Fleet.load(local))
     age = facts["age_s"]
-    console.print("no round went through yet" if age is None else f"the last round went through {age:.0f} s ago")
+    console.print("no round has completed yet" if age is None else f"the last round completed {age:.0f} s ago")
     for step, results in facts["failed"].items():
         console.print(f"  {step}: " + ", ".join(f"{result} {count}" for result, count in results.items()))
     if json:
@@ -38,8 +38,15 @@ def status(stack: StackOption = "default", json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def told(kept: Mapping[str, str], processes: Any) -> dict[str, Any]:
-    """What the stack's canary exports: ``age_s`` of the last round (None: none went through), ``rounds``, ``failed`` by step and result.
+def exported(kept: Mapping[str, str], processes: Any) -> dict[str, Any]:
+    """What the stack's canary exports.
+
+    Args:
+        kept: The stack's environment.
+        processes: Its fleet.
+
+    Returns:
+        `ok`; `age_s` of the last complete round (None: there was none); `rounds`; `failed` by step and result.
 
     Raises:
         CommandError: no canary was started, or it does not answer.
@@ -52,12 +59,12 @@ def told(kept: Mapping[str, str], processes: Any) -> dict[str, Any]:
     if "canary.0" not in processes.processes:
         raise CommandError("this stack has no canary: `goodfaith up` starts one")
     try:
-        exported = samples(processes["canary.0"])
+        found = samples(processes["canary.0"])
     except httpx.HTTPError as error:
         raise CommandError(f"the canary does not answer: {type(error).__name__}") from None
     last, rounds = 0.0, 0
     failed: dict[str, dict[str, int]] = {}
-    for sample in exported:
+    for sample in found:
         if sample.name == "goodfaith_canary_last_completed_timestamp_seconds":
             last = sample.value
         elif sample.name == "goodfaith_canary_duration_seconds_count":

@@ -1,4 +1,4 @@
-"""The two entrances to intake, used as a marketplace's own programs would: HTTP with each party's token, and an upstream's topic."""
+"""Clients for intake's two interfaces: HTTP with each party's token, and an upstream's topic."""
 
 from __future__ import annotations
 
@@ -30,15 +30,18 @@ PATHS = {
     "decide": "/v1/items/{item}/decision",
 }
 PATIENCE_S = 30
-"""A rate limit asks for a wait of seconds, a used-up daily quota for hours."""
+"""The longest `Retry-After` that is waited for: a rate limit names seconds, a used-up daily quota hours."""
 
 
-class Ask(Struct, frozen=True):
+class Request(Struct, frozen=True):
     """One request to intake.
 
     Attributes:
-        by: account that asks.
-        key: idempotency key; also the id of the CloudEvent.
+        kind: A key of ``PATHS``.
+        by: Account that sends it.
+        key: Idempotency key, and id of the CloudEvent.
+        body: Body of the HTTP request, and data of the CloudEvent.
+        item: Id of the item that it is about.
     """
 
     kind: str
@@ -49,28 +52,28 @@ class Ask(Struct, frozen=True):
 
 
 class Channel(Protocol):
-    """Where requests go in."""
+    """One of intake's interfaces."""
 
     @property
     def accepted(self) -> Counter[str]:
-        """Requests taken in, by kind."""
+        """Number of accepted requests by kind."""
 
     @property
     def refused(self) -> Counter[str]:
-        """Requests refused, by code."""
+        """Number of refused requests by code."""
 
-    def send(self, asks: Sequence[Ask]) -> None:
-        """Hand the requests in; returns when each is accepted or refused."""
+    def send(self, requests: Sequence[Request]) -> None:
+        """Send the requests; returns when each is accepted or refused."""
 
     def close(self) -> None:
         """Close connections."""
 
 
-class Http:
-    """Intake's HTTP API. Also what sets accounts, contacts and rights up.
+class HttpClient:
+    """A client of intake's HTTP API. It also opens accounts and registers rights.
 
     Raises:
-        StackError: from any call, when the API answers what a replay cannot go on with.
+        StackError: from any call that gets no answer, or an unexpected one.
     """
 
     def __init__(self, settings: Settings, *, concurrency: int = 8) -> None:
@@ -96,7 +99,7 @@ class Http:
         self._loop.close()
 
     def all(self, work: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
-        """Run requests concurrently; their results in order."""
+        """Run requests concurrently; returns their results in order."""
 
         async def gather() -> list[Any]:
             return await asyncio.gather(*work)
@@ -104,7 +107,7 @@ class Http:
         return self._loop.run_until_complete(gather())
 
     async def call(self, method: str, path: str, body: Any, *, token: str, key: str | None = None) -> httpx.Response:
-        """One request; tried again while the API is away (the idempotency key makes that safe) or asks for patience."""
+        """Send one request, and repeat it while the API is away or asks to wait. An idempotency key makes that safe."""
         headers = {"authorization": f"Bearer {token}"}
         if key is not None:
             headers["idempotency-key"] = key
@@ -124,12 +127,12 @@ class Http:
         raise StackError(f"{method} {path}: no answer from {self._settings.intake_url}")
 
     async def open_account(self, role: str, account: str, contact: tuple[str, str, str] | None) -> None:
-        """An account with a given id, verified, and how to reach its owner."""
+        """Open a verified account with this id; `contact`: name, address and e-mail of its owner."""
         body = {"role": role, "id": account, "identity_verified": True}
         response = await self.call("POST", "/v1/accounts", body, token=self._operator)
         if response.status_code == 409:
             raise StackError(
-                f"account {account} is there already: this stack has seen the notices; use --namespace to tell runs apart"
+                f"account {account} exists already: the notices were replayed on this stack before; give another --namespace"
             )
         self._expect(response, 201)
         self.tokens[account] = response.json()["token"]
@@ -141,7 +144,7 @@ class Http:
             self._expect(await self.call("POST", f"/v1/accounts/{account}/verify", known, token=self._operator), 200)
 
     async def register_right(self, owner: str, body: dict[str, Any]) -> str:
-        """A right; returns its id."""
+        """Register a right; returns its id."""
         response = await self.call("POST", "/v1/rights", {**body, "owner": owner}, token=self._operator)
         self._expect(response, 201)
         right: str = response.json()["id"]
@@ -154,22 +157,22 @@ class Http:
                 f"{response.request.method} {response.request.url.path}: {response.status_code} {response.text[:300]}"
             )
 
-    def send(self, asks: Sequence[Ask]) -> None:
-        """Hand the requests in, each with its party's token."""
-        self.all(self._one(ask) for ask in asks)
+    def send(self, requests: Sequence[Request]) -> None:
+        """Send the requests, each with its party's token."""
+        self.all(self._one(request) for request in requests)
 
-    async def _one(self, ask: Ask) -> None:
-        path = PATHS[ask.kind].format(item=ask.item)
-        response = await self.call("POST", path, ask.body, token=self.tokens[ask.by], key=ask.key)
+    async def _one(self, request: Request) -> None:
+        path = PATHS[request.kind].format(item=request.item)
+        response = await self.call("POST", path, request.body, token=self.tokens[request.by], key=request.key)
         if response.status_code == 202:
-            self.accepted[ask.kind] += 1
+            self.accepted[request.kind] += 1
         else:
             problem = response.json()
             self.refused[str(problem.get("type", "")).rpartition(":")[2] or str(response.status_code)] += 1
 
 
-class Upstream:
-    """An upstream's inbound topic: CloudEvents; the account of the topic acts on behalf of the parties."""
+class UpstreamClient:
+    """A client that sends CloudEvents to an upstream's topic. The topic's account acts on behalf of the parties."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings = settings
@@ -177,12 +180,12 @@ class Upstream:
         self._source = f"/upstream/{name}"
         self._producer: Any = kafka_links.producer(settings, acks="all", linger_ms=5, batch_size=262_144)
         self._refusals: Any = kafka_links.consumer(settings, enable_auto_commit=False)
-        name_ = settings.topic_prefix + topics.REFUSALS.name
-        self._places = [TopicPartition(name_, partition) for partition in range(settings.partitions)]
-        self._refusals.assign(self._places)
-        self._refusals.seek_to_end(*self._places)
-        for place in self._places:
-            self._refusals.position(place)
+        refusals = settings.topic_prefix + topics.REFUSALS.name
+        self._partitions = [TopicPartition(refusals, partition) for partition in range(settings.partitions)]
+        self._refusals.assign(self._partitions)
+        self._refusals.seek_to_end(*self._partitions)
+        for partition in self._partitions:
+            self._refusals.position(partition)
         self._accepted: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
 
@@ -191,30 +194,30 @@ class Upstream:
         self._producer.close()
         self._refusals.close()
 
-    def send(self, asks: Sequence[Ask]) -> None:
+    def send(self, requests: Sequence[Request]) -> None:
         """Write the requests to the topic; returns when the broker has them."""
         encode = msgspec.json.encode
-        for ask in asks:
-            data = {**ask.body, "on_behalf_of": ask.by}
-            if ask.item is not None:
-                data["item"] = ask.item
+        for request in requests:
+            data = {**request.body, "on_behalf_of": request.by}
+            if request.item is not None:
+                data["item"] = request.item
             document = {
                 "specversion": "1.0",
-                "id": ask.key,
+                "id": request.key,
                 "source": self._source,
-                "type": f"goodfaith.request.{ask.kind}.v1",
+                "type": f"goodfaith.request.{request.kind}.v1",
                 "time": dt.datetime.now(dt.UTC),
                 "datacontenttype": "application/json",
                 "data": data,
             }
-            # by complainant or seller: what one party sends stays in order
-            self._producer.send(self._topic, key=ask.by.encode(), value=encode(document))
-            self._accepted[ask.kind] += 1
+            # keyed by party: the requests of one party stay in order
+            self._producer.send(self._topic, key=request.by.encode(), value=encode(document))
+            self._accepted[request.kind] += 1
         self._producer.flush()
 
     def _drain(self) -> None:
-        ends = self._refusals.end_offsets(self._places)
-        while any(self._refusals.position(place) < end for place, end in ends.items()):
+        ends = self._refusals.end_offsets(self._partitions)
+        while any(self._refusals.position(partition) < end for partition, end in ends.items()):
             for records in self._refusals.poll(timeout_ms=200).values():
                 for record in records:
                     data = msgspec.json.decode(record.value).get("data", {})
@@ -222,11 +225,11 @@ class Upstream:
 
     @property
     def accepted(self) -> Counter[str]:
-        """Requests written, by kind, the refused ones among them."""
+        """Number of requests written by kind, refused ones included."""
         return self._accepted
 
     @property
     def refused(self) -> Counter[str]:
-        """Refusals read so far, by code."""
+        """Number of refusals read so far by code."""
         self._drain()
         return self._refused

@@ -8,21 +8,21 @@ from typing import Final
 import typer
 
 MODULES: Final = (
-    "tour",
+    "tour.command",
     "replay",
-    "bench",
+    "bench.command",
     "deep",
     "canary",
     "faults.fault_runs",
     "attacks.attack",
-    "drills",
+    "drills.command",
     "restore_drill",
     "upgrade_drill",
 )
 
 
 def build() -> typer.Typer:
-    """All of its commands."""
+    """Build the command group."""
     app = typer.Typer(
         no_args_is_help=True, help="Experiments on a local stack: load, faults, drills, attacks, measurements."
     )

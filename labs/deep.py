@@ -1,9 +1,10 @@
-"""`goodfaith deep`: the good-faith statistic and the penalty ledgers against naive recounts, over very many random histories.
+"""`goodfaith lab deep`: compare good-faith figures and penalty ledgers with naive recounts, on many random histories.
 
-Nothing is connected to: the code that is exercised is intake's own (``services.intake.goodfaith.domain``: what a change means, taking back and
-entering anew in batches, window sums, verdicts) around a dictionary in the database's place; the recount is ``recount.py``.
-Most histories are random walks over the transitions of the life cycle's table, which is cheap; every ``--engine-every``-th goes
-through the real engine (``decide`` and ``fire``) with parties who do anything at any time. The ledgers: ``deep_ledger.py``.
+It needs neither broker nor database. It runs intake's own code (``services.intake.goodfaith.domain``: the meaning of a
+change, reversal and entry in batches, window sums, verdicts) on dictionaries instead of tables; the recount is in
+``recount.py``. Most histories are random walks over the transitions of the life-cycle table, which is cheap. Every
+``--engine-every``-th goes through the real engine (``decide`` and ``fire``), with parties who do anything at any time.
+Ledgers are in ``deep_ledger.py``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import typer
 
 from labs import deep_ledger, recount
 from services.intake.goodfaith import domain as goodfaith
-from services.intake.goodfaith.domain import Counted, Counts
+from services.intake.goodfaith.domain import CountedItem, Counts
+from services.ops.terminal import JsonOption
 from services.verification import lifecycle
 from services.verification.item import ENDED, SETTLED, UPHELD, Item
 from shared import policy
@@ -48,14 +50,15 @@ from shared.events import (
 T = TypeVar("T")
 History = list[tuple[dt.datetime, ItemChanged]]
 GROUP: Final = 250
-"""Histories that are counted together: some accounts, reasons and partitions, in batches cut at random."""
+"""Number of histories that are counted together, of a few accounts, reasons and partitions."""
 BLOCK: Final = 20
-"""Groups handed to a process at a time."""
-CHANCE_WRITTEN: Final = 0.03
+"""Number of groups for a process at a time."""
+REPEATED: Final = 0.03
+"""Share of batches that are folded twice."""
 ACCOUNTS: Final = ("a-1", "a-2", "a-3")
 PARTITIONS: Final = 3
 BEGINS: Final = dt.datetime(2027, 10, 1, 6, tzinfo=dt.UTC)
-"""So that the windows meet short months and 29 February 2028."""
+"""The windows include short months and 29 February 2028."""
 SPANS: Final = tuple(
     dt.timedelta(hours=hours) for hours in (0, 0, 0, 1, 1, 13, 20, 30, 80, 80, 80, 24 * 8, 24 * 8, 24 * 31, 24 * 92)
 )
@@ -63,7 +66,7 @@ GROUNDS: Final = ("error", "settled", "licensed")
 
 
 def _edges() -> dict[State, tuple[State, ...]]:
-    """State -> states that a row of the table may lead to; BACK is taken as any state that may be come back to."""
+    """State -> states that a row of the table may lead to. BACK counts as any state that an item may return to."""
     edges: dict[State, list[State]] = {state: [] for state in State}
     backs = [state for state in State if state not in ENDED or state in SETTLED]
     for row in lifecycle.TABLE:
@@ -84,7 +87,7 @@ EDGES: Final = _edges()
 
 
 def walk(dice: random.Random, number: int, account: str, reason: str) -> History:
-    """A random walk over the table's states: not every one could happen, each is told as a real one is."""
+    """A random walk over the table's states. Not every walk is possible, but each has the form of a real history."""
     state = State.RECEIVED
     previous: State | None = None
     now = BEGINS + dt.timedelta(hours=dice.randrange(24 * 250))
@@ -141,7 +144,7 @@ def walk(dice: random.Random, number: int, account: str, reason: str) -> History
 
 
 def _policies() -> tuple[policy.Policy, ...]:
-    """`ipp` in all its variants, so that every branch of the table is walked."""
+    """`ipp` with all combinations of its rules, so that every branch of the table is taken."""
     from itertools import product
 
     from msgspec.structs import replace
@@ -178,7 +181,7 @@ class Engine:
         self._policies = _policies()
 
     def history(self, dice: random.Random, number: int, account: str, reason: str) -> History:
-        """One item from its submission on, with parties who do anything at any time."""
+        """The history of one item from its submission, with parties who do anything at any time."""
         rules = dice.choice(self._policies)
         now = BEGINS + dt.timedelta(hours=dice.randrange(24 * 250))
         name: dict[str, Any] = {"item": f"i-{number}", "claim": "c", "listing": "l"}
@@ -220,7 +223,7 @@ class Engine:
             original = "i-other" if dice.random() < 0.02 else None
             for event in self._events(dice, item, name, now, account, listing):
                 item = take(lifecycle.decide(item, event, facts(), rules, now))
-        # in the order of the log; a timer is effective at its due time, so times may step back
+        # in the order of the log; a timer takes effect at its due time, so times may step back
         return made
 
     def _events(
@@ -243,7 +246,7 @@ class Engine:
             return (listing,)
 
         def command(kind: type[Command], by: str, role: Any, **rest: Any) -> Command:
-            # now and then accepted long before it is read
+            # sometimes accepted long before it is read
             at = now - (dt.timedelta() if dice.random() < 0.9 else dt.timedelta(hours=90))
             return kind(command="k", **name, by=by, role=role, accepted_at=max(at, item.received_at), **rest)
 
@@ -293,29 +296,29 @@ class Engine:
 # ----------------------------------------------------------------------------------------------------------- comparing
 
 
-class Book:
-    """What the tables would hold: what each item counts as, whether it was down, and the buckets."""
+class StatisticTables:
+    """Dictionaries in place of the tables: what each item counts as, whether it was taken down, and the buckets."""
 
     def __init__(self) -> None:
-        self.counted: dict[str, Counted] = {}
+        self.counted: dict[str, CountedItem] = {}
         self.taken_down: dict[str, bool] = {}
         self.buckets: dict[goodfaith.Bucket, Counts] = {}
 
     def batch(self, records: Sequence[tuple[int, dt.datetime, ItemChanged]]) -> None:
-        """Fold a batch, as ``worker.Fold`` does: (partition, effective time, change), in the order of the partitions."""
-        turns: dict[str, goodfaith.Turn] = {}
+        """Fold a batch of (partition, effective time, change), in order within each partition, as ``worker.Fold``."""
+        changes: dict[str, goodfaith.OutcomeChange] = {}
         for partition, at, change in records:
             self.taken_down[change.item] = self.taken_down.get(change.item, False) or change.held
-            turn = goodfaith.turn_of(change, at, partition)
-            if turn is not None:
-                turns[change.item] = goodfaith.follow(turns.get(change.item), turn)
-        rows, sums = goodfaith.settle(turns.values(), self.counted, self.taken_down)
+            outcome = goodfaith.outcome_change(change, at, partition)
+            if outcome is not None:
+                changes[change.item] = goodfaith.follow(changes.get(change.item), outcome)
+        rows, sums = goodfaith.settle(changes.values(), self.counted, self.taken_down)
         self.counted.update({row.item: row for row in rows})
         for key, counts in sums.items():
             self.buckets[key] = self.buckets.get(key, goodfaith.NOTHING) + counts
 
-    def figures(self, account: str, day: dt.date, months: int) -> goodfaith.Figures:
-        """Sums of the window that ends with ``day``."""
+    def figures(self, account: str, day: dt.date, months: int) -> goodfaith.WindowFigures:
+        """Sums of the window that ends with `day`."""
         after = goodfaith.left_after(day, months)
         return goodfaith.figures_of(
             (reason, counts)
@@ -325,25 +328,25 @@ class Book:
 
 
 def differences(dice: random.Random, histories: Sequence[History], terms: policy.GoodFaith) -> int:
-    """Fold histories in random batches and count them anew; in how many places the two differ."""
+    """Fold histories in random batches, and recount them; returns the number of differences."""
     partition_of = {history[0][1].item: dice.randrange(PARTITIONS) for history in histories if history}
-    # an item's changes stay in order; those of different items come in any
-    order = [place for place, history in enumerate(histories) for _ in history]
+    # an item's changes stay in order; those of different items mix at random
+    order = [index for index, history in enumerate(histories) for _ in history]
     dice.shuffle(order)
     positions = [0] * len(histories)
     records = []
-    for place in order:
-        at, change = histories[place][positions[place]]
-        positions[place] += 1
+    for index in order:
+        at, change = histories[index][positions[index]]
+        positions[index] += 1
         records.append((partition_of[change.item], at, change))
-    book = Book()
+    tables = StatisticTables()
     start = 0
     while start < len(records):
         size = dice.choice((1, 7, 60, 400, 2000))
         batch = records[start : start + size]
-        book.batch(batch)
-        if dice.random() < CHANCE_WRITTEN:
-            book.batch(batch)  # once more: what is written down changes nothing
+        tables.batch(batch)
+        if dice.random() < REPEATED:
+            tables.batch(batch)  # a second time: this changes nothing
         start += size
     counted = [found for history in histories if (found := recount.item(history)) is not None]
     wrong = 0
@@ -353,16 +356,16 @@ def differences(dice: random.Random, histories: Sequence[History], terms: policy
         for key, value in numbers.items():
             into[key] += value
     kept: dict[tuple[str, dt.date, str], Counts] = {}
-    for (account, day, reason, _), counts in book.buckets.items():
+    for (account, day, reason, _), counts in tables.buckets.items():
         kept[account, day, reason] = kept.get((account, day, reason), goodfaith.NOTHING) + counts
-    for place3 in naive.keys() | kept.keys():
-        wrong += _numbers(kept.get(place3, goodfaith.NOTHING)) != naive.get(place3, _numbers(goodfaith.NOTHING))
+    for bucket in naive.keys() | kept.keys():
+        wrong += _numbers(kept.get(bucket, goodfaith.NOTHING)) != naive.get(bucket, _numbers(goodfaith.NOTHING))
     days = {day for _, _, day, _ in counted} or {BEGINS.date()}
     first, last = min(days), max(days)
     for account in ACCOUNTS:
         for _ in range(3):
             end = first + dt.timedelta(days=dice.randrange((last - first).days + 100))
-            figures = book.figures(account, end, terms.window_months)
+            figures = tables.figures(account, end, terms.window_months)
             sums = recount.window(counted, account, end, terms.window_months)
             same = {"": _numbers(figures.overall), **{reason: _numbers(n) for reason, n in figures.reasons.items()}}
             wrong += same != sums
@@ -380,7 +383,7 @@ def _numbers(counts: Counts) -> recount.Numbers:
 
 
 def run_block(seed: int, first: int, count: int, engine_every: int) -> dict[str, int]:
-    """Some groups of histories; ``count`` histories from number ``first`` on."""
+    """Make and compare `count` histories in groups, from number `first` on."""
     dice = random.Random(f"{seed}.{first}")
     engine = Engine()
     ipp = policy.current("ipp")
@@ -396,7 +399,7 @@ def run_block(seed: int, first: int, count: int, engine_every: int) -> dict[str,
             group.append(make(dice, number, dice.choice(ACCOUNTS), dice.choice(few)))
             found["by_engine"] += by_engine
             found["changes"] += len(group[-1])
-        # thresholds of all heights, so that verdicts fall on both sides
+        # thresholds of all heights, so that there are verdicts of each kind
         some = _terms(dice, terms)
         found["differences"] += differences(dice, group, some)
         found["histories"] += len(group)
@@ -417,20 +420,20 @@ def _terms(dice: random.Random, terms: policy.GoodFaith) -> policy.GoodFaith:
 
 
 def deep(
-    histories: Annotated[int, typer.Option(min=1, help="Histories of items.")] = 1_000_000,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same histories.")] = 1,
-    processes: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core.")] = 0,
+    histories: Annotated[int, typer.Option(min=1, help="Number of items' histories.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same histories.")] = 1,
+    jobs: Annotated[int, typer.Option(min=0, help="Number of parallel processes; 0: one per core.")] = 0,
     engine_every: Annotated[
-        int, typer.Option(min=0, help="Every how many-th history goes through the real life cycle; 0: none.")
+        int, typer.Option(min=0, help="Run every n-th history through the real life cycle; 0: none.")
     ] = 5,
-    entries: Annotated[int, typer.Option(min=0, help="Entries of penalty ledgers, at least; 0: none.")] = 1_000_000,
-    json: Annotated[bool, typer.Option("--json", help="Taken for granted: the last line is one JSON object.")] = True,
+    entries: Annotated[int, typer.Option(min=0, help="The fewest entries of penalty ledgers; 0: none.")] = 1_000_000,
+    json: JsonOption = False,
 ) -> None:
-    """Count random histories for good faith, penalty ledgers and entities, incrementally and anew; exit 1 when the two differ anywhere."""
-    from services.ops.terminal import errors, print_json
+    """Compare incremental counts of good faith, penalty ledgers and entities with recounts; exit 1 if they differ."""
+    from services.ops.terminal import console, errors, print_json
 
     begun = time.monotonic()
-    workers = processes or os.cpu_count() or 1
+    workers = jobs or os.cpu_count() or 1
     size = GROUP * BLOCK
     blocks = [(first, min(size, histories - first)) for first in range(0, histories, size)]
     parts = [min(deep_ledger.BLOCK, entries - first) for first in range(0, entries, deep_ledger.BLOCK)]
@@ -445,10 +448,10 @@ def deep(
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(run_block, seed, first, count, engine_every) for first, count in blocks]
         futures += [pool.submit(deep_ledger.run_block, seed, number, least) for number, least in enumerate(parts)]
-        for place, future in enumerate(futures, 1):
+        for done, future in enumerate(futures, 1):
             for name, value in future.result().items():
                 total[name] += value
-            if place % max(len(futures) // 20, 1) == 0:
+            if done % max(len(futures) // 20, 1) == 0:
                 errors.print(
                     f"{total['histories']:,} histories, {total['differences']} differences,"
                     f" {total['penalty_entries']:,} penalty entries, {total['penalty_differences']} differences,"
@@ -456,7 +459,11 @@ def deep(
                     style="dim",
                     highlight=False,
                 )
-    print_json({**total, "seed": seed, "seconds": round(time.monotonic() - begun, 1)})
+    result = {**total, "seed": seed, "seconds": round(time.monotonic() - begun, 1)}
+    for name, value in result.items():
+        console.print(f"{name.replace('_', ' ')}: {value:,}", highlight=False)
+    if json:
+        print_json(result)
     if total["differences"] or total["penalty_differences"]:
         raise typer.Exit(1)
 

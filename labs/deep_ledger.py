@@ -1,8 +1,9 @@
-"""`goodfaith deep`, second half: penalty ledgers, standings and entities against a naive recount (``recount_ledger.py``).
+"""The second half of `goodfaith lab deep`: ledgers, standings and entities against a recount (``recount_ledger.py``).
 
-What is exercised is enforcement's own: one event after another through ``penalties.change``, with as little of the history as the
-worker loads, expiries by ``penalties.recount``, and ``entities`` over accounts that are linked and cut. Events come out of order and
-twice, claims are against several accounts, moments lie on the very edges of days, groups and years.
+It runs enforcement's own code: event by event through ``penalties.change``, with as little history as the worker
+loads, expiries through ``penalties.recount``, and ``entities`` over accounts that are linked and separated. Events
+come out of order and twice, claims concern several accounts, and times lie exactly on the edges of days, groups and
+years.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from typing import Final
 
 from labs import recount_ledger
 from services.enforcement import entities, penalties, sanctions
-from services.enforcement.entities import Own
-from services.enforcement.penalties import Seller, Violation, Written
+from services.enforcement.entities import AccountViolation
+from services.enforcement.penalties import LedgerRow, Seller, Violation
 from services.enforcement.sanctions import Ground
 from shared import policy
 from shared.events import SellerKey, ViolationChanged
 from shared.policy import Penalties
 
 BLOCK: Final = 20_000
-"""Entries for a process at a time."""
+"""Number of entries for a process at a time."""
 BEGINS: Final = dt.datetime(2027, 10, 1, tzinfo=dt.UTC)
-"""So that years meet 29 February 2028."""
+"""The years include 29 February 2028."""
 HOUR: Final = dt.timedelta(hours=1)
 AHEAD: Final = tuple(
     hours * HOUR for hours in (0, 0, 0, 0, 1, 1, 5, 11, 23, 24, 24, 47, 72, 72, 73, 24 * 9, 24 * 40, 24 * 120, 24 * 365)
@@ -36,33 +37,33 @@ KEYS: Final = tuple(
 )
 
 
-class Book:
-    """A seller's ledger as the worker keeps it: between batches it forgets the history, and loads it when it must."""
+class SellerLedger:
+    """A seller's ledger as the worker keeps it: without the history between batches, which it loads when necessary."""
 
     def __init__(self, name: str, rules: Penalties) -> None:
         self.rules = rules
         self.seller = Seller(name, 0)
         self.stored: dict[str, Violation] = {}
-        self.rows: list[Written] = []
+        self.rows: list[LedgerRow] = []
 
-    def apply(self, word: ViolationChanged, now: dt.datetime, *, forget: bool) -> None:
+    def apply(self, event: ViolationChanged, now: dt.datetime, *, forget: bool) -> None:
         """Fold an event in."""
         seller = self.seller
         if forget or not seller.history:
             seller.complete = False
-            known = self.stored.get(word.claim)
-            seller.history = {} if known is None else {word.claim: known}
-        elif not seller.complete and word.claim in self.stored:
-            seller.history.setdefault(word.claim, self.stored[word.claim])
-        if penalties.needs_history(seller, word, now):
+            known = self.stored.get(event.claim)
+            seller.history = {} if known is None else {event.claim: known}
+        elif not seller.complete and event.claim in self.stored:
+            seller.history.setdefault(event.claim, self.stored[event.claim])
+        if penalties.needs_history(seller, event, now):
             self._complete()
-        changed = penalties.change(seller, word, self.rules, now)
+        changed = penalties.change(seller, event, self.rules, now)
         if changed is not None:
-            self.stored[word.claim] = seller.history[word.claim]
+            self.stored[event.claim] = seller.history[event.claim]
             self.rows += changed[1]
 
     def tick(self, now: dt.datetime) -> None:
-        """Let what is due expire."""
+        """Let due entries expire."""
         if self.seller.next_change is not None and self.seller.next_change <= now:
             self._complete()
             penalties.recount(self.seller, self.rules, now)
@@ -71,17 +72,19 @@ class Book:
         self.seller.history = dict(self.stored)
         self.seller.complete = True
 
-    def own(self) -> list[Own]:
+    def own(self) -> list[AccountViolation]:
         """Violations in force."""
         name = self.seller.seller
         return [
-            Own(name, v.claim, v.severity, v.at, v.entry.entry) for v in self.stored.values() if v.entry is not None
+            AccountViolation(name, v.claim, v.severity, v.at, v.entry.entry)
+            for v in self.stored.values()
+            if v.entry is not None
         ]
 
-    def wrong(self, said: list[ViolationChanged], now: dt.datetime) -> int:
-        """In how much the stored sums, the ledger's rows and what is unreversed differ from the recount."""
+    def wrong(self, events: list[ViolationChanged], now: dt.datetime) -> int:
+        """Number of differences between the stored sums, rows and unreversed entries and the recount."""
         seller, name = self.seller, self.seller.seller
-        violations = recount_ledger.live(said, [name])
+        violations = recount_ledger.live(events, [name])
         costs = recount_ledger.costs(violations, self.rules)
         points, strikes, count = recount_ledger.sums(violations, self.rules, now)
         undone = {row.reverses for row in self.rows}
@@ -132,35 +135,35 @@ def _rules(dice: random.Random, rules: Penalties) -> Penalties:
 
 
 class World:
-    """Some accounts, their keys, and all that was said of them."""
+    """Some accounts, their keys, and all events about them."""
 
     def __init__(self, dice: random.Random, rules: Penalties) -> None:
         self.dice = dice
         self.rules = _rules(dice, rules)
         self.now = BEGINS + dice.randrange(24 * 400) * HOUR
-        self.books = {
-            name: Book(name, self.rules) for name in ("s-1", "s-2", "s-3", "s-4", "s-5")[: dice.randint(1, 5)]
+        self.ledgers = {
+            name: SellerLedger(name, self.rules) for name in ("s-1", "s-2", "s-3", "s-4", "s-5")[: dice.randint(1, 5)]
         }
-        self.keys: dict[str, set[SellerKey]] = {name: set() for name in self.books}
-        self.said: list[ViolationChanged] = []
+        self.keys: dict[str, set[SellerKey]] = {name: set() for name in self.ledgers}
+        self.events: list[ViolationChanged] = []
         self.items: dict[str, tuple[str, str, int, bool]] = {}
         self.serious = dice.choice((0.1, 0.5, 0.9))
         self.undoes = dice.choice((0.1, 0.3, 0.5))
         self.mixed = dice.choice((0.0, 0.1, 0.5))
 
     def play(self, steps: int) -> int:
-        """So many events; in how many places the two differ."""
+        """Apply this many events; returns the number of differences."""
         dice = self.dice
         wrong = 0
         for _ in range(steps):
             ahead = dice.choice(AHEAD)
             self.now += ahead
-            word = self._word()
-            self.said.append(word)
-            # what is due is counted after a batch's records, as by the worker, or when no record comes
+            event = self._event()
+            self.events.append(event)
+            # expiries are counted after a batch's records, as in the worker, or when no record comes
             if ahead and dice.random() < 0.3:
                 self._tick()
-            self.books[word.seller].apply(word, self.now, forget=dice.random() < 0.7)
+            self.ledgers[event.seller].apply(event, self.now, forget=dice.random() < 0.7)
             if ahead:
                 self._tick()
             if dice.random() < 0.15:
@@ -170,19 +173,19 @@ class World:
         return wrong + self.wrong()
 
     def _tick(self) -> None:
-        for book in self.books.values():
-            book.tick(self.now)
+        for ledger in self.ledgers.values():
+            ledger.tick(self.now)
 
-    def _word(self) -> ViolationChanged:
+    def _event(self) -> ViolationChanged:
         dice = self.dice
-        if self.said and dice.random() < 0.04:
-            return dice.choice(self.said)  # once more, or late
+        if self.events and dice.random() < 0.04:
+            return dice.choice(self.events)  # repeated, or late
         if self.items and dice.random() < self.undoes:
             item = dice.choice(list(self.items))
             seller, claim, revision, in_force = self.items[item]
         else:
             item, revision, in_force = f"i-{len(self.items)}", 0, False
-            seller, claim = dice.choice(list(self.books)), f"c-{dice.randrange(len(self.items) + 2)}"
+            seller, claim = dice.choice(list(self.ledgers)), f"c-{dice.randrange(len(self.items) + 2)}"
         revision += dice.choice((1, 1, 1, 2))
         in_force = not in_force if dice.random() < 0.9 else in_force
         self.items[item] = (seller, claim, revision, in_force)
@@ -199,13 +202,13 @@ class World:
         )
 
     def _link(self) -> None:
-        """Have an account share a key, or share it no longer."""
+        """Give an account a key, or take it away."""
         self.keys[self.dice.choice(list(self.keys))] ^= {self.dice.choice(KEYS)}
 
     def wrong(self) -> int:
-        """In how many places accounts and entities differ from the recount."""
+        """Number of differences between accounts and entities and the recount."""
         now, rules = self.now, self.rules
-        wrong = sum(book.wrong(self.said, now) for book in self.books.values())
+        wrong = sum(ledger.wrong(self.events, now) for ledger in self.ledgers.values())
         holders: dict[SellerKey, set[str]] = {}
         for seller, held in self.keys.items():
             for key in held:
@@ -215,12 +218,12 @@ class World:
             members for members in recount_ledger.together(self.keys, LINKS) if len(members) > 1
         }
         for members in linked:
-            sums, grounds = entities.count([own for name in members for own in self.books[name].own()], rules, now)
-            wrong += _times(grounds) != recount_ledger.entity_times(self.said, members, rules, now)
-            counted = recount_ledger.entity(self.said, members, rules, now)
+            sums, grounds = entities.count([own for name in members for own in self.ledgers[name].own()], rules, now)
+            wrong += _times(grounds) != recount_ledger.entity_times(self.events, members, rules, now)
+            counted = recount_ledger.entity(self.events, members, rules, now)
             wrong += (sums.general_points, sums.serious_strikes, sums.violations) != counted
             for name in members:
-                own = self.books[name].seller
+                own = self.ledgers[name].seller
                 wrong += sums.general_points < own.general_points
                 wrong += sums.serious_strikes < own.serious_strikes
                 wrong += sums.violations < own.violations
@@ -228,12 +231,12 @@ class World:
 
 
 def run_block(seed: int, number: int, entries: int) -> dict[str, int]:
-    """Worlds until so many entries are written."""
+    """Make and compare random ledgers until this many entries are written."""
     dice = random.Random(f"{seed}.ledger.{number}")
     rules = policy.current("ipp").penalties
     found = {"penalty_entries": 0, "penalty_differences": 0}
     while found["penalty_entries"] < entries:
         world = World(dice, rules)
         found["penalty_differences"] += world.play(dice.choice((5, 20, 30, 40)))
-        found["penalty_entries"] += sum(len(book.rows) for book in world.books.values())
+        found["penalty_entries"] += sum(len(ledger.rows) for ledger in world.ledgers.values())
     return found

@@ -1,4 +1,4 @@
-"""``goodfaith demo``: the whole system on real parts, real notices through it, a summary, and the proof that it adds up."""
+"""`goodfaith demo`: real notices through the whole system, a summary, and the proof that it adds up."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from deploy.local import fleet
 from deploy.local.stack import Stack
-from deploy.local.up import BrokersOption, JsonOption, SecureOption, bring_up, destroy, how_secure
+from deploy.local.up import BrokersOption, SecureOption, bring_up, confirm_replacing, destroy, how_secure
 from labs.notices import SAMPLE, read
-from labs.replay import Report, execute
-from services.ops.terminal import console, errors, print_json
+from labs.replay import ReplayReport, execute
+from services.ops.terminal import JsonOption, YesOption, console, print_json, progress, table
 from services.ops.verify import verify
 from shared import db
+from shared.failures import CommandError
 
 SETTINGS = {
-    # a stepping clock waits for nothing, so neither do messages and watermarks
+    # with a clock that is stepped, waiting for more items or requests gains nothing
     "GOODFAITH_COLLECT_S": "0.02",
     "GOODFAITH_WATERMARK_MS": "50",
     "GOODFAITH_POLL_MS": "50",
 }
+
+LIMIT = 500
+"""Notices that are replayed by default: enough for counters, repeat offenders and sanctions, in about a minute."""
+DAYS = 7
+"""Days between two steps of the clock. Every party still answers within its window."""
 
 _COUNTERS = """
     select count(distinct (item, revision)) filter (where state = 'COUNTERED' or 'COUNTERED' = any(via)) as filed,
@@ -53,43 +58,52 @@ _ONE = """
 
 def demo(
     stack: Annotated[
-        str, typer.Option("--stack", help="Name of the demo's own stack; an old one is replaced.")
+        str, typer.Option("--stack", help="Name of the demo's own stack; an existing one is replaced.")
     ] = "demo",
-    file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Notices.")] = SAMPLE,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first notices.")] = None,
-    keep: Annotated[bool, typer.Option(help="Leave the stack running, to look around.")] = True,
+    file: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Notices: JSON Lines, plain or .gz.")
+    ] = SAMPLE,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Replay only this many notices; 0: all (the sample has 2,000).")
+    ] = LIMIT,
+    days: Annotated[int, typer.Option(min=1, help="Days between two steps of the clock: the more, the faster.")] = DAYS,
+    keep: Annotated[bool, typer.Option(help="Leave the stack running for inspection.")] = True,
     brokers: BrokersOption = 0,
     secure: SecureOption = "",
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Start everything, replay real notices, sum up, and prove that nothing is lost or done twice."""
+    """Start everything, replay real notices, sum up, and prove that nothing is lost or done twice; exit 1 otherwise."""
     begun = time.monotonic()
-    notices = list(read(file, limit))
+    notices = list(read(file, limit or None))
+    if not notices:
+        raise CommandError(f"{file.name} has no notices")
+    confirm_replacing(stack, own=("demo",), yes=yes)
     destroy(stack)
     first = dt.datetime.combine(notices[0].date, dt.time(), dt.UTC)
-    with errors.status("starting broker, database and services"):
+    with progress("starting broker, database and services"):
         running, _ = bring_up(stack, env=SETTINGS, begins=first, brokers=brokers, secure=how_secure(secure))
     ready = time.monotonic()
     try:
-        report = execute(running, notices, quiet=json)
+        report = execute(running, notices, days=days, quiet=json)
         replayed = time.monotonic()
-        with errors.status("verifying"):
+        with progress("verifying"):
             proof = verify.verify_stack(fleet.settings_of(running), wait_s=120)
         facts = _facts(running)
         if not json:
             _show(report, facts, proof)
             verify.show(proof)
             _point_out(stack, facts, keep=keep)
-        seconds = {
+        phases = {
             "start": round(ready - begun, 1),
             "replay": round(replayed - ready, 1),
             "verify": round(time.monotonic() - replayed, 1),
-            "total": round(time.monotonic() - begun, 1),
         }
+        seconds = round(time.monotonic() - begun, 1)
         if json:
-            print_json({**report.json(), **proof.as_json(), "seconds": seconds})
+            print_json({**report.json(), **proof.as_json(), "seconds": seconds, "phases": phases})
         else:
-            console.print(f"start {seconds['start']} s, replay {seconds['replay']} s, verify {seconds['verify']} s")
+            console.print(f"{seconds} s: start {phases['start']}, replay {phases['replay']}, verify {phases['verify']}")
     finally:
         if not keep:
             destroy(stack)
@@ -118,37 +132,38 @@ def _percent(share: object) -> str:
     return f"{share:.1%}" if isinstance(share, float) else "-"
 
 
-def _show(report: Report, facts: dict[str, Any], proof: verify.Report) -> None:
+def _show(report: ReplayReport, facts: dict[str, Any], proof: verify.Report) -> None:
     totals = proof.totals
     outcomes: dict[str, int] = totals["outcomes"]
-    table = Table("", "", title="What happened", show_header=False)
-    table.add_row("notices", f"{report.notices:,} ({report.no_listing:,} name no listing and are refused, as expected)")
-    table.add_row("claims", f"{report.claims:,}")
-    table.add_row("items", f"{report.items:,}")
+    shown = table("", "", title="What happened")
+    shown.show_header = False
+    shown.add_row("notices", f"{report.notices:,} ({report.no_listing:,} name no listing and are refused, as expected)")
+    shown.add_row("claims", f"{report.claims:,}")
+    shown.add_row("items", f"{report.items:,}")
     for state, count in sorted(outcomes.items(), key=lambda pair: -pair[1]):
-        table.add_row(f"  {state}", f"{count:,}")
-    table.add_row("takedown rate, as handled", _percent(totals["takedown_rate_handled"]))
-    table.add_row("takedown rate, as settled", _percent(totals["takedown_rate_settled"]))
-    table.add_row("handled within 24 h", _percent(totals["handled_within_24h"]))
+        shown.add_row(f"  {state}", f"{count:,}")
+    shown.add_row("takedown rate, as handled", _percent(totals["takedown_rate_handled"]))
+    shown.add_row("takedown rate, as settled", _percent(totals["takedown_rate_settled"]))
+    shown.add_row("handled within 24 h", _percent(totals["handled_within_24h"]))
     filed, items = facts["counters"][0]
-    table.add_row("counters", f"{filed:,} on {items:,} items")
+    shown.add_row("counters", f"{filed:,} on {items:,} items")
     for state, count in facts["ends"]:
-        table.add_row(f"  ended {state}", f"{count:,}")
-    table.add_row("restored or withdrawn", f"{outcomes.get('RESTORED', 0) + outcomes.get('WITHDRAWN', 0):,}")
-    table.add_row("commands refused", ", ".join(f"{code} {count}" for code, count in report.refused.items()) or "none")
-    table.add_row("messages", f"{totals['messages']:,}")
-    table.add_row("repeat offenders", f"{totals['repeat_offenders']:,}")
-    table.add_row(
-        "sanctions", f"{totals['sanctions']:,}, {totals['sellers_restricted']:,} sellers are under one at the end"
+        shown.add_row(f"  ended {state}", f"{count:,}")
+    shown.add_row("restored or withdrawn", f"{outcomes.get('RESTORED', 0) + outcomes.get('WITHDRAWN', 0):,}")
+    shown.add_row("commands refused", ", ".join(f"{code} {count}" for code, count in report.refused.items()) or "none")
+    shown.add_row("messages", f"{totals['messages']:,}")
+    shown.add_row("repeat offenders", f"{totals['repeat_offenders']:,}")
+    shown.add_row(
+        "sanctions", f"{totals['sanctions']:,}; at the end {totals['sellers_restricted']:,} sellers are restricted"
     )
     for measures, count, in_force in facts["sanctions"]:
-        table.add_row(f"  {measures.replace(',', ' + ')}", f"{count:,}, {in_force:,} in force")
-    console.print(table)
-    offenders = Table("seller", "violations", "points", "strikes", title="Repeat offenders with most violations")
+        shown.add_row(f"  {measures.replace(',', ' + ')}", f"{count:,}, {in_force:,} in force")
+    console.print(shown)
+    offenders = table("seller", "violations", "points", "strikes", title="Repeat offenders with most violations")
     for row in facts["offenders"]:
         offenders.add_row(*map(str, row))
     console.print(offenders)
-    top = Table("complainant", "items", "upheld", title="Top complainants")
+    top = table("complainant", "items", "upheld", title="Top complainants")
     for row in facts["top"]:
         top.add_row(*map(str, row))
     console.print(top)

@@ -1,4 +1,4 @@
-"""What processes export of themselves, read off their own ports: for drills and benchmarks, which do not wait for a scrape."""
+"""Metrics read from the processes' own ports, for drills and benchmarks, which do not wait for a scrape."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TIMEOUT_S: Final = 10.0
 
 
 def parsed(text: str) -> list[Sample]:
-    """The samples of an exposition, in its order."""
+    """The samples of an exposition, in order."""
     return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
 
 def samples(process: Process) -> list[Sample]:
-    """What a process exports now.
+    """The samples that a process exports now.
 
     Raises:
         httpx.HTTPError: it does not answer.
@@ -31,7 +31,7 @@ def samples(process: Process) -> list[Sample]:
 
 
 def total(processes: Iterable[Process], name: str) -> float:
-    """The sum of a metric over those processes that answer."""
+    """The sum of a metric over all processes that answer."""
     found = 0.0
     for process in processes:
         with contextlib.suppress(httpx.HTTPError):

@@ -1,4 +1,4 @@
-"""Follows ``verification.events`` and keeps what a replay and a summary need of each item."""
+"""Follows ``verification.events``, and keeps the latest state of each item for a replay."""
 
 from __future__ import annotations
 
@@ -29,42 +29,39 @@ class ItemState:
 
 @dataclass(slots=True)
 class Follower:
-    """Reads from where the topic stood when it was made.
+    """Reads the topic from its end at the time of construction.
 
     Attributes:
-        items: by item id.
+        items: Latest states by item id.
         by_pair: (complainant, listing) -> item ids, oldest first.
-        changed: items that changed since ``drain`` was last called.
-        refused: refusal code -> count.
-        visits: states entered, by count.
+        refused: Number of refusals by code.
     """
 
     settings: Settings
     items: dict[str, ItemState] = field(default_factory=dict)
     by_pair: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
-    visits: Counter[str] = field(default_factory=Counter)
     _consumer: Any = None
-    _places: list[Any] = field(default_factory=list)
+    _partitions: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._consumer = kafka_links.consumer(self.settings, enable_auto_commit=False, max_poll_records=5000)
         name = self.settings.topic_prefix + topics.VERIFICATION.name
-        self._places = [TopicPartition(name, partition) for partition in range(self.settings.partitions)]
-        self._consumer.assign(self._places)
-        self._consumer.seek_to_end(*self._places)
-        for place in self._places:
-            self._consumer.position(place)
+        self._partitions = [TopicPartition(name, partition) for partition in range(self.settings.partitions)]
+        self._consumer.assign(self._partitions)
+        self._consumer.seek_to_end(*self._partitions)
+        for partition in self._partitions:
+            self._consumer.position(partition)
 
     def close(self) -> None:
         """Close the connection."""
         self._consumer.close()
 
     def drain(self) -> list[ItemState]:
-        """Read to the present end; returns items whose state changed, each once, in order of their last change."""
+        """Read to the end; returns items whose state changed, each once, in the order of their last change."""
         changed: dict[str, ItemState] = {}
-        ends = self._consumer.end_offsets(self._places)
-        while any(self._consumer.position(place) < end for place, end in ends.items()):
+        ends = self._consumer.end_offsets(self._partitions)
+        while any(self._consumer.position(partition) < end for partition, end in ends.items()):
             for records in self._consumer.poll(timeout_ms=200).values():
                 for record in records:
                     self._take(record.value, changed)
@@ -93,7 +90,6 @@ class Follower:
         elif data.revision <= known.revision:
             return
         if data.previous is not data.state:
-            self.visits[data.state] += 1
             changed.pop(data.item, None)
             changed[data.item] = known
         known.state, known.revision, known.round = data.state, data.revision, data.counter_round

@@ -1,4 +1,4 @@
-"""What people do in a replay: a seeded model, its rates in ``model.toml``. Pure."""
+"""What people do in a replay: a seeded model, with rates from ``model.toml``. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Days = tuple[int, int]
 
 
 class Listings(Struct, frozen=True, forbid_unknown_fields=True):
-    """What becomes of listings before they are claimed."""
+    """Listings, before they are claimed."""
 
     ended: Share
 
 
 class Seller(Struct, frozen=True, forbid_unknown_fields=True):
-    """Sellers who do not counter."""
+    """Sellers who do not counter a notice."""
 
     has_email: Share
     accepts: Share
@@ -30,7 +30,7 @@ class Seller(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Holder(Struct, frozen=True, forbid_unknown_fields=True):
-    """Holders whose claim is countered."""
+    """Holders whose claims are countered."""
 
     accepts: Share
     rejects: Share
@@ -69,13 +69,13 @@ def load(path: Path = FILE) -> Model:
     """Read the rates.
 
     Raises:
-        msgspec.DecodeError: naming the key.
+        msgspec.DecodeError: the file is invalid; the message names the key.
     """
     return msgspec.toml.decode(path.read_bytes(), type=Model)
 
 
 class Dice:
-    """Choices by name: the same seed and name give the same number, in whatever order they are asked for."""
+    """Random choices by name: the same seed and name give the same number, in any order of calls."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -86,7 +86,7 @@ class Dice:
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big") / (1 << 56)
 
     def days(self, span: Days, *names: object) -> int:
-        """A whole number of days within ``span``, ends included."""
+        """A whole number of days within `span`, ends included."""
         low, high = span
         return low + int(self.roll(*names) * (high - low + 1))
 
@@ -102,12 +102,12 @@ def reason(model: Model, dice: Dice, notice: str) -> str:
 
 
 def accepts(model: Model, dice: Dice, seller: str) -> bool:
-    """Whether a seller is one who accepts takedowns."""
+    """Whether a seller accepts takedowns."""
     return dice.roll("seller", seller) < model.seller.accepts
 
 
 def seller_accepts(model: Model, dice: Dice, seller: str, item: str) -> int | None:
-    """Days after the notice at which the seller accepts; None: does not."""
+    """Days after the notice at which the seller accepts; None: the seller does not."""
     if not accepts(model, dice, seller):
         return None
     return dice.days(model.seller.accepts_after_days, "seller days", item)
@@ -116,7 +116,7 @@ def seller_accepts(model: Model, dice: Dice, seller: str, item: str) -> int | No
 def holder_answers(
     model: Model, dice: Dice, item: str, round_: int
 ) -> tuple[Literal["accept", "reject", "action"], int] | None:
-    """What the holder does about a counter and after how many days; None: silent."""
+    """What the holder does about a counter, and after how many days; None: nothing."""
     roll = dice.roll("holder", item, round_)
     days = dice.days(model.holder.answers_after_days, "holder days", item, round_)
     for answer, share in (
@@ -131,7 +131,7 @@ def holder_answers(
 
 
 def reviewer_restores(model: Model, dice: Dice, item: str, round_: int) -> tuple[bool, int]:
-    """Whether the reviewer restores, and after how many days."""
+    """Whether the reviewer restores the item, and after how many days."""
     days = dice.days(model.reviewer.decides_after_days, "reviewer days", item, round_)
     return dice.roll("reviewer", item, round_) < model.reviewer.restores, days
 

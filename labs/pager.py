@@ -1,4 +1,4 @@
-"""A stand-in for the on-call engineer's pager: takes what Alertmanager sends, and remembers when."""
+"""A stand-in for the on-call engineer's pager: receives Alertmanager's notifications, and remembers when they came."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MAX_BODY: Final = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One alert of one notification.
+    """One alert in one notification.
 
     Attributes:
-        at: When it came, by `time.monotonic()`.
-        receiver: Whose pager rang, as Alertmanager's configuration names it.
+        at: When it came (`time.monotonic()`).
+        receiver: The receiver, as named in Alertmanager's configuration.
         alert: Name of the alert.
-        firing: Whether it fires, or has been resolved.
+        firing: Whether it fires; otherwise it is resolved.
         labels: Its labels.
         annotations: Its annotations.
     """
@@ -47,41 +47,45 @@ class _Notification(msgspec.Struct):
 
 
 class Notes:
-    """What came, in order; any thread may add to it and wait on it."""
+    """The alerts that came, in order. Any thread may add notifications, and wait for them."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._notes: list[Note] = []
 
     def take(self, body: bytes, now: float | None = None) -> None:
-        """A notification as Alertmanager sends it.
+        """Add a notification as Alertmanager sends it.
+
+        Args:
+            body: The JSON document.
+            now: When it came (monotonic); None: now.
 
         Raises:
-            msgspec.DecodeError: it is none.
+            msgspec.DecodeError: it is not a notification.
         """
         at = time.monotonic() if now is None else now
-        told = msgspec.json.decode(body, type=_Notification)
+        notification = msgspec.json.decode(body, type=_Notification)
         with self._changed:
             self._notes += [
                 Note(
                     at,
-                    told.receiver,
+                    notification.receiver,
                     one.labels.get("alertname", ""),
                     one.status == "firing",
                     one.labels,
                     one.annotations,
                 )
-                for one in told.alerts
+                for one in notification.alerts
             ]
             self._changed.notify_all()
 
     def notes(self, since: float = 0.0) -> list[Note]:
-        """What came after `since` (`time.monotonic()`), oldest first."""
+        """Notes that came after `since` (monotonic), oldest first."""
         with self._changed:
             return [note for note in self._notes if note.at >= since]
 
     def open(self, alert: str, since: float) -> tuple[int, float]:
-        """(How many alerts of this name that have fired after `since` are not resolved yet, when the last word on them came)."""
+        """Number of alerts of this name that fired after `since` and are not resolved, and the time of the last note."""
         last: dict[tuple[tuple[str, str], ...], Note] = {}
         for note in self.notes(since):
             key = tuple(sorted(note.labels.items()))
@@ -90,7 +94,7 @@ class Notes:
         return sum(note.firing for note in last.values()), max((note.at for note in last.values()), default=0.0)
 
     def wait_resolved(self, alert: str, *, since: float, timeout_s: float) -> float | None:
-        """When all alerts of this name that have fired after `since` were resolved; None: not within `timeout_s` seconds."""
+        """Wait until all alerts of this name that fired after `since` are resolved; returns when, None on timeout."""
         until = time.monotonic() + timeout_s
         while True:
             left, at = self.open(alert, since)
@@ -102,7 +106,7 @@ class Notes:
                 self._changed.wait(0.2)
 
     def wait(self, wanted: Callable[[Note], bool], *, since: float, timeout_s: float) -> Note | None:
-        """The first note after `since` that is `wanted`; None when none has come within `timeout_s` seconds."""
+        """Wait for the first `wanted` note after `since`; None on timeout."""
         until = time.monotonic() + timeout_s
         with self._changed:
             while True:
@@ -116,7 +120,7 @@ class Notes:
 
 
 def pages(notes: Iterable[Note]) -> list[str]:
-    """How often somebody was woken, and for which alert, in order: once from its first instance until all are resolved."""
+    """The alerts that paged, in order. An alert pages once, from its first instance until all are resolved."""
     woken: list[str] = []
     open_: dict[str, set[tuple[tuple[str, str], ...]]] = {}
     for note in notes:
@@ -137,7 +141,7 @@ class Pager(Notes):
     """An HTTP server on loopback, on a free port, in a thread of its own.
 
     Attributes:
-        url: What Alertmanager is to call, without the receiver's name.
+        url: URL for Alertmanager to call, without the receiver's name.
     """
 
     def __init__(self) -> None:
@@ -173,7 +177,7 @@ class Pager(Notes):
         self.close()
 
     def close(self) -> None:
-        """Take nothing more."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

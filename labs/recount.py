@@ -1,7 +1,7 @@
-"""The good-faith statistic counted anew from whole histories: naive, and written apart from ``services.intake.goodfaith.domain``.
+"""A naive recount of good-faith figures from whole histories, independent of ``services.intake.goodfaith.domain``.
 
-It shares no code with what it is held against, so that both being wrong alike is unlikely: rates are fractions, days are looked at one
-by one, and nothing is taken back because nothing is kept.
+It shares no code with what it is compared to, so the same mistake in both is unlikely: rates are fractions, days are
+examined one by one, and nothing is reversed because nothing is stored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Numbers = dict[str, int]
 
 
 def item(history: Sequence[tuple[dt.datetime, ItemChanged]]) -> tuple[str, str, dt.date, Numbers] | None:
-    """(complainant, reason, day, numbers) of an item by all its changes in order; None when it counts as nothing."""
+    """(complainant, reason, day, numbers) of an item, from all its changes in order; None if it does not count."""
     if not history or not history[-1][1].settled:
         return None
     last = history[-1][1]
@@ -28,7 +28,7 @@ def item(history: Sequence[tuple[dt.datetime, ItemChanged]]) -> tuple[str, str, 
     while last.state != "WITHDRAWN" and since > 0 and _same(history[since - 1][1], last):
         since -= 1
     down = any(change.held for _, change in history[: since + 1])
-    # what is settled in NOTIFIED stands, where no window runs
+    # an item that is settled in NOTIFIED stands: no window runs there
     still_down = str(last.state).startswith(("UPHELD", "NOTIFIED")) or (
         last.state == "WITHDRAWN" and last.code == "settled" and down
     )
@@ -42,14 +42,14 @@ def _same(before: ItemChanged, last: ItemChanged) -> bool:
 
 
 def in_window(day: dt.date, end: dt.date, months: int) -> bool:
-    """Whether ``day`` is within that many calendar months up to ``end``, found by walking from day to day."""
+    """Whether `day` is within this many calendar months up to `end`."""
     if day > end:
         return False
     year, month = end.year, end.month
     for _ in range(months):
         year, month = (year - 1, 12) if month == 1 else (year, month - 1)
     edge = None
-    for number in range(end.day, 0, -1):  # the last day that the month has, up to that number
+    for number in range(end.day, 0, -1):  # the month may have fewer days
         try:
             edge = dt.date(year, month, number)
             break
@@ -62,7 +62,7 @@ def in_window(day: dt.date, end: dt.date, months: int) -> bool:
 def window(
     counted: Iterable[tuple[str, str, dt.date, Numbers]], account: str, end: dt.date, months: int
 ) -> dict[str, Numbers]:
-    """Sums of an account by reason; ``""`` is the overall sum. Reasons without any item are left out."""
+    """Sums of an account by reason, and the overall sum as ``""``. Reasons without items are left out."""
     sums: dict[str, Numbers] = {"": dict.fromkeys(("settled", "upheld", "taken_down", "restored"), 0)}
     for owner, reason, day, numbers in counted:
         if owner == account and in_window(day, end, months):
@@ -88,5 +88,5 @@ def verdict(sums: dict[str, Numbers], terms: Any) -> str:
 
 
 def share(text: str) -> Fraction:
-    """``2.5 %``."""
+    """A percentage such as `2.5 %`, as a fraction."""
     return Fraction(text.removesuffix(" %")) / 100

@@ -1,7 +1,7 @@
-"""Penalty ledgers and entities counted anew from all that was ever said: naive, and written apart from ``services.enforcement``.
+"""A naive recount of penalty ledgers and entities from all events, independent of ``services.enforcement``.
 
-It shares no code with what it is held against, so that both being wrong alike is unlikely: every violation is looked at beside
-every other, and nothing is taken back because nothing is kept.
+It shares no code with what it is compared to, so the same mistake in both is unlikely: every violation is compared
+with every other, and nothing is reversed because nothing is stored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from shared.events import ViolationChanged
 
 
-class Live(NamedTuple):
+class LiveViolation(NamedTuple):
     """A violation in force."""
 
     at: dt.datetime
@@ -21,8 +21,8 @@ class Live(NamedTuple):
     serious: bool
 
 
-class Cost(NamedTuple):
-    """What it costs."""
+class ViolationCost(NamedTuple):
+    """The ledger entry that a violation causes."""
 
     claim: str
     ledger: str
@@ -31,34 +31,36 @@ class Cost(NamedTuple):
     until: dt.datetime
 
 
-def live(said: Iterable[ViolationChanged], sellers: Collection[str]) -> list[Live]:
-    """Violations in force of these sellers taken as one, in order: of each item the last word counts."""
+def live(events: Iterable[ViolationChanged], sellers: Collection[str]) -> list[LiveViolation]:
+    """Violations in force of these sellers, taken as one seller, in order. The newest event of each item counts."""
     last: dict[tuple[str, str], ViolationChanged] = {}
-    for word in said:
-        if word.seller in sellers:
-            place = (word.seller, word.item)
-            if place not in last or word.revision > last[place].revision:
-                last[place] = word
+    for event in events:
+        if event.seller in sellers:
+            key = (event.seller, event.item)
+            if key not in last or event.revision > last[key].revision:
+                last[key] = event
     claims: dict[str, list[ViolationChanged]] = {}
-    for word in last.values():
-        if word.in_force:
-            claims.setdefault(word.claim, []).append(word)
+    for event in last.values():
+        if event.in_force:
+            claims.setdefault(event.claim, []).append(event)
     return sorted(
-        Live(min(word.at for word in words), claim, any(word.severity == "serious" for word in words))
-        for claim, words in claims.items()
+        LiveViolation(min(event.at for event in changes), claim, any(event.severity == "serious" for event in changes))
+        for claim, changes in claims.items()
     )
 
 
-def costs(violations: list[Live], rules: Any) -> list[Cost]:
-    """What each violation costs."""
+def costs(violations: list[LiveViolation], rules: Any) -> list[ViolationCost]:
+    """The cost of each violation."""
     general, serious = rules.general, rules.serious
-    found: list[Cost] = []
-    for place, one in enumerate(violations):
-        before = violations[:place]
+    found: list[ViolationCost] = []
+    for index, one in enumerate(violations):
+        before = violations[:index]
         if one.serious:
             begun = [cost.at for cost in found if cost.ledger == "serious" and cost.points]
             counts = all(one.at - at >= serious.grouping.exact for at in begun)
-            found.append(Cost(one.claim, "serious", 1 if counts else 0, one.at, one.at + serious.expires.exact))
+            found.append(
+                ViolationCost(one.claim, "serious", 1 if counts else 0, one.at, one.at + serious.expires.exact)
+            )
             continue
         again = any(not other.serious and one.at - other.at < general.expires.exact for other in before)
         midnight = one.at.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -66,11 +68,11 @@ def costs(violations: list[Live], rules: Any) -> list[Cost]:
         points = general.repeat if again else general.first
         if today + points > general.daily_cap:
             points = general.daily_cap - today if general.daily_cap > today else 0
-        found.append(Cost(one.claim, "general", points, one.at, one.at + general.expires.exact))
+        found.append(ViolationCost(one.claim, "general", points, one.at, one.at + general.expires.exact))
     return found
 
 
-def sums(violations: list[Live], rules: Any, now: dt.datetime) -> tuple[int, int, int]:
+def sums(violations: list[LiveViolation], rules: Any, now: dt.datetime) -> tuple[int, int, int]:
     """(general points, serious strikes, violations) that have not expired."""
     spent = [cost for cost in costs(violations, rules) if cost.until > now]
     within = rules.repeat_offender.within.exact
@@ -85,8 +87,8 @@ Times = dict[tuple[str, int], set[tuple[dt.datetime, dt.datetime | None]]]
 """(ledger, number of the threshold) -> times from crossing it to falling below; None: not yet."""
 
 
-def times(violations: list[Live], rules: Any, now: dt.datetime) -> Times:
-    """When thresholds were reached, and for how long: the sum is formed anew at every moment at which it may change."""
+def times(violations: list[LiveViolation], rules: Any, now: dt.datetime) -> Times:
+    """When thresholds were reached, and for how long. The sum is computed again at every moment when it may change."""
     found: Times = {}
     made = costs(violations, rules)
     for ledger in ("general", "serious"):
@@ -111,11 +113,11 @@ def times(violations: list[Live], rules: Any, now: dt.datetime) -> Times:
 
 
 def joined(some: Iterable[Times]) -> Times:
-    """Times of several, those that overlap taken as one."""
+    """The union of several times; overlapping spans become one."""
     found: Times = {}
     for one in some:
-        for place, spans in one.items():
-            into = found.setdefault(place, set())
+        for threshold, spans in one.items():
+            into = found.setdefault(threshold, set())
             for span in spans:
                 new = span
                 while True:
@@ -133,18 +135,18 @@ def _overlap(one: tuple[dt.datetime, dt.datetime | None], other: tuple[dt.dateti
     return (other[1] is None or one[0] < other[1]) and (one[1] is None or other[0] < one[1])
 
 
-def entity_times(said: Collection[ViolationChanged], members: Collection[str], rules: Any, now: dt.datetime) -> Times:
-    """When accounts had reached thresholds, together or any of them alone."""
-    courses = [live(said, members), *(live(said, [seller]) for seller in members)]
+def entity_times(events: Collection[ViolationChanged], members: Collection[str], rules: Any, now: dt.datetime) -> Times:
+    """When accounts had reached thresholds, together or each alone."""
+    courses = [live(events, members), *(live(events, [seller]) for seller in members)]
     return joined(times(course, rules, now) for course in courses)
 
 
 def entity(
-    said: Collection[ViolationChanged], members: Collection[str], rules: Any, now: dt.datetime
+    events: Collection[ViolationChanged], members: Collection[str], rules: Any, now: dt.datetime
 ) -> tuple[int, int, int]:
-    """Where accounts stand together: as one seller, and no better than any of them."""
-    whole = sums(live(said, members), rules, now)
-    alone = [sums(live(said, [seller]), rules, now) for seller in members]
+    """The figures of accounts together: those of one seller, and at least those of each."""
+    whole = sums(live(events, members), rules, now)
+    alone = [sums(live(events, [seller]), rules, now) for seller in members]
     return (
         max([whole[0], *(one[0] for one in alone)]),
         max([whole[1], *(one[1] for one in alone)]),
@@ -153,7 +155,7 @@ def entity(
 
 
 def together(keys: Mapping[str, Collection[Any]], rules: Any) -> set[frozenset[str]]:
-    """Accounts that hang together, those that stand alone included."""
+    """Groups of linked accounts, including accounts without links."""
     return _together(set(keys), keys, list(rules.links), rules)
 
 

@@ -1,8 +1,8 @@
-"""``goodfaith replay FILE``: the real notices through the whole system (domain.md, "The real notices as input").
+"""`goodfaith lab replay FILE`: real notices through the whole system (docs/explanation/domain.md).
 
-The clock stands still and steps from day to day, once nothing is under way, so that every deadline falls between the
-events it fell between in the world. Notices claim, counter, retract and reverse; what holders and reviewers do about
-counters is a seeded model (``model.toml``).
+Business time stands still and is stepped when the system is idle, so that every deadline falls between the same events
+as in reality. Notices claim, counter, retract and reverse; what holders and reviewers do about counters is a seeded
+model (``model.toml``).
 """
 
 from __future__ import annotations
@@ -26,36 +26,49 @@ from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from deploy.local.up import JsonOption, StackOption, prepare_broker, running
+from deploy.local.up import StackOption, prepare_broker, running
 from labs import model as people
-from labs.clients import Ask, Channel, Http, Upstream
+from labs.clients import Channel, HttpClient, Request, UpstreamClient
 from labs.follower import Follower, ItemState
 from labs.model import Dice, Model
-from labs.notices import SAMPLE, Named, Notice, NoticeError, parts, read
+from labs.notices import SAMPLE, NamedListing, Notice, parts, read
 from services.ops.idle import Watch
-from services.ops.terminal import console, errors, print_json
+from services.ops.terminal import JsonOption, console, errors, print_json
 from shared import clock, db, policy
 from shared.events import State
+from shared.failures import CommandError
 from shared.settings import Relayed
 
 T = TypeVar("T")
 PROFILE = "dmca"
 """The notices were given under 17 U.S.C. 512."""
 HELD = frozenset({"identity", "authority", "right"})
-"""Elements of a claim that intake knows for itself; the others are named with it."""
+"""Elements of a claim that intake knows; the others are named in the claim."""
 UPSTREAM = "replay"
 DAY = dt.timedelta(days=1)
 SECOND = dt.timedelta(seconds=1)
-"""A deadline passes when the clock is beyond it."""
+"""A deadline passes when business time is beyond it."""
 POLL_S = 0.02
-"""Between two looks at whether anything is under way: looks cost what they wait for."""
+"""Seconds between two checks whether the system is idle. A check takes CPU from the work that it waits for."""
 HORIZON = dt.timedelta(days=250)
-"""How long after the last notice the clock goes on, so that what is open can end."""
+"""How long business time goes on after the last notice, so that open items can end."""
 
 
 @dataclass(slots=True)
-class Report:
-    """What a replay did."""
+class ReplayReport:
+    """What a replay did.
+
+    Attributes:
+        notices: Notices read.
+        claims: Claims filed.
+        items: Items filed.
+        no_listing: Takedown notices without a listing, which are not filed.
+        commands: Requests sent, by kind.
+        without_item: Counters, retractions and reversals that no item matches, by kind.
+        refused: Refusals by code.
+        steps: Steps of business time.
+        seconds: Wall time.
+    """
 
     notices: int = 0
     claims: int = 0
@@ -82,16 +95,21 @@ class Report:
         }
 
 
-Act = Callable[[], Iterator[Ask]]
+Action = Callable[[], Iterator[Request]]
 
 
 class Replay:
-    """One run.
+    """One replay.
 
     Args:
-        step: whether the clock steps with the notices; else it is left alone and everything is filed at once.
-        per_second: most items a second; 0 for as fast as intake accepts them.
-        namespace: appended to all ids, so that the same notices can be filed again on the same stack.
+        stack: A running stack.
+        via: How requests are submitted: by HTTP, or by an upstream's topic.
+        days: Days between two steps of business time; 0: the clock is left alone, and everything is filed at once.
+        per_second: The most items a second; 0: as fast as intake accepts them.
+        namespace: Appended to all ids, so that the same notices can be filed again on the same stack.
+        model: What people do.
+        profile: The policy profile to file under.
+        tell: Called with what is being done.
     """
 
     def __init__(
@@ -99,7 +117,7 @@ class Replay:
         stack: Stack,
         *,
         via: Literal["http", "kafka"],
-        step: bool,
+        days: int,
         per_second: float,
         namespace: str,
         model: Model,
@@ -109,28 +127,27 @@ class Replay:
         self._stack = stack
         self.settings = fleet.settings_of(stack, secret=True)
         self._engine = db.administer(stack.admin_url)
-        self._http = Http(self.settings)
-        self._channel: Channel = self._http if via == "http" else Upstream(self.settings, UPSTREAM)
+        self._http = HttpClient(self.settings)
+        self._channel: Channel = self._http if via == "http" else UpstreamClient(self.settings, UPSTREAM)
         self._via = via
-        self._step = step
+        self._stride = days * DAY
         self._per_second = per_second
         self._suffix = f".{namespace}" if namespace else ""
         self._model = model
         self._rules = policy.current(profile)
         self._dice = Dice(model.seed)
         self._tell = tell
-        # the end of a sanction takes effect as of its own time: no stop waits for it
+        # the end of a sanction takes effect at its own time, so no step waits for it
         self._watch = Watch(self._engine, self.settings, ignore=frozenset({"sanctions"}))
         self._follower = Follower(self.settings)
-        self._agenda: list[tuple[dt.datetime, int, Act, bool]] = []
+        self._agenda: list[tuple[dt.datetime, int, Action, bool]] = []
         self._filed: set[str] = set()
         self._order = itertools.count()
-        self._rights: dict[tuple[str, str], str] = {}
+        self._rights: dict[str, str] = {}
         self._reviewer = f"reviewer{self._suffix or '.replay'}"
-        # business time never goes back: where it is later than the notices, their dates are moved ahead
         self._offset = dt.timedelta()
         self._now = dt.datetime.min.replace(tzinfo=dt.UTC)
-        self.report = Report()
+        self.report = ReplayReport()
 
     def close(self) -> None:
         """Close connections."""
@@ -144,7 +161,7 @@ class Replay:
     # ---- preparation
 
     def prepare(self, notices: list[Notice]) -> None:
-        """Clock, accounts, contacts, rights, and the demo marketplace's listings and sellers."""
+        """Set the clock, open accounts, register rights, and put listings and sellers into the demo marketplace."""
         self._set_clock(notices)
         named = {one.url: one for notice in notices for one in notice.listings}
         sellers = {one.seller for one in named.values()}
@@ -154,7 +171,7 @@ class Replay:
         self._tell("accounts and rights")
         self._http.all(
             itertools.chain(
-                # decides what the world decided, without a lease: an operator may
+                # makes the decisions of the notices, without a lease, as operators may
                 [self._http.open_account("operator", self._reviewer, None)],
                 (
                     self._http.open_account("holder", self._id(c), _contact(c))
@@ -166,6 +183,10 @@ class Replay:
                 ),
             )
         )
+        claiming = sorted({self._id(n.complainant) for n in notices if n.kind == "takedown" and n.listings})
+        works = ({"right_type": "copyright", "proof": f"work-{owner}"[:120]} for owner in claiming)
+        rights = self._http.all(map(self._http.register_right, claiming, works))
+        self._rights = dict(zip(claiming, rights, strict=True))
         self._tell(f"{len(named)} listings to the demo marketplace")
         self._seed(named)
         self._watch.wait(timeout_s=300)
@@ -173,7 +194,7 @@ class Replay:
     def _set_clock(self, notices: list[Notice]) -> None:
         first = dt.datetime.combine(min(n.date for n in notices), dt.time(9), dt.UTC)
         with self._engine.begin() as connection:
-            if self._step:
+            if self._stride:
                 clock.set_anchor(connection, business=None, rate=0)
             now, _ = clock.read(connection)
         self._now = now
@@ -186,7 +207,7 @@ class Replay:
     def _link(self, url: str) -> str:
         return url + self._suffix
 
-    def _seed(self, named: dict[str, Named]) -> None:
+    def _seed(self, named: dict[str, NamedListing]) -> None:
         assert self.settings.internal_token is not None
         headers = {"authorization": f"Bearer {self.settings.internal_token.get_secret_value()}"}
         listings = [
@@ -208,14 +229,14 @@ class Replay:
 
     # ---- the run
 
-    def run(self, notices: list[Notice], progress: Callable[[int], None]) -> Report:
-        """File everything, act on it, and wait until nothing is under way."""
+    def run(self, notices: list[Notice], progress: Callable[[int], None]) -> ReplayReport:
+        """File everything, act on it, and wait until nothing is in progress; `progress` is called with each notice."""
         begun = time.monotonic()
         limit = self._rules.claim.max_items
         for notice in notices:
             when = dt.datetime.combine(notice.date, dt.time(9), dt.UTC) + self._offset
             self._at(when, self._notice(notice, limit, progress), early=self._is_new(notice))
-        if not self._step:
+        if not self._stride:
             self._file_at_once()
         else:
             self._days()
@@ -226,18 +247,18 @@ class Replay:
         return self.report
 
     def _is_new(self, notice: Notice) -> bool:
-        """Whether it claims listings that no earlier notice has named: what becomes of it hangs on no other item."""
+        """Whether it claims only listings that no earlier notice has named: its result depends on no other item."""
         listings = {one.url for one in notice.listings}
         new = notice.kind == "takedown" and self._filed.isdisjoint(listings)
         self._filed |= listings
         return new
 
-    def _at(self, when: dt.datetime, act: Act, *, early: bool = False) -> None:
-        heapq.heappush(self._agenda, (when, next(self._order), act, early))
+    def _at(self, when: dt.datetime, action: Action, *, early: bool = False) -> None:
+        heapq.heappush(self._agenda, (when, next(self._order), action, early))
 
     def _file_at_once(self) -> None:
-        for _, _, act, _ in sorted(self._agenda, key=lambda entry: entry[:2]):
-            self._send(list(act()))
+        for _, _, action, _ in sorted(self._agenda, key=lambda entry: entry[:2]):
+            self._send(list(action()))
 
     def _days(self) -> None:
         end = max((entry[0] for entry in self._agenda), default=self._now) + HORIZON
@@ -247,57 +268,57 @@ class Replay:
                 return
             if when > self._now:
                 self._advance(when)
-            acts: list[tuple[Act, bool]] = []
+            actions: list[tuple[Action, bool]] = []
             while self._agenda and self._agenda[0][0] <= self._now:
-                acts.append(heapq.heappop(self._agenda)[2:])
-            # what hangs on nothing goes in while the deadlines of the day take effect, the rest when they have
-            self._send([ask for act, early in acts if early for ask in act()])
+                actions.append(heapq.heappop(self._agenda)[2:])
+            # independent claims are filed while deadlines take effect, the rest afterwards
+            self._send([request for action, early in actions if early for request in action()])
             self._settle()
-            asks = [ask for act, early in acts if not early for ask in act()]
-            if asks:
-                self._send(asks)
+            requests = [request for action, early in actions if not early for request in action()]
+            if requests:
+                self._send(requests)
                 self._settle()
 
     def _settle(self) -> None:
-        """Wait until nothing is under way, and let people react to what has changed."""
+        """Wait until nothing is in progress, and let people react to changes."""
         self._watch.wait(timeout_s=300, poll_s=POLL_S)
         for seen in self._follower.drain():
             self._react(seen)
 
     def _next(self, end: dt.datetime) -> dt.datetime | None:
-        """When something happens next: on the agenda, or a deadline."""
+        """Where business time is stepped to: a stride from the next entry of the agenda or the next deadline."""
         with self._engine.connect() as connection:
             due = connection.exec_driver_sql(
                 "select min(next_due) from verification.items where next_due is not null"
             ).scalar()
-        # a deadline takes effect as of its own time, so that one stop a day is enough
+        # a deadline takes effect at its own time, whenever the step that passes it ends
         candidates = [self._agenda[0][0]] if self._agenda else []
         if due is not None:
             candidates.append(max(due + SECOND, self._now + DAY))
         when = min(candidates, default=None)
-        return when if when is not None and when <= end else None
+        return when + self._stride - DAY if when is not None and when <= end else None
 
     def _advance(self, when: dt.datetime) -> None:
         with self._engine.begin() as connection:
             self._now = clock.set_anchor(connection, business=when, rate=0).business
         self.report.steps += 1
         if self._via == "kafka":
-            # a record's time is in whole milliseconds: one written in the anchor's own would count as before it
+            # a record's time is in whole milliseconds: one from the anchor's millisecond would count as earlier
             time.sleep(0.002)
 
-    def _send(self, asks: list[Ask]) -> None:
-        for some in _chunks(asks, 500):
+    def _send(self, requests: list[Request]) -> None:
+        for some in _chunks(requests, 500):
             begun = time.monotonic()
             self._channel.send(some)
-            self.report.commands.update(ask.kind for ask in some)
+            self.report.commands.update(request.kind for request in some)
             if self._per_second:
-                items = sum(len(ask.body.get("listings", ())) or 1 for ask in some)
+                items = sum(len(request.body.get("listings", ())) or 1 for request in some)
                 time.sleep(max(items / self._per_second - (time.monotonic() - begun), 0))
 
     # ---- notices
 
-    def _notice(self, notice: Notice, limit: int, progress: Callable[[int], None]) -> Act:
-        def act() -> Iterator[Ask]:
+    def _notice(self, notice: Notice, limit: int, progress: Callable[[int], None]) -> Action:
+        def action() -> Iterator[Request]:
             self.report.notices += 1
             progress(1)
             if notice.kind == "takedown":
@@ -305,37 +326,29 @@ class Replay:
             else:
                 yield from self._about_items(notice)
 
-        return act
+        return action
 
-    def _takedown(self, notice: Notice, limit: int) -> Iterator[Ask]:
+    def _takedown(self, notice: Notice, limit: int) -> Iterator[Request]:
         if not notice.listings:
-            # nothing to act on: intake would refuse it
+            # intake would refuse it
             self.report.no_listing += 1
             return
         complainant = self._id(notice.complainant)
         reason = people.reason(self._model, self._dice, notice.notice)
-        right = self._right(complainant)
         for number, part in enumerate(parts(notice, limit)):
             self.report.claims += 1
             self.report.items += len(part)
             body = {
-                "right": right,
+                "right": self._rights[complainant],
                 "reason": reason,
                 "listings": [self._link(one.url) for one in part],
                 "profile": self._rules.profile,
                 "materials": [kind for kind in self._rules.claim.required if kind not in HELD],
             }
-            yield Ask("submit_claim", complainant, f"{notice.notice}.{number}{self._suffix}", body)
+            yield Request("submit_claim", complainant, f"{notice.notice}.{number}{self._suffix}", body)
 
-    def _right(self, complainant: str) -> str:
-        key = (complainant, "copyright")
-        if key not in self._rights:
-            body = {"right_type": "copyright", "proof": f"work-{complainant}"[:120]}
-            self._rights[key] = self._http.all([self._http.register_right(complainant, body)])[0]
-        return self._rights[key]
-
-    def _about_items(self, notice: Notice) -> Iterator[Ask]:
-        """Counters, retractions and reversals: on the latest item of the same complainant and listing."""
+    def _about_items(self, notice: Notice) -> Iterator[Request]:
+        """Counters, retractions and reversals, about the latest item of the same complainant and listing."""
         complainant = self._id(notice.complainant)
         for one in notice.listings:
             listing = self._link(one.url).rpartition("/")[2]
@@ -348,56 +361,58 @@ class Replay:
             key = f"{notice.notice}.{seen.item}"
             if notice.kind == "counter":
                 body: dict[str, Any] = {"materials": list(self._rules.counter.required)}
-                yield Ask("counter", self._id(one.seller), key, body, seen.item)
+                yield Request("counter", self._id(one.seller), key, body, seen.item)
             elif notice.kind == "reversal" and seen.state is State.PLATFORM_REVIEW:
-                yield Ask("decide", self._reviewer, key, {"decision": "restore"}, seen.item)
+                yield Request("decide", self._reviewer, key, {"decision": "restore"}, seen.item)
             else:
-                # a reversal that is no pending decision is the holder's error as well
-                yield Ask("withdraw", complainant, key, {"ground": "error"}, seen.item)
+                # a reversal without a pending decision counts as the holder's error
+                yield Request("withdraw", complainant, key, {"ground": "error"}, seen.item)
 
     # ---- people
 
     def _react(self, seen: ItemState) -> None:
-        """Put on the agenda what people will do about an item's new state."""
+        """Put on the agenda what people do about an item's new state."""
         item = seen.item
         if seen.state is State.NOTIFIED and seen.seller in self._http.tokens:
             days = people.seller_accepts(self._model, self._dice, seen.seller or "", item)
             if days is not None:
-                self._plan(days, Ask("accept", seen.seller or "", f"accept.{item}", {}, item), State.NOTIFIED)
+                self._plan(days, Request("accept", seen.seller or "", f"accept.{item}", {}, item), State.NOTIFIED)
         elif seen.state is State.HOLDER_RESPONSE:
             answer = people.holder_answers(self._model, self._dice, item, seen.round)
             if answer is not None:
                 what, days = answer
                 key = f"answer.{item}.{seen.round}"
                 if what == "action":
-                    ask = Ask("report_action", seen.complainant, key, {"proof": f"court-{item}"[:120]}, item)
+                    request = Request("report_action", seen.complainant, key, {"proof": f"court-{item}"[:120]}, item)
                 else:
-                    ask = Ask("respond", seen.complainant, key, {"accept": what == "accept"}, item)
-                self._plan(days, ask, State.HOLDER_RESPONSE)
+                    request = Request("respond", seen.complainant, key, {"accept": what == "accept"}, item)
+                self._plan(days, request, State.HOLDER_RESPONSE)
         elif seen.state is State.PLATFORM_REVIEW:
             restore, days = people.reviewer_restores(self._model, self._dice, item, seen.round)
             body = {"decision": "restore" if restore else "uphold"}
             self._plan(
-                days, Ask("decide", self._reviewer, f"decide.{item}.{seen.round}", body, item), State.PLATFORM_REVIEW
+                days,
+                Request("decide", self._reviewer, f"decide.{item}.{seen.round}", body, item),
+                State.PLATFORM_REVIEW,
             )
         elif seen.state is State.LITIGATION:
             outcome, days = people.court_decides(self._model, self._dice, item)
             body = {"outcome": outcome, "proof": f"judgment-{item}"[:120]}
-            self._plan(days, Ask("report_result", seen.complainant, f"court.{item}", body, item), State.LITIGATION)
+            self._plan(days, Request("report_result", seen.complainant, f"court.{item}", body, item), State.LITIGATION)
 
-    def _plan(self, days: int, ask: Ask, while_: State) -> None:
-        def act() -> Iterator[Ask]:
-            # people who find the matter settled do nothing
-            seen = self._follower.items[ask.item or ""]
+    def _plan(self, days: int, request: Request, while_: State) -> None:
+        def action() -> Iterator[Request]:
+            # people do nothing if the state has changed meanwhile
+            seen = self._follower.items[request.item or ""]
             if seen.state is while_:
-                yield ask
+                yield request
 
-        # at noon of a day: the fewer moments, the fewer steps
-        self._at(self._now.replace(hour=9, minute=0, second=0, microsecond=0) + max(days, 1) * DAY, act)
+        # at the same time of the day as notices: the fewer moments, the fewer steps
+        self._at(self._now.replace(hour=9, minute=0, second=0, microsecond=0) + max(days, 1) * DAY, action)
 
 
 _DEAF = frozenset({State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.REJECTED, State.WITHDRAWN})
-"""States in which the notices' later commands have nothing to act on."""
+"""States in which later notices cannot act on an item."""
 
 
 def _chunks(things: list[T], size: int) -> Iterator[list[T]]:
@@ -410,13 +425,21 @@ def _contact(name: str) -> tuple[str, str, str]:
 
 
 def upstream_ready(stack: Stack, counts: Mapping[str, int] | None = None) -> None:
-    """Give the stack an upstream for replays, bound to an account of its own, and start its intake (``counts``: as in ``up``)."""
+    """Give the stack an upstream for replays, bound to its own account, and start `intake-inbound`.
+
+    Args:
+        stack: A running local stack.
+        counts: Number of instances, as in ``bring_up``.
+
+    Raises:
+        CommandError: the upstream is missing, and the stack is not a local one.
+    """
     settings = fleet.settings_of(stack, secret=True)
     if UPSTREAM in settings.upstreams:
         return
     if not stack.ours:
-        raise StackError(f"an upstream {UPSTREAM!r} is missing in GOODFAITH_UPSTREAMS: it is made on local stacks only")
-    http = Http(settings)
+        raise CommandError(f"GOODFAITH_UPSTREAMS lacks an upstream {UPSTREAM!r}, which is created on local stacks only")
+    http = HttpClient(settings)
     account = f"upstream.{UPSTREAM}"
     try:
         http.all([http.open_account("upstream", account, None)])
@@ -424,11 +447,11 @@ def upstream_ready(stack: Stack, counts: Mapping[str, int] | None = None) -> Non
         http.close()
     upstreams = msgspec.json.encode({**settings.upstreams, UPSTREAM: account}).decode()
     may = {name: bound.model_dump() for name, bound in settings.upstream_may.items()}
-    # it plays all of the notices' parties, and their reviewer
+    # the upstream acts for all parties of the notices, and for the reviewer
     may[UPSTREAM] = {"accounts": ["*"], "commands": get_args(Relayed)}
     stack.environment(GOODFAITH_UPSTREAMS=upstreams, GOODFAITH_UPSTREAM_MAY=msgspec.json.encode(may).decode())
     prepare_broker(stack)
-    # every process that looks at the upstreams starts anew with them
+    # restart the processes that read the list of upstreams
     processes = Fleet.load(stack)
     for name in ("intake-api.0", "intake-worker.0"):
         processes[name].terminate()
@@ -440,18 +463,20 @@ def execute(
     notices: list[Notice],
     *,
     via: Literal["http", "kafka"] = "http",
-    step: bool = True,
+    days: int = 1,
     per_second: float = 0.0,
     namespace: str = "",
     seed: int | None = None,
     profile: str = PROFILE,
     quiet: bool = False,
-) -> Report:
-    """Replay notices on a running stack, with a progress bar.
+) -> ReplayReport:
+    """Replay notices on a running stack, with a progress bar unless `quiet`.
+
+    The other arguments are those of ``Replay``; `seed` replaces the model's.
 
     Raises:
-        StackError: the stack has seen these notices already, or a part does not answer.
-        TimeoutError: something stays under way.
+        StackError: these notices were replayed on the stack before, or a part does not answer.
+        TimeoutError: work stays in progress.
     """
     model = people.load()
     if seed is not None:
@@ -464,7 +489,7 @@ def execute(
         replay = Replay(
             stack,
             via=via,
-            step=step,
+            days=days,
             per_second=per_second,
             namespace=namespace,
             model=model,
@@ -484,40 +509,44 @@ def replay(
         Path, typer.Argument(exists=True, dir_okay=False, help="Notices: JSON Lines, plain or .gz.")
     ] = SAMPLE,
     stack: StackOption = "default",
-    via: Annotated[str, typer.Option(help="How to submit: http or kafka.")] = "http",
-    rate: Annotated[float, typer.Option(min=0, help="Most items a second; 0: as fast as intake accepts them.")] = 0.0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first notices of the file.")] = None,
-    step: Annotated[bool, typer.Option(help="Step the clock with the notices, so that deadlines pass.")] = True,
+    via: Annotated[str, typer.Option(help="How to submit requests: http or kafka.")] = "http",
+    rate: Annotated[
+        float, typer.Option(min=0, help="The most items a second; 0: as fast as intake accepts them.")
+    ] = 0.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Replay only this many notices.")] = None,
+    days: Annotated[int, typer.Option(min=1, help="Days between two steps of the clock: the more, the faster.")] = 1,
+    step: Annotated[
+        bool, typer.Option(help="Step the clock, so that deadlines pass; else file everything at once.")
+    ] = True,
     namespace: Annotated[
-        str, typer.Option(help="Appended to all ids: the same notices once more on the same stack.")
+        str, typer.Option(help="Appended to all ids, to replay the same notices again on the same stack.")
     ] = "",
-    seed: Annotated[int | None, typer.Option(help="Seed of the people's model (default: its file's).")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the model of people. Default: that of labs/model.toml.")
+    ] = None,
     profile: Annotated[
-        str, typer.Option(help="Policy profile that the notices are filed under: one that takes copyright claims.")
+        str, typer.Option(help="Policy profile to file under; it must accept copyright claims.")
     ] = PROFILE,
     json: JsonOption = False,
 ) -> None:
-    """File real notices, act on them as their parties did, and wait until all is handled."""
+    """File real notices, act on them as their parties did, and wait until everything is handled."""
     if via not in ("http", "kafka"):
-        raise StackError(f"--via takes http or kafka, not {via!r}")
+        raise CommandError(f"--via takes http or kafka, not {via!r}")
     if profile not in policy.profiles():
-        raise StackError(f"--profile takes one of {', '.join(policy.profiles())}, not {profile!r}")
-    try:
-        notices = list(read(file, limit))
-    except NoticeError as error:
-        raise StackError(str(error)) from None
+        raise CommandError(f"--profile takes one of {', '.join(policy.profiles())}, not {profile!r}")
+    notices = list(read(file, limit))
     if not notices:
-        raise StackError(f"{file.name}: no notices in it")
+        raise CommandError(f"{file.name} has no notices")
     report = execute(
         running(stack),
         notices,
-        via=via,
-        step=step,
+        via=via,  # type: ignore[arg-type]
+        days=days if step else 0,
         per_second=rate,
         namespace=namespace,
         seed=seed,
         profile=profile,
-        quiet=json,  # type: ignore[arg-type]
+        quiet=json,
     )
     if json:
         print_json(report.json())

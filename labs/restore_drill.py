@@ -1,13 +1,14 @@
-"""`goodfaith restore drill`: the database is lost under load, and restored; what was acknowledged is written down outside.
+"""`goodfaith lab restore-drill`: lose the database under load, and restore it; compare with a record kept outside.
 
-Twice, each from a base backup and the log (WAL) that was received since:
+The drill does so twice, each time from a base backup and the WAL received since:
 
-- *whole*: with all of the log. Nobody is stopped; the processes wait for the database and go on. Nothing may be lost.
-- *cut*: the last of the log is lost too. The processes are stopped, the database is restored to the moment before, topics are
-  begun anew (``goodfaith restore topics``), the processes start. What was acknowledged after that moment is lost; it is filed
-  again, under the same keys. The demo marketplace keeps what it has done, as another's system would.
+- *whole*: with all of the WAL. The processes keep running, wait for the database, and go on. Nothing may be lost.
+- *cut*: without the end of the WAL. The processes are stopped, the database is restored to an earlier moment, the
+  topics are
+  created again (`goodfaith restore topics`), and the processes start. What was acknowledged after that moment is lost;
+  it is filed again, with the same keys. The demo marketplace keeps what it has done, like a real marketplace.
 
-After each `verify` must find nothing, and every acknowledged request be stored once.
+After each, `verify` must find nothing, and every acknowledged request must be stored exactly once.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ from deploy.local import fleet
 from deploy.local.backup import Backup
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from deploy.local.up import bring_up, destroy
-from labs.clients import PATHS, Ask
-from labs.faults.load import Claim, Faults, Plan
-from services.ops.restore.restore import begin_anew
-from services.ops.terminal import JsonOption, console, errors, print_json
+from deploy.local.up import bring_up, confirm_replacing, destroy
+from labs.clients import PATHS, Request
+from labs.faults.load_run import LoadRun
+from labs.faults.plan import Claim, LoadPlan
+from services.ops.restore.restore import restore_topics
+from services.ops.terminal import JsonOption, YesOption, console, print_json, progress, table
 from services.ops.verify.verify import verify_stack
 from shared import db
 
 WITHOUT: Final = frozenset({"canary"})
-"""Its rounds would be no figure of the drill, and are lost with the rest."""
+"""Processes that take no part: the canary's rounds would disturb the figures."""
 ENVIRONMENT: Final = {
     "GOODFAITH_COLLECT_S": "0.5",
     "GOODFAITH_PARTITIONS": "4",
@@ -52,23 +54,23 @@ RECONCILED_S: Final = 180.0
 
 
 @dataclass(slots=True)
-class AcknowledgedRequests:
-    """Requests that were acknowledged: by key what was asked, the claim that was answered, and when (monotonic)."""
+class AcknowledgedClaims:
+    """Acknowledged claims by idempotency key: the request, the claim in the answer, and when it came (monotonic)."""
 
-    asks: dict[str, Ask] = field(default_factory=dict)
+    requests: dict[str, Request] = field(default_factory=dict)
     claims: dict[str, str] = field(default_factory=dict)
     at: dict[str, float] = field(default_factory=dict)
     refused: int = 0
     troubles: list[str] = field(default_factory=list)
     longest_s: float = 0.0
-    """Longest time from asking to the acknowledgement."""
+    """The longest time from a request to its acknowledgement."""
 
 
-class Load:
-    """Files claims at a steady rate from some threads; asks again, under the same key, until it is answered."""
+class ClaimLoad:
+    """Files claims at a steady rate from several threads; repeats each with the same key until it is answered."""
 
     def __init__(
-        self, url: str, tokens: dict[str, str], claims: Iterator[Claim], rate: float, kept: AcknowledgedRequests
+        self, url: str, tokens: dict[str, str], claims: Iterator[Claim], rate: float, kept: AcknowledgedClaims
     ) -> None:
         self._url = url
         self._tokens = tokens
@@ -81,12 +83,12 @@ class Load:
         self._threads = [threading.Thread(target=self._run, name=f"load-{number}") for number in range(THREADS)]
 
     def start(self) -> None:
-        """Begin."""
+        """Start filing."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """File no more, and wait until what was asked is answered."""
+        """Stop filing, and wait until every request is answered."""
         self._enough.set()
         for thread in self._threads:
             thread.join()
@@ -102,36 +104,36 @@ class Load:
                     wait = self._next - time.monotonic()
                 if self._enough.wait(max(wait, 0.0)):
                     return
-                post(http, self._tokens, claim.ask, self._kept, self._lock)
+                post(http, self._tokens, claim.request, self._kept, self._lock)
 
 
 def post(
-    http: httpx.Client, tokens: dict[str, str], ask: Ask, kept: AcknowledgedRequests, lock: threading.Lock
+    http: httpx.Client, tokens: dict[str, str], request: Request, kept: AcknowledgedClaims, lock: threading.Lock
 ) -> None:
-    """Ask until there is an answer, and note it."""
-    headers = {"authorization": f"Bearer {tokens[ask.by]}", "idempotency-key": ask.key}
+    """Send a request until it is answered, and record the answer."""
+    headers = {"authorization": f"Bearer {tokens[request.by]}", "idempotency-key": request.key}
     begun = time.monotonic()
     while True:
         with contextlib.suppress(httpx.TransportError):
-            answer = http.post(PATHS[ask.kind], json=ask.body, headers=headers)
+            answer = http.post(PATHS[request.kind], json=request.body, headers=headers)
             if answer.status_code < 500:
                 break
         if time.monotonic() - begun > GIVE_UP_S:
             with lock:
-                kept.troubles.append(f"{ask.key}: no answer within {GIVE_UP_S:.0f} s")
+                kept.troubles.append(f"{request.key}: no answer within {GIVE_UP_S:.0f} s")
             return
         time.sleep(0.2)
     with lock:
         if answer.status_code != 202:
             kept.refused += 1
             return
-        kept.asks[ask.key], kept.claims[ask.key] = ask, answer.json()["claim"]
-        kept.at[ask.key] = time.monotonic()
+        kept.requests[request.key], kept.claims[request.key] = request, answer.json()["claim"]
+        kept.at[request.key] = time.monotonic()
         kept.longest_s = max(kept.longest_s, time.monotonic() - begun)
 
 
-class Drill:
-    """Both disasters on one stack that is up."""
+class RestoreDrill:
+    """Both disasters on one running stack."""
 
     def __init__(
         self, stack: Stack, processes: Fleet, *, rate: float, seconds: float, tell: Callable[[str], None]
@@ -141,19 +143,19 @@ class Drill:
         self.rate = rate
         self.seconds = seconds
         self.tell = tell
-        self.plan = Plan(int(rate * seconds * 8) + 500, 1, "restore")
-        self.faults = Faults(stack, processes, self.plan)
-        self.settings = self.faults.settings
-        self.kept = AcknowledgedRequests()
+        self.plan = LoadPlan(int(rate * seconds * 8) + 500, 1, "restore")
+        self.run = LoadRun(stack, processes, self.plan)
+        self.settings = self.run.settings
+        self.kept = AcknowledgedClaims()
 
     def prepare(self) -> None:
-        """Accounts, rights, listings."""
-        self.faults.prepare()
+        """Open accounts, register rights, and put listings on the site."""
+        self.run.prepare()
         self.claims = self.plan.claims()
 
     @contextlib.contextmanager
-    def _under_load(self) -> Iterator[Load]:
-        load = Load(self.settings.intake_url, self.faults.tokens, self.claims, self.rate, self.kept)
+    def _under_load(self) -> Iterator[ClaimLoad]:
+        load = ClaimLoad(self.settings.intake_url, self.run.tokens, self.claims, self.rate, self.kept)
         load.start()
         try:
             yield load
@@ -174,7 +176,7 @@ class Drill:
         return rows
 
     def missing(self) -> list[str]:
-        """Keys of acknowledged requests that are not stored, or stored as another claim."""
+        """Keys of acknowledged requests that are not stored, or are stored as another claim."""
         stored = dict(
             self._rows(
                 "select idempotency_key, resource from intake.submissions where idempotency_key like 'restore.%%'"
@@ -183,23 +185,23 @@ class Drill:
         return sorted(key for key, claim in self.kept.claims.items() if stored.get(key) != claim)
 
     def doubled(self) -> int:
-        """Claims beyond those that were acknowledged."""
+        """Number of stored claims beyond those that were acknowledged."""
         ((stored,),) = self._rows("select count(*) from intake.claims where complainant like 'h-restore-%%'")
         return max(int(stored) - len(self.kept.claims), 0)
 
     def _lose(self) -> float:
-        """The database and its disk are gone; returns when (monotonic)."""
+        """Kill the database and delete its disk; returns when (monotonic)."""
         self.stack.kill_postgres()
         at = time.monotonic()
         shutil.rmtree(self.stack.dir / "postgres")
         return at
 
     def _verify(self, kind: str) -> tuple[dict[str, int | None], list[Any]]:
-        """(lost, doubled, problems, reconciliation; findings) at rest; -1 each when it does not come to rest."""
-        self.tell(f"{kind}: coming to rest, verifying")
+        """Wait until idle, and run `verify`; returns its counts (-1 each if the system stays busy) and findings."""
+        self.tell(f"{kind}: waiting until idle, verifying")
         names = ("lost", "doubled", "problems")
         try:
-            self.faults.settle(300)
+            self.run.settle(300)
         except TimeoutError as error:
             self.kept.troubles.append(str(error))
             return dict.fromkeys((*names, "reconciliation"), -1), []
@@ -208,9 +210,9 @@ class Drill:
         return {**found, "reconciliation": self._reconciled()}, report.kinds
 
     def _reconciled(self) -> int | None:
-        """The difference of the stream views and the database, all views together, as found from now on.
+        """The difference between stream views and database, all views together, as compared from now on.
 
-        None: there are no views here. -1: they do not catch up, or are not compared in time.
+        None: no views run here. -1: they do not catch up, or are not compared in time.
         """
         from labs.view_checks import compared
         from services.ops.streams import behind
@@ -255,7 +257,7 @@ class Drill:
         return {"drill": kind, "ok": not bad, **facts}
 
     def whole(self) -> dict[str, Any]:
-        """With all of the log."""
+        """Restore with all of the WAL."""
         self.tell("whole: base backup under load")
         with self._under_load():
             backup = self._backup("whole")
@@ -287,7 +289,7 @@ class Drill:
         )
 
     def cut(self) -> dict[str, Any]:
-        """Without the last of the log."""
+        """Restore without the end of the WAL."""
         self.tell("cut: base backup under load")
         with self._under_load():
             backup = self._backup("cut")
@@ -306,27 +308,27 @@ class Drill:
         backup.restore(upto=upto)
         self.stack.start_postgres()
         answers_s = time.monotonic() - lost_at
-        # another's system: it has not forgotten what it did
+        # the marketplace is another system, which has not forgotten what it did
         self._rows(
             "update marketplace.listings l set measure = n.row ->> 1, seq = (n.row ->> 2)::int"
             " from json_array_elements(%s::json) as n(row) where l.listing = n.row ->> 0",
             listings,
         )
         engine = db.administer(self.stack.admin_url)
-        anew = begin_anew(fleet.settings_of(self.stack), engine, self.stack.dir / "lost.jsonl", self.tell)
+        rebuilt = restore_topics(fleet.settings_of(self.stack), engine, self.stack.dir / "lost.jsonl", self.tell)
         engine.dispose()
         self.tell("cut: starting the processes")
         self.fleet = Fleet.start(self.stack, counts()).wait_ready(READY_S)
         serves_s = time.monotonic() - lost_at
-        # the marketplace has done what nobody here knows of: it must be made good even if nobody files again
+        # the database lost what the marketplace did last: that must be corrected even if nothing is filed again
         before, kinds = self._verify("cut")
         missing = self.missing()
-        self.tell("cut: what was lost is filed again")
+        self.tell("cut: filing again what was lost")
         lock = threading.Lock()
         with httpx.Client(base_url=self.settings.intake_url, timeout=30, trust_env=False) as http:
             for key in missing:
-                post(http, self.faults.tokens, self.kept.asks[key], self.kept, lock)
-        facts = anew.as_json()
+                post(http, self.run.tokens, self.kept.requests[key], self.kept, lock)
+        facts = rebuilt.as_json()
         return self._report(
             "cut",
             rpo_s=round((now - at).total_seconds(), 1),
@@ -337,30 +339,30 @@ class Drill:
             topics_s=facts.pop("seconds"),
             before_refiling=sum(abs(number or 0) for number in before.values()),
             kinds=kinds,
-            **{f"anew_{name}": value for name, value in facts.items()},
+            **{f"topics_{name}": value for name, value in facts.items()},
         )
 
     def close(self) -> None:
         """Close connections."""
-        self.faults.close()
+        self.run.close()
 
 
 def counts() -> dict[str, int]:
-    """Which processes take part."""
+    """Number of instances of each service that takes part."""
     return {name: int(name not in WITHOUT) for name in fleet.SERVICES}
 
 
 def run(name: str, *, rate: float, seconds: float, keep: bool) -> dict[str, Any]:
-    """Both disasters on a fresh stack; what came of them, for `--json`."""
+    """Run both disasters on a new stack; returns the results for `--json`."""
     destroy(name)
     begun = time.monotonic()
     results: list[dict[str, Any]] = []
     try:
-        with errors.status("starting") as status:
+        with progress("starting") as tell:
             begins = dt.datetime(2025, 1, 27, 9, tzinfo=dt.UTC)
             stack, processes = bring_up(name, counts(), env=ENVIRONMENT, begins=begins)
-            drill = Drill(stack, processes, rate=rate, seconds=seconds, tell=status.update)
-            status.update("accounts and listings")
+            drill = RestoreDrill(stack, processes, rate=rate, seconds=seconds, tell=tell)
+            tell("accounts and listings")
             drill.prepare()
             results.append(drill.whole())
             results.append(drill.cut())
@@ -378,14 +380,13 @@ def run(name: str, *, rate: float, seconds: float, keep: bool) -> dict[str, Any]
 
 
 def show(outcome: dict[str, Any]) -> None:
-    """Print what came of it, for people."""
-    from rich.table import Table
+    """Print the results as a table."""
 
     results = outcome["results"]
-    table = Table("", *(result["drill"] for result in results))
+    shown = table("", *(result["drill"] for result in results))
     for name in dict.fromkeys(name for result in results for name in result if name not in ("drill", "kinds")):
-        table.add_row(name.replace("_", " "), *(str(result.get(name, "-")) for result in results))
-    console.print(table)
+        shown.add_row(name.replace("_", " "), *(str(result.get(name, "-")) for result in results))
+    console.print(shown)
     for result in results:
         for kind in result["kinds"]:
             console.print(f"{result['drill']}: {kind}", markup=False, highlight=False)
@@ -394,11 +395,13 @@ def show(outcome: dict[str, Any]) -> None:
 def restore_drill(
     rate: Annotated[float, typer.Option(min=1, help="Items filed a second.")] = 20.0,
     seconds: Annotated[float, typer.Option(min=5, help="Seconds of load before each disaster.")] = 20.0,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running, to look at.")] = False,
-    stack: Annotated[str, typer.Option(help="Name of the stack; one of that name is destroyed first.")] = "restore",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running for inspection.")] = False,
+    stack: Annotated[str, typer.Option(help="Name of the stack; an existing one is destroyed first.")] = "restore",
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Lose the database under load and restore it, once with all of its log and once without the last of it; exit 1 if it fails."""
+    """Lose the database under load and restore it, with and without the end of its WAL; exit 1 if anything is lost."""
+    confirm_replacing(stack, own=("restore",), yes=yes)
     outcome = run(stack, rate=rate, seconds=seconds, keep=keep)
     show(outcome)
     if json:

@@ -1,11 +1,12 @@
-"""``goodfaith upgrade drill``: two versions of the software side by side on one broker and one database, under load.
+"""`goodfaith lab upgrade-drill`: run two versions side by side on one broker and one database, under load.
 
-The version before is laid out from the repository, makes its own tables and runs. Real notices flow in, as in `drills`. Then this
-version's migrations are run beside it; its processes are exchanged one by one, half of each kind first, so that old and new share
-partitions, topics and tables; then the others; and back again, on the new tables. Twice everything comes to rest and `verify` looks
-at it; what was acknowledged is compared with the record kept outside. How far readers are behind is seen from outside all the while.
+The previous version is extracted from the repository, creates its own tables, and runs. Real notices flow in, as in
+`drills`. Then this version's migrations run while the previous one works. Processes are exchanged one by one: first
+half of each kind, so that old and new share partitions, topics and tables, then the others; and back again, on the new
+tables. Twice the system becomes idle and `verify` runs; what was acknowledged is compared with the outside record. The
+lag of readers is watched from outside.
 
-Both versions run on the packages that are installed: a release that needs others is drilled with both sets (docs/how-to/upgrade.md).
+Both versions run on the installed packages. To drill a release that needs others, see docs/how-to/upgrade.md.
 """
 
 from __future__ import annotations
@@ -32,82 +33,84 @@ from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet, Process, Version
 from deploy.local.stack import Stack
-from deploy.local.up import JsonOption, begin, destroy, root, settle
-from labs.drills import ENVIRONMENT, REPOSITORY, Load, Notices
+from deploy.local.up import begin, confirm_replacing, destroy, root, settle
+from labs.drills.command import ENVIRONMENT
+from labs.drills.load import NoticeLoad, NoticePlan
+from labs.drills.runbooks import REPOSITORY
 from labs.exposition import parsed
-from labs.faults.load import Faults
+from labs.faults.load_run import LoadRun
 from labs.notices import SAMPLE, read
-from services.ops.terminal import console, errors, print_json
+from services.ops.terminal import JsonOption, YesOption, console, print_json, progress, table
 from services.ops.verify.verify import verify_stack
 from shared import kafka_links
+from shared.failures import CommandError
 
 LAG_S: Final = 10.0
-"""So far may a reader be behind while processes are exchanged."""
+"""Seconds that a reader may lag behind while processes are exchanged."""
 ORDER: Final = ("streams", "notification", "enforcement", "verification", "intake")
-"""Services in the order in which they are exchanged: readers before writers. What is of no service comes last."""
+"""Services in the order in which they are exchanged: readers before writers. Processes of no service come last."""
 SPARED: Final = frozenset({"mailbox", "marketplace", "status", "canary"})
-"""The world's, or not part of this."""
+"""Processes that stand for other systems, or take no part."""
 NOTICES: Final = 60
 ITEMS: Final = 20_000
-"""More than can be filed meanwhile."""
+"""More than can be filed during the drill."""
 LOOK_S: Final = 0.5
 READY_S: Final = 480.0
 REST_S: Final = 300.0
 DAYS: Final = (8, 8, 12)
-"""Steps of business time at each rest: windows lapse, sanctions end."""
+"""Steps of business time, in days, each time the system is idle: windows lapse, sanctions end."""
 _COMMANDS: Final = (
     "import json; from deploy.local.fleet import FLEET; print(json.dumps({s.name: s.command for s in FLEET}))"
 )
-_REVISIONS: Final = ("services/*/migrations/versions/*.py", "deploy/*/migrations/versions/*.py")
 
 
-# --------------------------------------------------------------------------------------------------- the version before
+# ------------------------------------------------------------------------------------------------- the previous version
 
 
 def _git(*arguments: str) -> bytes:
     try:
         done = subprocess.run(["git", "-C", str(REPOSITORY), *arguments], capture_output=True, check=True)
     except FileNotFoundError:
-        raise StackError("git is needed to lay out the version before") from None
+        raise StackError("git is needed to extract the previous version") from None
     except subprocess.CalledProcessError as error:
         raise StackError(f"git {arguments[0]}: {error.stderr.decode().strip() or 'failed'}") from None
     return done.stdout
 
 
 def commit_of(revision: str) -> str:
-    """The commit that a tag, branch or commit names.
+    """The commit that a tag, branch or commit id names.
 
     Raises:
-        StackError: it is not in this repository.
+        CommandError: it is not in this repository.
     """
     try:
         return _git("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}").decode().strip()
     except StackError:
-        raise StackError(
+        raise CommandError(
             f"{revision!r} is not in this repository; a shallow clone lacks history: git fetch --unshallow --tags"
         ) from None
 
 
 def version_before() -> str:
-    """The commit of the release before this one; while nothing is released, the one before the newest migration.
+    """The commit of the newest release before this version: the newest tag `v*` of its history, `v0.2.0` or later.
 
     Raises:
-        StackError: the history here does not reach that far.
+        StackError: no such release is tagged here.
     """
     for tag in _git("tag", "--list", "v[0-9]*", "--merged", "HEAD", "--sort=-version:refname").decode().split():
         if commit_of(tag) != commit_of("HEAD"):
             return commit_of(tag)
-    newest = _git("log", "-1", "--format=%H", "--diff-filter=A", "--", *_REVISIONS).decode().strip()
-    if not newest:
-        raise StackError("the history here has no migration; name a version by --old")
-    return commit_of(f"{newest}^")
+    raise StackError(
+        "no release before this version is tagged here (v0.2.0 is the first): nothing to upgrade from. In a clone without tags"
+        " run `git fetch --tags --unshallow`; to start from any other commit, name it by --old"
+    )
 
 
 def lay_out(commit: str, folder: Path) -> Version:
-    """The files of a commit, and how it starts its processes.
+    """Extract a commit's files, and ask it how it starts its processes.
 
     Raises:
-        StackError: the commit is not here, or cannot run on the packages that are installed.
+        StackError: the commit is not in this repository, or cannot run on the installed packages.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", commit))) as archive:
@@ -116,7 +119,7 @@ def lay_out(commit: str, folder: Path) -> Version:
         [sys.executable, "-c", _COMMANDS], cwd=folder, env=_environment(folder), capture_output=True, check=False
     )
     if done.returncode:
-        raise StackError(f"{commit} does not run on the packages installed here: {done.stderr.decode()[-500:]}")
+        raise StackError(f"{commit} does not run on the installed packages: {done.stderr.decode()[-500:]}")
     return Version(folder, json.loads(done.stdout))
 
 
@@ -125,12 +128,12 @@ def _environment(code: Path, **more: str) -> dict[str, str]:
 
 
 def migrate_as(version: Version, stack: Stack) -> None:
-    """The version's own `goodfaith migrate`: roles, tables and topics as it knows them.
+    """Run the version's own `goodfaith migrate`, which creates its roles, tables and topics.
 
     Raises:
-        StackError: it failed; with the end of what it said.
+        StackError: it failed; the message has the end of its output.
     """
-    # the administrator's URL by the environment: a command line can be seen by others
+    # the administrator's URL goes by the environment, because other users can see command lines
     where = {**fleet.shared_environment(stack), **stack.broker_login("operator"), **stack.environment()}
     env = _environment(version.code, **where)
     done = subprocess.run(
@@ -141,7 +144,7 @@ def migrate_as(version: Version, stack: Stack) -> None:
         check=False,
     )
     if done.returncode:
-        raise StackError(f"the version before cannot migrate: {done.stderr.decode()[-1000:]}")
+        raise StackError(f"the previous version cannot migrate: {done.stderr.decode()[-1000:]}")
 
 
 # ------------------------------------------------------------------------------------------------------------ the lag
@@ -149,12 +152,13 @@ def migrate_as(version: Version, stack: Stack) -> None:
 
 @dataclass(slots=True)
 class Phase:
-    """A stretch of the drill.
+    """A phase of the drill.
 
     Attributes:
-        lag_s: How far the last of the readers was behind, at most; `of` which.
-        unseen_s: Longest time in which nobody looked (the process that looks is exchanged as well).
-        retries: Requests that had to be made again: intake is one process on a local stack.
+        exchanges: Whether processes are exchanged in it.
+        lag_s: The longest lag of any reader, in seconds; `of`: of which reader.
+        unseen_s: The longest time without a measurement, because the process that measures is exchanged too.
+        retries: Requests that were sent again: on a local stack, intake is one process.
     """
 
     name: str
@@ -168,7 +172,12 @@ class Phase:
 
 
 def worst(text: str, without: Collection[str] = ()) -> tuple[float, str]:
-    """The longest lag that an exposition of `watch` tells of, and whose it is; some topics left out."""
+    """The longest lag in an exposition of `watch`, and the reader that has it.
+
+    Args:
+        text: The exposition.
+        without: Topics to leave out.
+    """
     lags = [
         (sample.value, f"{sample.labels['group']} {sample.labels['topic']}/{sample.labels['partition']}")
         for sample in parsed(text)
@@ -177,20 +186,20 @@ def worst(text: str, without: Collection[str] = ()) -> tuple[float, str]:
     return max(lags, default=(0.0, ""))
 
 
-class Lags:
-    """Looks at `watch` all the time, and keeps the worst for the phase that is on."""
+class LagSampler:
+    """Reads the lags from `watch` all the time, and keeps the longest of the current phase."""
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/metrics"
         self._enough = threading.Event()
         self.phase: Phase | None = None
         self.without: frozenset[str] = frozenset()
-        """Topics that the version before does not read: nobody is late with them."""
+        """Topics that the previous version does not read, so that it has no lag on them."""
         self._thread = threading.Thread(target=self._run, name="lags")
         self._thread.start()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop reading."""
         self._enough.set()
         self._thread.join()
 
@@ -214,18 +223,18 @@ class Lags:
 
 
 def in_order(names: Sequence[str]) -> list[str]:
-    """Names of processes (`intake-worker.0`) in the order in which they are exchanged; the first of each kind first."""
+    """Names of processes (`intake-worker.0`) in the order of exchange: all first instances come first."""
 
-    def place(name: str) -> tuple[int, int, str]:
+    def rank(name: str) -> tuple[int, int, str]:
         kind, _, number = name.rpartition(".")
         service = fleet.BY_NAME[kind].service
         return int(number), ORDER.index(service) if service in ORDER else len(ORDER), kind
 
-    return sorted(names, key=place)
+    return sorted(names, key=rank)
 
 
 def halves(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The first half of each kind, in order, and the others; of what there is one of, it is among the first."""
+    """The first half of each kind, in order, and the others. A single instance belongs to the first half."""
     kinds = {name: sum(one.rpartition(".")[0] == name.rpartition(".")[0] for one in names) for name in names}
     ordered = in_order(names)
     first = [name for name in ordered if int(name.rpartition(".")[2]) < (kinds[name] + 1) // 2]
@@ -233,8 +242,8 @@ def halves(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What came of it: phases, what `verify` counted at each rest, and what the record outside says."""
+class UpgradeOutcome:
+    """The result: phases, what `verify` counted each time the system was idle, and the outside record."""
 
     old: str
     phases: list[Phase] = field(default_factory=list)
@@ -253,7 +262,7 @@ class Outcome:
 
     @property
     def clean(self) -> bool:
-        """Nothing lost, doubled, or at odds."""
+        """Whether nothing is lost, doubled or inconsistent."""
         found = [rest[name] for rest in self.rests.values() for name in ("lost", "doubled", "problems")]
         return bool(found) and not any(found) and not (self.lost or self.doubled or self.problems)
 
@@ -287,8 +296,8 @@ class Outcome:
         }
 
 
-class Drill:
-    """One run on a fresh stack."""
+class UpgradeDrill:
+    """One upgrade drill on a new stack."""
 
     def __init__(
         self,
@@ -309,23 +318,24 @@ class Drill:
         self._rate = rate
         self._stay = stay
         self._tell = tell
-        self.outcome = Outcome(commit)
+        self.outcome = UpgradeOutcome(commit)
 
-    def run(self) -> Outcome:
-        """All of it."""
+    def run(self) -> UpgradeOutcome:
+        """Run the whole drill."""
         begun = time.monotonic()
-        self._tell("the version before: tables, topics, processes")
+        self._tell("the previous version: tables, topics, processes")
         migrate_as(self._old, self._stack)
         begin(self._stack, dt.datetime(2025, 1, 27, 9, tzinfo=dt.UTC))
         self._fleet = Fleet.start(self._stack, self._counts, version=self._old)
         self._fleet.wait_ready(READY_S)
         self._ours = [one.name for one in self._fleet if one.name.rpartition(".")[0] not in SPARED]
-        self._are(self._ours, self._old)
-        self._faults = Faults(self._stack, self._fleet, Notices(list(read(SAMPLE, NOTICES)), "u", items=ITEMS))
+        self._check_code(self._ours, self._old)
+        plan = NoticePlan(list(read(SAMPLE, NOTICES)), "u", items=ITEMS)
+        self._run = LoadRun(self._stack, self._fleet, plan)
         self._tell("accounts and listings")
-        self._faults.prepare()
-        self._lags = Lags(self._fleet["watch.0"].metrics_port)
-        self._load = Load(self._faults, self._rate)
+        self._run.prepare()
+        self._lags = LagSampler(self._fleet["watch.0"].metrics_port)
+        self._load = NoticeLoad(self._run, self._rate)
         try:
             self._drill()
         finally:
@@ -336,32 +346,31 @@ class Drill:
 
     def _drill(self) -> None:
         first, second = halves(self._ours)
-        self._load.flow()
-        self._phase("old alone", lambda: None)
-        self._phase("migrations beside old", self._migrate)
-        added = Fleet.start(self._stack, self._counts)  # kinds of process that the version before did not have
+        self._load.resume()
+        self._phase("old only", lambda: None)
+        self._phase("migrations under old", self._migrate)
+        added = Fleet.start(self._stack, self._counts)  # kinds of process that the previous version does not have
         new = [one.name for one in added if one.name not in self._fleet.processes]
         added.wait_ready(READY_S)
         self._fleet.processes.update(added.processes)
         self._phase("forward, half", lambda: self._exchange(first, None), exchanges=True)
         self._phase("forward, mixed", lambda: None)
         self._phase("forward, the rest", lambda: self._exchange(second, None), exchanges=True)
-        self._are(self._ours, None)
+        self._check_code(self._ours, None)
         self._rest("new")
-        self._load.flow()
+        self._load.resume()
         for name in new:
             self._fleet.processes.pop(name).terminate()
         self._phase("back, half", lambda: self._exchange(first, self._old), exchanges=True)
         self._phase("back, mixed", lambda: None)
         self._phase("back, the rest", lambda: self._exchange(second, self._old), exchanges=True)
-        self._are(self._ours, self._old)
-        # what tells of claims waits for the new version: one from before it leaves that alone
-        self._rest("old again", frozenset({"filings"}))
+        self._check_code(self._ours, self._old)
+        self._rest("old again")
         self.outcome.problems += self._load.submitter.record.contradictions
-        self.outcome.lost, self.outcome.doubled = self._faults.compare(self._load.submitter.record)
+        self.outcome.lost, self.outcome.doubled = self._run.compare(self._load.submitter.record)
 
     def _phase(self, name: str, work: Callable[[], None], *, exchanges: bool = False) -> None:
-        """Do something under load, and stay a while."""
+        """Do something under load, and wait a while."""
         self._tell(name)
         submitter = self._load.submitter
         phase = Phase(name, exchanges, filed=-submitter.filed, retries=-submitter.record.retries)
@@ -393,28 +402,28 @@ class Drill:
             admin.close()
 
     def _exchange(self, names: Sequence[str], version: Version | None) -> None:
-        """One after the other, each once the one before is ready."""
+        """Exchange processes one by one, each when the one before is ready."""
         for name in names:
             process: Process = self._fleet[name]
             process.of(version).restart().wait_ready(READY_S)
             self.outcome.exchanged += 1
 
-    def _are(self, names: Sequence[str], version: Version | None) -> None:
-        """Whether processes run the code that they are taken to run."""
+    def _check_code(self, names: Sequence[str], version: Version | None) -> None:
+        """Check that the processes run the code of this version."""
         code = version.code if version is not None else Path.cwd()
         for name in names:
             pid = self._fleet[name].pid
             if pid is None or Path(psutil.Process(pid).cwd()) != code:
                 self.outcome.problems.append(f"{name} does not run the code in {code.name}")
 
-    def _rest(self, name: str, ignore: frozenset[str] = frozenset()) -> None:
-        """Everything comes to rest but what is ignored, days pass, `verify` looks at it."""
-        self._tell(f"{name}: coming to rest, verifying")
+    def _rest(self, name: str) -> None:
+        """Wait until nothing is in progress, let days pass, and run `verify`."""
+        self._tell(f"{name}: waiting until idle, verifying")
         try:
-            self._load.halt(REST_S, ignore)
+            self._load.pause(REST_S)
             for days in DAYS:
-                self._faults.step(dt.timedelta(days=days))
-                self._faults.settle(REST_S, ignore=ignore)
+                self._run.advance(dt.timedelta(days=days))
+                self._run.settle(REST_S)
         except TimeoutError as error:
             self.outcome.problems.append(f"{name}: {error}")
         report = verify_stack(fleet.settings_of(self._stack))
@@ -434,29 +443,33 @@ def drill(
     without: Collection[str] = (),
     keep: bool = False,
     tell: Callable[[str], None],
-) -> Outcome:
-    """Run it on a fresh stack; the stack is destroyed afterwards unless it is to be kept.
+) -> UpgradeOutcome:
+    """Run the drill on a new stack.
 
     Args:
-        without: services or processes that take no part.
+        old: Tag or commit of the previous version; None: see ``version_before``.
+        name: Name of the stack; an existing one is destroyed first.
+        instances: Instances of each process that may have several.
+        rate: Items filed a second.
+        stay: Seconds of load after each phase's work.
+        without: Services or processes that take no part.
+        keep: Leave the stack running.
+        tell: Called with what is being done.
 
     Raises:
-        StackError: the version before cannot be laid out, or does not start; a name that is neither.
+        StackError: the previous version cannot be extracted, or does not start.
+        CommandError: a name in `without` is unknown.
     """
     if unknown := sorted(set(without) - set(fleet.SERVICES) - set(fleet.BY_NAME)):
-        raise StackError(f"neither a service nor a process: {', '.join(unknown)}")
+        raise CommandError(f"neither a service nor a process: {', '.join(unknown)}")
     commit = version_before() if old is None else commit_of(old)
     destroy(name)
     try:
         stack = Stack.start(root(), name)
-        # as in an upgrade from a version whose services share one token: theirs is every caller's until all are new
-        shared = stack.secret("internal_token")
-        for name in fleet.CALLERS.values():
-            stack.secret(name, shared)
-        settle(stack, {**ENVIRONMENT, "GOODFAITH_INTERNAL_TOKEN": shared})
-        tell("laying out the version before")
+        settle(stack, ENVIRONMENT)
+        tell("extracting the previous version")
         version = lay_out(commit, stack.dir / "versions" / commit[:12])
-        return Drill(
+        return UpgradeDrill(
             stack, version, commit, instances=instances, rate=rate, stay=stay, without=without, tell=tell
         ).run()
     finally:
@@ -464,35 +477,34 @@ def drill(
             destroy(name)
 
 
-app = typer.Typer(no_args_is_help=True, help="Upgrades, tried before they are made.")
-
-
 def upgrade_drill(
     old: Annotated[
         str | None,
         typer.Option(
-            help="Version before: tag or commit. Default: the release before, else what was before the newest migration."
+            help="Version to start from: tag or commit. Default: the newest release before this version; v0.2.0 is the first."
         ),
     ] = None,
     instances: Annotated[
-        int, typer.Option(min=1, help="Of each process that may have several; 2: old and new of each.")
+        int, typer.Option(min=1, help="Instances of each process that may have several; 2: an old and a new one.")
     ] = 2,
     rate: Annotated[float, typer.Option(min=0.1, help="Items filed a second.")] = 4.0,
-    stay: Annotated[float, typer.Option(min=0, help="Seconds of load after each step.")] = 15.0,
+    stay: Annotated[float, typer.Option(min=0, help="Seconds of load after each phase's work.")] = 15.0,
     lag: Annotated[
-        float, typer.Option(min=0, help="Seconds that a reader may be behind while processes are exchanged.")
+        float, typer.Option(min=0, help="Seconds that a reader may lag behind while processes are exchanged.")
     ] = LAG_S,
     without: Annotated[
-        list[str] | None, typer.Option(help="A service or process that takes no part; repeatable.")
+        list[str] | None, typer.Option(help="Service or process that takes no part; repeatable.")
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running, to look at.")] = False,
-    stack: Annotated[str, typer.Option(help="Name of the stack; one of that name is destroyed first.")] = "upgrade",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running for inspection.")] = False,
+    stack: Annotated[str, typer.Option(help="Name of the stack; an existing one is destroyed first.")] = "upgrade",
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Run the version before and this one side by side under load, forward and back; exit 1 if anything is lost, double or late."""
-    with errors.status("starting") as status:
+    """Run the previous version and this one side by side, forward and back; exit 1 if anything is lost or late."""
+    confirm_replacing(stack, own=("upgrade",), yes=yes)
+    with progress("starting") as tell:
         outcome = drill(
-            old, stack, instances=instances, rate=rate, stay=stay, without=without or (), keep=keep, tell=status.update
+            old, stack, instances=instances, rate=rate, stay=stay, without=without or (), keep=keep, tell=tell
         )
     show(outcome)
     if json:
@@ -501,15 +513,14 @@ def upgrade_drill(
         raise typer.Exit(1)
 
 
-def show(outcome: Outcome) -> None:
-    """Print what came of it, for people."""
+def show(outcome: UpgradeOutcome) -> None:
+    """Print the result as a table."""
     from rich.markup import escape
-    from rich.table import Table
 
     facts = outcome.as_json()
-    table = Table("phase", "seconds", "items", "asked again", "longest lag", "of", "unseen")
+    shown = table("phase", "seconds", "items", "retries", "longest lag", "of", "unseen")
     for one in facts["phases"]:
-        table.add_row(
+        shown.add_row(
             one["name"],
             str(one["seconds"]),
             str(one["filed"]),
@@ -518,13 +529,13 @@ def show(outcome: Outcome) -> None:
             one["of"],
             f"{one['unseen_s']} s",
         )
-    console.print(table)
+    console.print(shown)
     for line in _lines(facts):
         console.print(escape(line), highlight=False)
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    yield f"version before: {facts['old']}; {facts['exchanged']} processes exchanged; migrated in {facts['migrated_s']} s"
+    yield f"previous version: {facts['old']}; {facts['exchanged']} processes exchanged; migrated in {facts['migrated_s']} s"
     for name, rest in facts["rests"].items():
         yield f"{name}: {rest['items']} items, lost {rest['lost']}, doubled {rest['doubled']}, problems {rest['problems']}"
         yield from (f"  {kind}" for kind in rest["kinds"])

@@ -1,4 +1,4 @@
-"""The stream views of a local stack, held against the database."""
+"""The reconciliation of a local stack's stream views."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from services.streams.reconcile import TRUTHS
 
 
 def compared(processes: Fleet, since: dt.datetime, *, within_s: float) -> dict[str, int]:
-    """Wait until every view was held against the database on every partition; what each differs by, all partitions together.
+    """Wait until every view was compared with the database on every partition; returns each view's total difference.
 
     Args:
-        processes: of a local stack.
-        since: wall time; what was compared before does not count.
-        within_s: how long to wait.
+        processes: Fleet of a local stack.
+        since: Wall time; earlier comparisons do not count.
+        within_s: Seconds to wait.
 
     Raises:
-        TimeoutError: not all were compared: how many.
+        TimeoutError: not all were compared; the message says how many.
     """
     wanted = len(TRUTHS) * fleet.settings_of(processes.stack).partitions
     headers = {"authorization": f"Bearer {processes.stack.secret('internal_token')}"}

@@ -15,3 +15,9 @@ class Unavailable(CommandError):
     """Something the command needs does not answer; the same command may work later."""
 
     exit_code: ClassVar[int] = 75
+
+
+class Finding(CommandError):
+    """The command was not carried out because of what it found; nothing was changed."""
+
+    exit_code: ClassVar[int] = 1

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import httpx
 import msgspec
@@ -24,51 +24,24 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.params import QueryParameter
 from msgspec import Struct
 
-from shared import db, security_events, tracing
+from shared import db, problems, security_events, tracing
 from shared.callers import Callers, trust
-from shared.paging import cursor_of
+from shared.problems import URN, Problem
 from shared.refusals import Refused
 from shared.serving import serve
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-PROBLEM: Final = "application/problem+json"
 ANSWER_MAX: Final = 8_000_000
 """Most bytes that are read of an answer."""
 _T = TypeVar("_T")
 
-Cursor = Annotated[str | None, QueryParameter(max_length=400)]
-Limit = Annotated[int, QueryParameter(ge=1, le=200)]
 GivenId = Annotated[str, QueryParameter(min_length=1, max_length=120, pattern=r"^[\x21-\x7e]+$")]
-
-
-class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why there is no answer (RFC 9457)."""
-
-    type: str
-    status: int
-    title: str = "Refused"
-    detail: str = ""
-    field: str | None = None
-    cure: str | None = None
-
-
-class Page(Struct, Generic[_T], frozen=True, kw_only=True):
-    """A page of a listing; ``next`` is the cursor of the page after it."""
-
-    items: list[_T]
-    next: str | None = None
 
 
 class StrictStruct(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of request bodies: unknown fields are refused."""
-
-
-def page_of(rows: Sequence[_T], limit: int, key: Callable[[_T], tuple[object, ...]]) -> Page[_T]:
-    """Make a page from up to ``limit + 1`` rows; the extra row shows that another page follows."""
-    more = len(rows) > limit
-    return Page(items=list(rows[:limit]), next=cursor_of(*key(rows[limit - 1])) if more else None)
 
 
 # ------------------------------------------------------------------------------------------------------------- answering
@@ -132,34 +105,12 @@ async def _authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseR
         raise Refused(401, "not_internal", "There is no valid bearer token.")
 
 
-def _problem(status: int, reason: str, detail: str, field: str | None = None, cure: str = "") -> Response[Problem]:
-    problem = Problem(
-        type=f"urn:goodfaith:problem:{reason}", status=status, detail=detail, field=field, cure=cure or None
-    )
-    return Response(problem, status_code=status, media_type=PROBLEM)
-
-
 def _on_refused(request: Request[Any, Any, Any], error: Refused) -> Response[Problem]:
     if error.status == 401:
         address = None if request.client is None else request.client.host
         path = request.scope.get("path_template")
         security_events.note("internal_refused", address=address, reason=error.reason, route=path)
-    return _problem(error.status, error.reason, error.detail, error.field, error.cure)
-
-
-def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
-    if error.status_code >= 500:
-        return _on_error(request, error)
-    first = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
-    field = str(first.get("key") or "") or None
-    return _problem(
-        error.status_code, f"http-{error.status_code}", str(first.get("message") or error.detail)[:300], field
-    )
-
-
-def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    log.error("internal error", route=request.scope.get("path_template"), exc_info=error)
-    return _problem(500, "internal", "Something went wrong here.")
+    return problems.on_refused(request, error)
 
 
 def create(
@@ -192,7 +143,11 @@ def create(
         route_handlers=list(routes),
         guards=[_authenticate],
         lifespan=[life],
-        exception_handlers={Refused: _on_refused, HTTPException: _on_http_error, Exception: _on_error},
+        exception_handlers={
+            Refused: _on_refused,
+            HTTPException: problems.on_http_error,
+            Exception: problems.on_error,
+        },
         request_max_body_size=1_000_000,
         debug=False,
         logging_config=None,
@@ -293,7 +248,7 @@ class Client:
                 return msgspec.json.decode(raw or b"null", type=kind)
             if response.status_code in (400, 404, 409, 422):
                 problem = msgspec.json.decode(raw, type=Problem)
-                reason = problem.type.removeprefix("urn:goodfaith:problem:")
+                reason = problem.type.removeprefix(URN)
                 raise Refused(problem.status, reason, problem.detail, field=problem.field, cure=problem.cure or "")
         except (httpx.HTTPError, msgspec.DecodeError, ValueError) as error:
             raise ServiceUnavailable(f"{request.url.path}: {type(error).__name__}") from error

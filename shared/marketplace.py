@@ -36,21 +36,25 @@ Two adapters carry commands and receipts (``GOODFAITH_MARKETPLACE``):
 over the key).
 
 ``http``: ``POST /commands`` for ``suspend``, ``remove`` and ``restore`` (``lookup`` stays on its topic), and
-``POST /seller-commands`` for sellers' commands. The body is the command as JSON. Headers: ``Idempotency-Key`` (the
-command's id), ``Goodfaith-Timestamp`` (Unix seconds) and ``Goodfaith-Signature`` (``v2=`` + hex HMAC-SHA256 of
-``<timestamp>.POST.<path>.<body>`` under the shared secret; ``<path>`` is ``/commands`` or ``/seller-commands``,
-without any prefix from the marketplace's base address). Answers: 200 with the receipt; 202: accepted, ask again with
-the same key; 401: not signed, signed wrongly or out of tolerance; 422: not a command. The idempotency key catches a
-request that is replayed within the tolerance.
+``POST /seller-commands`` for sellers' commands. The body is the command as JSON, with its ``type``. Requests are
+signed as the Standard Webhooks specification defines (``webhook_signatures.py``): ``webhook-id`` is the command's id
+and makes a repeated request recognisable; the key is the shared secret as UTF-8. The signature covers the path by the
+body's ``type``, so no request is valid for another path (docs/decisions/0067). Answers: 200 with the receipt; 202:
+accepted, ask again with the same id; 401: not signed, signed wrongly or out of tolerance; 422: not a command.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import hmac
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
+import msgspec
+
+from shared import webhook_signatures
 from shared.events import (
     Listing,
     MarketplaceCommand,
@@ -60,14 +64,12 @@ from shared.events import (
     SellerKey,
     SellerReceipt,
 )
+from shared.webhook_signatures import BadSignature
 
 __all__ = [
     "COMMANDS_PATH",
-    "IDEMPOTENCY_KEY",
     "SELLER_COMMANDS_PATH",
-    "SIGNATURE",
-    "TIMESTAMP",
-    "TOLERANCE_S",
+    "TYPES",
     "BadSignature",
     "Listing",
     "MarketplaceCommand",
@@ -78,22 +80,18 @@ __all__ = [
     "SellerReceipt",
     "check",
     "listing_url",
+    "path_of",
     "seller_key",
-    "sign",
-    "signed_headers",
+    "signed_request",
 ]
 
 COMMANDS_PATH: Final = "/commands"
 SELLER_COMMANDS_PATH: Final = "/seller-commands"
-IDEMPOTENCY_KEY: Final = "Idempotency-Key"
-TIMESTAMP: Final = "Goodfaith-Timestamp"
-SIGNATURE: Final = "Goodfaith-Signature"
-TOLERANCE_S: Final = 300
-"""Seconds that a request's timestamp may lie in the past or future (five minutes, as usual for signed webhooks)."""
-
-
-class BadSignature(ValueError):
-    """Not signed with the shared secret, or not within the tolerance."""
+TYPES: Final = {
+    COMMANDS_PATH: "goodfaith.marketplace.command.v1",
+    SELLER_COMMANDS_PATH: "goodfaith.marketplace.seller_command.v1",
+}
+"""The ``type`` of the bodies sent to each path."""
 
 
 def listing_url(base: str, listing: str) -> str:
@@ -106,34 +104,39 @@ def seller_key(secret: str, kind: Literal["registration", "payment", "device"], 
     return SellerKey(kind, hmac.new(secret.encode(), f"{kind}:{value}".encode(), hashlib.sha256).hexdigest())
 
 
-def sign(secret: str, timestamp: int, path: str, body: bytes) -> str:
-    """The signature of a POST to one of the port's paths, valid only for that path."""
-    signed = f"{timestamp}.POST.{path}.".encode() + body
-    return "v2=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
+def path_of(command: MarketplaceCommand | SellerCommand) -> str:
+    """Path to which a command is posted."""
+    return SELLER_COMMANDS_PATH if isinstance(command, SellerCommand) else COMMANDS_PATH
 
 
-def signed_headers(secret: str, timestamp: int, path: str, command: str, body: bytes) -> dict[str, str]:
-    """Headers of a command to ``path``; ``timestamp`` in Unix seconds of wall time."""
-    return {
-        "Content-Type": "application/json",
-        IDEMPOTENCY_KEY: command,
-        TIMESTAMP: str(timestamp),
-        SIGNATURE: sign(secret, timestamp, path, body),
-    }
+def signed_request(
+    secret: str, command: MarketplaceCommand | SellerCommand, at: dt.datetime
+) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of the request that delivers a command ``at`` (wall time, UTC)."""
+    body = msgspec.json.encode({"type": TYPES[path_of(command)], **msgspec.to_builtins(command)})
+    headers = webhook_signatures.signed_headers(command.command, body, [secret.encode()], at)
+    return body, {"content-type": "application/json", **headers}
 
 
-def check(secret: str, timestamp: str | None, signature: str | None, path: str, body: bytes, now: float) -> None:
-    """Check the signature of a POST to ``path``; ``now`` in Unix seconds.
+class _Named(msgspec.Struct):
+    type: Any = None
+    command: Any = None
+
+
+def check(secret: str, headers: Mapping[str, str], path: str, body: bytes) -> None:
+    """Check that a POST to ``path`` was signed for it, now, under the id of the command in its body.
+
+    A body that is no JSON object is not checked further: no command can be read from it.
 
     Raises:
-        BadSignature: missing, wrong, or out of tolerance.
+        BadSignature: the signature is missing, wrong or out of tolerance, or for another path or command.
     """
-    if timestamp is None or signature is None:
-        raise BadSignature("not signed")
-    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
-        raise BadSignature("the timestamp is not a number of Unix seconds")
-    if abs(now - int(timestamp)) > TOLERANCE_S:
-        raise BadSignature(f"the timestamp is more than {TOLERANCE_S} seconds off")
-    # bytes, because compare_digest raises an error for non-ASCII text
-    if not hmac.compare_digest(sign(secret, int(timestamp), path, body).encode(), signature.encode()):
-        raise BadSignature("the signature does not match path and body")
+    id_ = webhook_signatures.check(secret.encode(), headers, body)
+    try:
+        named = msgspec.json.decode(body, type=_Named)
+    except msgspec.DecodeError:
+        return
+    if named.type != TYPES[path]:
+        raise BadSignature(f"type: expected {TYPES[path]} on {path}")
+    if named.command != id_:
+        raise BadSignature(f"{webhook_signatures.ID} is not the command's id")

@@ -22,6 +22,7 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.exc import OperationalError
 
 from shared import clock, db
+from shared.failures import Unavailable
 
 Phase = Literal["expand", "contract"]
 
@@ -95,7 +96,7 @@ LOCK_TIMEOUT_MS: Final = 4_000
 LOCK_TRIES: Final = 30
 
 
-class Waiting(Exception):
+class Waiting(Unavailable):
     """A revision did not get its locks despite retries; the message names the service. Nothing is left half done."""
 
 

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import base64
-from typing import TypeVar
+import datetime as dt
+from collections.abc import Callable, Sequence
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
+from litestar.params import QueryParameter
+from msgspec import Meta, Struct
 
 from shared.refusals import Refused
 
 _T = TypeVar("_T")
+
+Cursor = Annotated[str | None, QueryParameter(max_length=400, description="`next` of the previous page.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=200, description="Maximum number of entries.")]
+Moment = Annotated[dt.datetime, Meta(tz=True)]
+"""A time in a cursor."""
+RowNumber = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""A ``bigint`` in a cursor."""
+Int = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""An ``int`` in a cursor."""
+
+
+class Page(Struct, Generic[_T], frozen=True, kw_only=True):
+    """A page of a list. ``next`` is the cursor of the next page, null at the end."""
+
+    items: list[_T]
+    next: str | None = None
+
+
+def page_of(rows: Sequence[_T], limit: int, key: Callable[[_T], tuple[object, ...]]) -> Page[_T]:
+    """A page of up to ``limit + 1`` rows; the extra one shows that there is more."""
+    return Page(items=list(rows[:limit]), next=cursor_of(*key(rows[limit - 1])) if len(rows) > limit else None)
 
 
 def cursor_of(*key: object) -> str:
@@ -19,6 +44,9 @@ def cursor_of(*key: object) -> str:
 
 def key_of(cursor: str | None, kind: type[_T]) -> _T | None:
     """The key in a cursor.
+
+    Args:
+        kind: a tuple. Times must be ``Moment``: one without a zone cannot be compared.
 
     Raises:
         Refused: 400: the cursor is not one of ours.

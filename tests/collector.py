@@ -1,4 +1,4 @@
-"""A collector of traces: takes OTLP over HTTP, and gives spans back as plain values."""
+"""A trace collector: accepts OTLP over HTTP, and returns spans as plain values."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A span. ``parent`` is empty for the first of its trace."""
+class CollectedSpan:
+    """A span. ``parent`` is empty for the root of its trace."""
 
     process: str
     name: str
@@ -50,8 +50,8 @@ class Collector:
         self._server.shutdown()
         self._server.server_close()
 
-    def spans(self, trace: str) -> list[Seen]:
-        """What came so far of a trace."""
+    def spans(self, trace: str) -> list[CollectedSpan]:
+        """The spans of a trace received so far."""
         wanted = bytes.fromhex(trace)
         found = []
         for body in list(self.bodies):
@@ -60,7 +60,7 @@ class Collector:
             for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                 names = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
                 found += [
-                    Seen(
+                    CollectedSpan(
                         names["service.name"],
                         span.name,
                         span.trace_id.hex(),

@@ -20,8 +20,8 @@ pytest_plugins = ("tests.left_out",)
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent / ".local"
 
-# ci: the same examples in every run, so that a red build is red again; dev: new ones each time.
-# No deadline in either: other work on two cores is no failure of the code.
+# ci: the same examples in every run, so that a failure repeats; dev: new ones each time.
+# No deadline: a busy machine is no failure of the code.
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("dev", deadline=None)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
@@ -29,28 +29,28 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors, but for those of libraries that we cannot mend."""
+    """Warnings are errors, except those of libraries that we cannot fix."""
     for ignored in (
-        "ignore:(read|open)_text is deprecated:DeprecationWarning",  # kafka-python, when it loads its schemas
-        "ignore:unclosed <(socket|ssl):ResourceWarning",  # kafka-python, after a connection that was refused
+        "ignore:(read|open)_text is deprecated:DeprecationWarning",  # kafka-python, loading its schemas
+        "ignore:unclosed <(socket|ssl):ResourceWarning",  # kafka-python, after a refused connection
     ):
         config.addinivalue_line("filterwarnings", ignored)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def put_aside() -> Iterator[None]:
-    """What is ignored is met while it is ignored: once the last test has ended all warnings are errors again."""
+def collect_garbage() -> Iterator[None]:
+    """Collect what libraries leave open while its warnings are ignored; after the last test all warnings are errors."""
     yield
     gc.collect()
 
 
 FIRST = ("faults", "e2e", "integration", "unit")
-"""Folders by how long their tests take: what is long must not begin last."""
+"""Folders of tests, the slowest first."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long ones first."""
+    """Start slow tests first, so that none is left at the end."""
     items.sort(key=lambda item: FIRST.index(item.path.relative_to(TESTS).parts[0]))
 
 
@@ -59,9 +59,9 @@ SHARED = ("tests/faults", "tests/e2e", "tests/integration/after_a_run")
 
 
 class ByFleet(LoadScopeScheduling):
-    """When tests are run by several processes, one of them runs a folder that shares a fleet whole, else a module.
+    """With several processes, one of them runs a whole folder that shares a fleet, or else a whole module.
 
-    Not by xdist's own groups: with pytest 9.2 they do nothing (xdist 3.8 writes them into `Node._nodeid`, which is read no more).
+    xdist's own groups do nothing with pytest 9.2: xdist 3.8 writes them into `Node._nodeid`, which pytest no longer reads.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -72,12 +72,12 @@ class ByFleet(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFleet:
-    """Hand the tests out by fleet."""
+    """Distribute the tests by fleet."""
     return ByFleet(config, log)
 
 
 def _sweep() -> None:
-    """Destroy the stacks of test runs that were killed before they could do it."""
+    """Destroy the stacks of test runs that were killed."""
     for folder in ROOT.glob("test-*"):
         pid = folder.name.removeprefix("test-").partition("-")[0]
         if pid.isdigit() and not Path("/proc", pid).exists():
@@ -87,7 +87,7 @@ def _sweep() -> None:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """A broker and a database for this session: what the environment names, else a local stack, destroyed at the end."""
+    """Broker and database of this session: those that the environment names, or a local stack, destroyed at the end."""
     _sweep()
     stack = Stack.start(ROOT, f"test-{os.getpid()}")
     yield stack

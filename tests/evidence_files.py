@@ -1,4 +1,4 @@
-"""Files as people send them, and as others forge them: each made here, none copied from anywhere."""
+"""Makes evidence files, good and forged. None is copied from elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def picture(kind: str, size: tuple[int, int] = (120, 80), **options: Any) -> byt
 
 
 def moving(kind: str) -> bytes:
-    """A picture of three frames."""
+    """An animation of three frames."""
     out = io.BytesIO()
     frames = [Image.effect_noise((40, 40), 60).convert("RGB") for _ in range(3)]
     frames[0].save(out, kind, save_all=True, append_images=frames[1:])
@@ -29,7 +29,7 @@ def moving(kind: str) -> bytes:
 
 
 def pdf(change: Callable[[pikepdf.Pdf], object] | None = None, **options: Any) -> bytes:
-    """A PDF of one blank page, changed."""
+    """A PDF of one blank page, after ``change``."""
     document = pikepdf.new()
     document.add_blank_page()
     if change is not None:
@@ -66,12 +66,12 @@ def pixel_bomb() -> bytes:
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk with its sum."""
+    """A chunk with its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG whose header promises more than its data holds."""
+    """A PNG whose header declares more pixels than its data has."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(bytes(100))) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks

@@ -1,4 +1,4 @@
-"""What is wrong with an exposition: held against the declarations of `shared.metrics`."""
+"""Compares an exposition with the declarations of `shared.metrics`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from shared.metrics import Declared, Values
 IDS = re.compile(r"\b[a-z]-[0-9A-HJKMNP-TV-Z]{20,}|^(h|s|u|r)-[a-z]|.@")
 SERIES_MAX = 5_000
 CLIENT = ("python_", "process_")
-"""The client's own metrics of every process."""
+"""Prefixes of the client library's own metrics."""
 
 
 def findings(text: str, known: Mapping[str, Declared], process: str) -> list[str]:
-    """What does not fit.
+    """What is wrong with an exposition.
 
     Args:
-        text: the exposition.
+        text: the exposition, in Prometheus' text format.
         known: all declarations, by name.
-        process: its kind, as in the fleet.
+        process: the kind of process, as in the fleet.
     """
     found: list[str] = []
     series = 0

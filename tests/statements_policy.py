@@ -19,7 +19,7 @@ facts = "A right holder filed a notice under Article 16 against the listing."
 
 def text(table: str = TABLE) -> str:
     """The policy's document."""
-    ipp = (Path(policy.__file__).parent / "policies" / "ipp-2026-11.toml").read_text(encoding="utf-8")
+    ipp = (policy.FOLDER / "ipp-2026-11.toml").read_text(encoding="utf-8")
     renamed = ipp.replace('profile = "ipp"', 'profile = "sor"').replace('"ipp-2026-11"', f'"{VERSION}"')
     grounds = "".join(
         f'[statements.grounds.{kind}]\nlegal_ground = "The law of {kind}"\nexplanation = "It infringes a {kind}."\n'
@@ -29,9 +29,9 @@ def text(table: str = TABLE) -> str:
 
 
 def write(folder: Path) -> None:
-    """A folder of policies with all there are and this one."""
+    """Write a folder with all policies and this one."""
     folder.mkdir(exist_ok=True)
-    for path in (Path(policy.__file__).parent / "policies").glob("*.toml"):
+    for path in policy.FOLDER.glob("*.toml"):
         (folder / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     (folder / f"{VERSION}.toml").write_text(text(), encoding="utf-8")
     assert (folder / calendars.FILE.name).exists()

@@ -1,7 +1,8 @@
-"""``python -m tools.contracts``: writes the AsyncAPI 3.0 document and the JSON Schemas of all events to the documents.
+"""``python -m tools.contracts``: writes the contracts to docs/reference: OpenAPI 3.1, AsyncAPI 3.0, and JSON Schemas.
 
-Both are generated from ``shared.events``, ``shared.topics`` and intake's types for upstreams. They are committed, and
-a test fails if they are stale. Nothing that runs imports this module, so it may import a service.
+They are generated from intake's routes, from ``shared.events`` and ``shared.topics``, and from intake's types for
+upstreams. They are committed, and a test fails if they are stale. Nothing that runs imports this module, so it may
+import a service.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from litestar.serialization import default_serializer, encode_json
 
+from services.intake.app import create
 from services.intake.filing.inbound import REFUSED, InboundRefused
 from services.intake.kernel.requests import BY_TOPIC
 from shared import topics
 from shared.events import TYPES
 from shared.runtime.types import DeadLetter
+from shared.settings import Settings
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
@@ -106,7 +110,7 @@ def asyncapi() -> dict[str, Any]:
             "traits": [{"$ref": "#/components/messageTraits/traced"}],
             "payload": {
                 "type": "object",
-                # we write all of these; of an upstream we require only what CloudEvents requires
+                # we write all of these; upstreams need only those that CloudEvents requires
                 "required": ["specversion", "id", "source", "type", "data"]
                 if name in BY_TOPIC
                 else ["specversion", "id", "source", "type", "time", "datacontenttype", "data"],
@@ -180,9 +184,16 @@ def asyncapi() -> dict[str, Any]:
     }
 
 
+def openapi() -> dict[str, Any]:
+    """The OpenAPI 3.1 document of intake's public API, as `/openapi.json` serves it."""
+    schema = create(Settings()).openapi_schema.to_schema()
+    document: dict[str, Any] = msgspec.json.decode(encode_json(schema, default_serializer))
+    return document
+
+
 def documents() -> dict[Path, str]:
     """Every generated file, and its text."""
-    texts = {FOLDER / "asyncapi.json": asyncapi()}
+    texts = {FOLDER / "asyncapi.json": asyncapi(), FOLDER / "openapi.json": openapi()}
     for name, schema in schemas().items():
         document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
         used = {key: value for key, value in schemas().items() if f'/schemas/{key}"' in json.dumps(schema)}

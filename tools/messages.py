@@ -1,10 +1,14 @@
 """`python -m tools.messages`: updates the catalogues in `shared/locale/` from the texts in policies and code.
 
-Texts are those of the policies (titles and explanations of reasons, cures of refusals), those that code marks
-(`shared.languages.mark`), intake's refusals (`Refused`), the formats of registration numbers, and the refusals of
-commands. The texts of messages (templates and tables of services/notification) have catalogues of their own. New
-texts get an empty translation, texts that no longer exist are removed, other translations are kept. With `--check`
+The catalogue `goodfaith` has the texts of policies (titles and explanations of reasons, cures of refusals), those that
+code marks (`shared.languages.mark`), intake's refusals (`Refused`), the formats of registration numbers, and the
+refusals of commands. The catalogue `messages` has the templates and tables of services/notification.
+
+New texts get an empty translation, texts that no longer exist are removed, other translations are kept. With `--check`
 nothing is written. Exit code 1 if a text has no translation.
+
+Babel reads and writes the catalogues. Its extractor finds only literal arguments; refusals are composed, by f-strings
+and by functions that pass their arguments on, so calls are looked up here.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ from __future__ import annotations
 import ast
 import io
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -20,7 +25,7 @@ from typing import Final
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po, write_po
 
-from services.intake.evidence import detection as sniff
+from services.intake.evidence import detection
 from services.intake.registry import forms, registers
 from services.notification import layout, render, strings, wording
 from services.verification import refusals
@@ -29,103 +34,111 @@ from shared import languages, policy
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 _HEADER: Final = (
-    "# Texts of Goodfaith in {language}. The keys are the English texts. Brought up to date by `make messages`.\n"
+    '# Texts of Goodfaith in {language}. The keys are the English texts. Updated by `make messages`.\nmsgid ""\nmsgstr ""\n'
+    '"Language: {language}\\n"\n"MIME-Version: 1.0\\n"\n"Content-Type: text/plain; charset=utf-8\\n"\n'
+    '"Content-Transfer-Encoding: 8bit\\n"\n\n'
 )
+"""Without dates, so that a file changes only when a text does."""
 
-Texts = dict[str, set[str]]
-"""English text -> files that have it."""
+
+class Texts(defaultdict[strings.Said, set[str]]):
+    """(context, English text) -> files that have it."""
+
+    def __init__(self) -> None:
+        super().__init__(set)
+
+    def enter(self, file: str, *texts: str) -> None:
+        """Add texts without context, if they are not empty."""
+        for text in filter(None, texts):
+            self["", text].add(file)
 
 
 def of_policies() -> Texts:
     """Texts of every policy."""
-    found: Texts = {}
+    found = Texts()
     for version in policy.versions():
         rules = policy.load(version)
-        for code, reason in rules.reasons.items():
-            for text in (reason.title or forms.plain(code), reason.explanation):
-                if text:
-                    found.setdefault(text, set()).add(f"shared/policies/{version}.toml")
-        said = [*rules.refusals.values(), *rules.appeals.reasons.values()]
-        said += [text for paragraphs in rules.texts.values() for text in paragraphs]
-        if rules.statements is not None:
-            said += [
-                text
-                for ground in rules.statements.grounds.values()
-                for text in (ground.legal_ground, ground.explanation)
-            ]
-        for text in said:
-            found.setdefault(text, set()).add(f"shared/policies/{version}.toml")
+        grounds = () if rules.statements is None else rules.statements.grounds.values()
+        found.enter(
+            f"shared/policies/{version}.toml",
+            *(reason.title or forms.plain(code) for code, reason in rules.reasons.items()),
+            *(reason.explanation for reason in rules.reasons.values()),
+            *rules.refusals.values(),
+            *rules.appeals.reasons.values(),
+            *(text for paragraphs in rules.texts.values() for text in paragraphs),
+            *(text for ground in grounds for text in (ground.legal_ground, ground.explanation)),
+        )
     return found
 
 
 def of_forms() -> Texts:
     """Texts that forms show in addition to those of the policy."""
-    texts = (*forms.RIGHTS.values(), *forms.ELEMENTS.values(), *forms.GROUNDS.values())
-    return {text: {"services/intake/registry/forms.py"} for text in texts}
+    found = Texts()
+    tables = (forms.RIGHTS, forms.ELEMENTS, forms.GROUNDS)
+    found.enter("services/intake/registry/forms.py", *(text for table in tables for text in table.values()))
+    return found
 
 
 @cache
 def of_code() -> Texts:
     """Texts of refusals, marked texts, and formats of registration numbers."""
-    found: Texts = {}
-    for text in (*(form.looks for form in registers.FORMATS.values()), *registers.OFFICES.values()):
-        found.setdefault(text, set()).add("services/intake/registry/registers.py")
-    for text in refusals.TEXTS.values():
-        found.setdefault(text, set()).add("services/verification/refusals.py")
-    for detail, cure in sniff.REASONS.values():
-        for text in (detail, cure):
-            found.setdefault(text, set()).add("services/intake/evidence/detection.py")
-    for text in PARTIES.values():
-        found.setdefault(text, set()).add("services/verification/lifecycle.py")
-    # refusals of upstreams' records go to a topic, in English
-    files = sorted(
-        set((ROOT / "services" / "intake").rglob("*.py")) - {ROOT / "services" / "intake" / "filing" / "inbound.py"}
+    found = Texts()
+    formats = (form.looks for form in registers.FORMATS.values())
+    found.enter("services/intake/registry/registers.py", *formats, *registers.OFFICES.values())
+    found.enter("services/verification/refusals.py", *refusals.TEXTS.values())
+    found.enter("services/verification/lifecycle.py", *PARTIES.values())
+    found.enter(
+        "services/intake/evidence/detection.py", *(text for pair in detection.REASONS.values() for text in pair)
     )
-    files = [file for file in files if "migrations" not in file.parts]
-    files += [ROOT / "shared" / "outbound.py", ROOT / "shared" / "paging.py"]
+    # refusals of upstreams' records go to a topic, in English
+    intake = ROOT / "services" / "intake"
+    files = sorted(set(intake.rglob("*.py")) - {intake / "filing" / "inbound.py", *intake.glob("migrations/**/*.py")})
+    files += [ROOT / "shared" / "outbound.py", ROOT / "shared" / "paging.py", ROOT / "shared" / "problems.py"]
     trees = {file.relative_to(ROOT).as_posix(): ast.parse(file.read_text(encoding="utf-8")) for file in files}
-    constants = {name: _constants(tree) for name, tree in trees.items()}
     # functions that make a refusal from their arguments: the texts that their callers pass count too
     makers: dict[str, set[int | str]] = {"Refused": {2, "detail", "cure"}, "mark": {0}}
     for tree in trees.values():
         makers |= _makers(tree)
     for name, tree in trees.items():
+        constants = _constants(tree)
         for call in ast.walk(tree):
             if isinstance(call, ast.Call) and (wanted := makers.get(_name(call.func))):
                 for argument in _arguments(call, wanted):
-                    for text in _texts(argument, constants[name]):
-                        found.setdefault(text, set()).add(name)
+                    found.enter(name, *_texts(argument, constants))
     return found
 
 
 def texts() -> Texts:
-    """Every text to translate, except those of messages."""
-    found: Texts = {}
+    """Every text of the catalogue `goodfaith`."""
+    found = Texts()
     for group in (of_policies(), of_forms(), of_code()):
-        for text, places in group.items():
-            found.setdefault(text, set()).update(places)
+        for said, files in group.items():
+            found[said] |= files
     return found
 
 
-def of_messages() -> dict[strings.Said, set[str]]:
-    """Texts of messages, by (context, text). They have a catalogue of their own."""
-    found: dict[strings.Said, set[str]] = {}
+def of_messages() -> Texts:
+    """Every text of the catalogue `messages`."""
+    found = Texts()
     for name in strings.templates():
         for said in strings.in_template(name):
-            found.setdefault(said, set()).add(f"services/notification/templates/{name}")
+            found[said].add(f"services/notification/templates/{name}")
     for said in strings.in_layout():
-        found.setdefault(said, set()).add("services/notification/layout.py")
-    for place, table in (
-        ("render.py", render.SAYS),
-        ("render.py", render.STATES),
-        ("wording.py", wording.RIGHTS),
-        ("wording.py", wording.ELEMENTS),
-        ("wording.py", wording.NAMES),
-        ("render.py", {kind: render.words(kind) for kind in render.SAYS}),
-    ):
-        for text in table.values():
-            found.setdefault(("", text), set()).add(f"services/notification/{place}")
+        found[said].add("services/notification/layout.py")
+    for table in (render.SAYS, render.STATES, {kind: render.words(kind) for kind in render.SAYS}):
+        found.enter("services/notification/render.py", *table.values())
+    for table in (wording.RIGHTS, wording.ELEMENTS, wording.NAMES):
+        found.enter("services/notification/wording.py", *table.values())
     return found
+
+
+_REFUSES: Final[dict[str, set[int | str]]] = {
+    "Refused": {2, "detail", "cure"},
+    "_refused": {1, 2, "detail", "cure"},
+}
+"""Calls that make a refusal, with those of their arguments that are texts, by position and by name."""
+_NO_MAKERS: Final = ("init__", "normalise", "command_targets")
+"""Functions whose parameters are values that a refusal quotes."""
 
 
 def _name(function: ast.expr) -> str:
@@ -135,34 +148,31 @@ def _name(function: ast.expr) -> str:
 
 
 def _arguments(call: ast.Call, wanted: set[int | str]) -> Iterator[ast.expr]:
-    yield from (argument for place, argument in enumerate(call.args) if place in wanted)
+    yield from (argument for position, argument in enumerate(call.args) if position in wanted)
     yield from (keyword.value for keyword in call.keywords if keyword.arg in wanted)
 
 
 def _makers(tree: ast.Module) -> dict[str, set[int | str]]:
-    """Functions of the module that pass parameters to ``Refused`` as text, with those parameters."""
+    """Functions of the module that pass parameters of type ``str`` to a refusal as text, with those parameters."""
     found: dict[str, set[int | str]] = {}
     for function in ast.walk(tree):
-        if not isinstance(function, ast.FunctionDef) or function.name == "__init__":
+        if not isinstance(function, ast.FunctionDef) or function.name.lstrip("_") in _NO_MAKERS:
             continue
-        parameters = [argument.arg for argument in function.args.args]
-        used: set[str] = set()
-        for call in ast.walk(function):
-            if isinstance(call, ast.Call) and _name(call.func) in ("Refused", "_refused"):
-                wanted: set[int | str] = (
-                    {2, "detail", "cure"} if _name(call.func) == "Refused" else {1, 2, "detail", "cure"}
-                )
-                for argument in _arguments(call, wanted):
-                    used |= {node.id for node in ast.walk(argument) if isinstance(node, ast.Name)}
-        places = {place for place, name in enumerate(parameters) if name in used}
-        # only parameters that are annotated as text
-        texts = {
-            place
-            for place in places
-            if isinstance(annotation := function.args.args[place].annotation, ast.Name) and annotation.id == "str"
+        used = {
+            node.id
+            for call in ast.walk(function)
+            if isinstance(call, ast.Call) and (wanted := _REFUSES.get(_name(call.func)))
+            for argument in _arguments(call, wanted)
+            for node in ast.walk(argument)
+            if isinstance(node, ast.Name)
         }
-        if texts and function.name.lstrip("_") not in ("normalise", "command_targets"):
-            found[function.name] = {*texts, *(parameters[place] for place in texts)}
+        for position, parameter in enumerate(function.args.args):
+            if (
+                parameter.arg in used
+                and isinstance(parameter.annotation, ast.Name)
+                and parameter.annotation.id == "str"
+            ):
+                found.setdefault(function.name, set()).update((position, parameter.arg))
     return found
 
 
@@ -170,15 +180,10 @@ def _constants(tree: ast.Module) -> dict[str, str]:
     """Text constants of the module."""
     found: dict[str, str] = {}
     for statement in tree.body:
-        targets = statement.targets if isinstance(statement, ast.Assign) else []
-        if isinstance(statement, ast.AnnAssign):
-            targets = [statement.target]
-        if (
-            targets
-            and isinstance(value := getattr(statement, "value", None), ast.Constant)
-            and isinstance(value.value, str)
-        ):
-            found |= {target.id: value.value for target in targets if isinstance(target, ast.Name)}
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, ast.Constant):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            if isinstance(text := statement.value.value, str):
+                found |= {target.id: text for target in targets if isinstance(target, ast.Name)}
     return found
 
 
@@ -224,79 +229,45 @@ def _place(node: ast.expr) -> str:
     return "value"
 
 
-def catalogue(language: str, wanted: Texts) -> Catalog:
-    """The catalogue as it should be: the wanted texts, with the existing translations."""
-    known: dict[str, str] = {}
-    if (path := languages.file(language)).exists():
+def catalogue(language: str, domain: str, wanted: Mapping[strings.Said, set[str]]) -> Catalog:
+    """The catalogue as it should be: the wanted texts, with the translations that its file has."""
+    known = Catalog(locale=language)
+    if (path := languages.file(language, domain)).exists():
         with path.open("rb") as stream:
-            known = {str(message.id): str(message.string) for message in read_po(stream, locale=language) if message.id}
-    made = Catalog(
-        locale=language, domain=languages.DOMAIN, header_comment=_HEADER.format(language=language), fuzzy=False
-    )
-    for text in sorted(wanted):
-        flags = ["python-brace-format"] if languages.is_template(text) else []
-        made.add(text, known.get(text, ""), locations=[(place, 1) for place in sorted(wanted[text])], flags=flags)
-    return made
-
-
-def message_catalogue(language: str, wanted: Mapping[strings.Said, set[str]]) -> Catalog:
-    """The catalogue of messages as it should be: the wanted texts, with the existing translations."""
-    known: dict[strings.Said, str] = {}
-    if (path := languages.file(language, layout.DOMAIN)).exists():
-        with path.open("rb") as stream:
-            messages = [message for message in read_po(stream, locale=language) if message.id]
-        known = {(message.context or "", str(message.id)): str(message.string) for message in messages}
-    made = Catalog(locale=language, domain=layout.DOMAIN, fuzzy=False)
-    for context, text in sorted(wanted, key=lambda said: (said[1], said[0])):
-        flags = ["python-brace-format"] if "{" in text else []
-        places = [(place, 1) for place in sorted(wanted[context, text])]
-        made.add(text, known.get((context, text), ""), locations=places, flags=flags, context=context or None)
+            known = read_po(stream, locale=language)
+    made = Catalog(locale=language, domain=domain, fuzzy=False)
+    for (context, text), files in wanted.items():
+        old = known.get(text, context or None)
+        places = [(file, 1) for file in sorted(files)]
+        made.add(text, old.string if old else "", locations=places, context=context or None)
     return made
 
 
 def written(made: Catalog, language: str) -> bytes:
-    """The content of the file: without dates, so that it changes only when a text does."""
+    """The content of the file."""
     stream = io.BytesIO()
     write_po(stream, made, omit_header=True, include_lineno=False, width=0, sort_output=True)
-    header = (
-        f'{_HEADER.format(language=language)}msgid ""\nmsgstr ""\n"Language: {language}\\n"\n'
-        '"MIME-Version: 1.0\\n"\n"Content-Type: text/plain; charset=utf-8\\n"\n"Content-Transfer-Encoding: 8bit\\n"\n\n'
-    )
-    return header.encode() + stream.getvalue()
+    return _HEADER.format(language=language).encode() + stream.getvalue()
 
 
-def missing(language: str, wanted: Iterable[str]) -> list[str]:
+def missing(made: Catalog) -> list[str]:
     """Texts without a translation."""
-    there = languages.catalogue(language).texts
-    return sorted(text for text in wanted if text not in there)
-
-
-def missing_in_messages(language: str, wanted: Iterable[strings.Said]) -> list[str]:
-    """Texts of messages without a translation."""
-    there = layout.catalogue(language)
-    return sorted(text for context, text in wanted if (context, text) not in there)
+    return sorted(str(message.id) for message in made if message.id and not message.string)
 
 
 def main(arguments: list[str]) -> int:
     """Write the catalogues, or check them."""
-    wanted, said, untranslated = texts(), of_messages(), 0
+    wanted, untranslated = {languages.DOMAIN: texts(), layout.DOMAIN: of_messages()}, 0
     for language in languages.LANGUAGES[1:]:
-        if arguments != ["--check"]:
-            path = languages.file(language)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(written(catalogue(language, wanted), language))
-            path = languages.file(language, layout.DOMAIN)
-            path.write_bytes(written(message_catalogue(language, said), language))
-            languages.catalogue.cache_clear()
-            layout.catalogue.cache_clear()
-        for domain, absent in (
-            (languages.DOMAIN, missing(language, wanted)),
-            (layout.DOMAIN, missing_in_messages(language, said)),
-        ):
-            for text in absent:
+        for domain, said in wanted.items():
+            path, made = languages.file(language, domain), catalogue(language, domain, said)
+            if arguments != ["--check"]:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(written(made, language))
+            for text in missing(made):
                 untranslated += 1
-                sys.stdout.write(f"{languages.file(language, domain).relative_to(ROOT)}: not translated: {text}\n")
-    sys.stdout.write(f"{len(wanted) + len(said)} texts, {untranslated} translations missing\n")
+                sys.stdout.write(f"{path.relative_to(ROOT)}: not translated: {text}\n")
+    sys.stdout.write(f"{sum(map(len, wanted.values()))} texts, {untranslated} translations missing\n")
     return 1 if untranslated else 0
 
 

@@ -6,6 +6,7 @@ A test fails if the document is stale.
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -73,9 +74,8 @@ def document(metrics: Mapping[str, Declared]) -> str:
             continue
         parts.append(f"\n## {title}\n")
         if title == "Every worker":
-            parts.append(
-                f"\n{', '.join(f'`{name}`' for name in WORKERS)}. The column *process* lists further processes.\n"
-            )
+            listed = ", ".join(f"`{name}`" for name in WORKERS) + ". The column *process* lists further processes."
+            parts.append(f"\n{textwrap.fill(listed, 118, break_on_hyphens=False)}\n")
         parts.append("\n| metric | kind | means | labels | process | what to do |\n|---|---|---|---|---|---|\n")
         for metric in found:
             shown = [f"`{name}`" for name in metric.processes if title != "Every worker" or name not in WORKERS]

@@ -29,17 +29,17 @@ from alembic.script import Script, ScriptDirectory
 from shared import migrate
 
 POSTGRES: Final = "15.0"
-"""The oldest supported server: what it cannot do without a long lock is refused."""
+"""The oldest supported server. Statements that lock a table for long there are refused."""
 BASELINE: Final = dict.fromkeys(("intake", "verification", "enforcement", "notification", "marketplace"), "0001")
 """Revisions up to these are not judged: no version ran before them."""
 EXCLUDED: Final = {
     "require-lock-timeout": "`shared.migrate` sets it, and tries again",
-    "require-statement-timeout": "validating a constraint or building an index may take long and harms nobody",
+    "require-statement-timeout": "validating a constraint or building an index may take long without harm",
     "prefer-text-field": "style",
     "prefer-bigint-over-int": "partitions, counts and revisions are small",
     "prefer-bigint-over-smallint": "the same",
     "prefer-identity": "style",
-    "prefer-robust-stmts": "a revision is a transaction: it is there whole or not at all",
+    "prefer-robust-stmts": "a revision is one transaction",
 }
 """Rules of squawk that we do not apply, and why."""
 CONTRACTS: Final = frozenset(
@@ -54,7 +54,7 @@ CONTRACTS: Final = frozenset(
         "adding-not-nullable-field",
     }
 )
-"""Allowed once the previous version is gone. Renaming never is: this version knows only one of the names."""
+"""Allowed once the previous version is gone. Renaming never is, since this version knows only one of the names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def revisions(service: str) -> Iterator[tuple[Config, Script]]:
 
 
 def doubled(folder: Path) -> list[Finding]:
-    """Numbers that two revisions share, as after a merge: Alembic only warns, and takes one of them."""
+    """Numbers that two revisions share, as after a merge. Alembic only warns, and takes one of them."""
     numbers = Counter(path.name.partition("_")[0] for path in folder.glob("[0-9]*_*.py"))
     return [
         Finding(number, "doubled", "two revisions have this number: put one on top of the other")

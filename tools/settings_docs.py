@@ -17,10 +17,10 @@ HEAD: Final = """# Settings
 Every setting of every process, for operators. Generated from the declarations:
 `python -m tools.settings_docs > docs/reference/settings.md`.
 
-A setting is an environment variable. A secret may come from a file instead: `GOODFAITH_X_FILE` names the file that holds
-`GOODFAITH_X`, and `GOODFAITH_SECRETS_DIR` a folder of such files, named as the variable or as the setting in lower case.
-Secrets from files are read again for each new connection. An empty variable counts as not set. `goodfaith settings`
-prints the settings in force, with secrets masked.
+A setting is an environment variable. A secret may come from a file instead: `GOODFAITH_X_FILE` names the file with
+`GOODFAITH_X`, and `GOODFAITH_SECRETS_DIR` a folder of such files, named like the variable or like the setting in
+lower case. Secrets from files are read again for each new connection. An empty variable counts as not set.
+`goodfaith settings` prints the settings in force, with secrets masked.
 """
 
 

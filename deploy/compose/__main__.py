@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from deploy.compose import model, secrets
-from deploy.local.children import StackError
+from shared.failures import CommandError
 
 
 def main(arguments: list[str]) -> int:
@@ -34,9 +34,9 @@ def main(arguments: list[str]) -> int:
         for name, text in model.written(_counts(given.count)).items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             (out / name).write_text(text, encoding="utf-8")
-    except StackError as error:
+    except CommandError as error:
         sys.stderr.write(f"{error}\n")
-        return 1
+        return error.exit_code
     return 0
 
 

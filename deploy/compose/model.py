@@ -87,7 +87,7 @@ def written(counts: Mapping[str, int] | None = None) -> dict[str, str]:
     text = dump(compose(counts), HEAD)
     for name in ANCHORS:
         text = text.replace(f"\nx-{name}:\n", f"\nx-{name}: &{name}\n")
-        text = text.replace(f'"<<": "*{name}"', f"<<: *{name}").replace(f'"*{name}"', f"*{name}")
+        text = text.replace(f"'<<': '*{name}'", f"<<: *{name}").replace(f"'*{name}'", f"*{name}")
     alerting = f"{BY}\nNotifies nobody. For examples of receivers see deploy/alertmanager/alertmanager.yml."
     return {
         "compose.yaml": text,

@@ -13,9 +13,9 @@ from typing import Final
 
 from deploy.local import fleet, postgres, secured, server_images
 from deploy.local.authority import Authority
-from deploy.local.children import StackError
 from deploy.local.stack import new_secret
 from shared import callers
+from shared.failures import CommandError
 
 HOST: Final = "postgres"
 """Host name of the database's container."""
@@ -32,15 +32,15 @@ def write(folder: Path) -> list[str]:
     different user from the one who started it, and the engine mounts the file itself.
 
     Raises:
-        StackError: the folder is open to others, or cannot be written.
+        CommandError: the folder is open to others, or cannot be written.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if stat.S_IMODE(folder.stat().st_mode) & 0o077:
-            raise StackError(f"{folder} is open to others; `chmod 700 {folder}`, or name a folder of its own")
+            raise CommandError(f"{folder} is open to others; `chmod 700 {folder}`, or name a folder of its own")
         return _fill(folder)
     except OSError as error:
-        raise StackError(f"{folder} cannot be written: {error.strerror}") from None
+        raise CommandError(f"{folder} cannot be written: {error.strerror}") from None
 
 
 def _fill(folder: Path) -> list[str]:

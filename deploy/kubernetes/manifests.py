@@ -496,7 +496,7 @@ def verification() -> Document:
 
 def pruning() -> Document:
     """`goodfaith prune`, at a different time from `verify`, which reads the same tables."""
-    return _nightly("prune", "30 1 * * *", "prune", "--json")
+    return _nightly("prune", "30 1 * * *", "prune", "--yes", "--json")
 
 
 def other_logins() -> Iterator[Document]:

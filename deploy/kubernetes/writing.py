@@ -91,7 +91,7 @@ def files(runbooks: str = RUNBOOKS) -> dict[str, str]:
     )
     written["components/monitoring/targets.yaml"] = _file([monitoring.targets()], "monitoring.py")
     written["components/monitoring/rules.yaml"] = _file(
-        monitoring.rules(Pace(runbooks=runbooks)), "monitoring.py (and deploy/prometheus/rules.py)"
+        monitoring.rules(Pace(runbooks=runbooks)), "monitoring.py (and deploy/prometheus)"
     )
     written["components/monitoring/kustomization.yaml"] = _file(
         [manifests.component(["targets.yaml", "rules.yaml"])], "writing.py"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
-from deploy.local.children import StackError
 from deploy.local.kafka import Node, cluster_id
+from shared.failures import CommandError
 
 NodeName = Literal["kafka", "kafka-2", "kafka-3"]
 NODES: Final[tuple[NodeName, ...]] = ("kafka", "kafka-2", "kafka-3")
@@ -29,13 +29,15 @@ def begin(state: dict[str, Any], count: int, *, proxied: bool = False, secured: 
         secured: whether clients can log in with certificates, on a separate port (``certificates_port``).
 
     Raises:
-        StackError: the stack has a different number of nodes, or the number is not supported.
+        CommandError: the stack has a different number of nodes, or the number is not supported.
     """
     there = tuple(names(state))
     if count not in (0, *SIZES):
-        raise StackError(f"a stack has {' or '.join(map(str, SIZES))} brokers, not {count}")
+        raise CommandError(f"a stack has {' or '.join(map(str, SIZES))} brokers, not {count}")
     if there and count not in (0, len(there)):
-        raise StackError(f"this stack has {len(there)} brokers, not {count}; destroy it first, or take another --stack")
+        raise CommandError(
+            f"this stack has {len(there)} brokers, not {count}; destroy it first, or take another --stack"
+        )
     if not there:
         there = NODES[: count or 1]
         for name in there:

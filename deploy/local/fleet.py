@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from deploy.local import secured
-from deploy.local.children import StackError
 from deploy.local.stack import Stack
 from services.ops import installation
 from shared import callers
 from shared.callers import Caller
+from shared.failures import CommandError
 from shared.settings import Settings
 
 
@@ -232,11 +232,11 @@ def expand(counts: Mapping[str, int] | None, kept: Mapping[str, str]) -> Iterato
     """How many of each process to run; `kept` are the stack's settings.
 
     Raises:
-        StackError: a name in `counts` that is neither a service nor a process.
+        CommandError: a name in `counts` that is neither a service nor a process.
     """
     counts = dict.fromkeys(SERVICES, 1) if counts is None else counts
     if unknown := sorted(set(counts) - set(SERVICES) - set(BY_NAME)):
-        raise StackError(f"neither a service nor a process: {', '.join(unknown)}")
+        raise CommandError(f"neither a service nor a process: {', '.join(unknown)}")
     for spec in FLEET:
         count = counts.get(spec.name, counts.get(spec.service, 0))
         if spec.needs is not None and not (kept.get(spec.needs) or os.environ.get(spec.needs)):
@@ -314,11 +314,11 @@ def settings_of(stack: Stack, role: str | None = None, *, secret: bool = False) 
         secret: Whether to include the stack's secrets.
 
     Raises:
-        StackError: a role is given, and the stack is not ours.
+        CommandError: a role is given, and the stack is not ours.
     """
     if not stack.ours:
         if role is not None:
-            raise StackError(f"the login of {role} is known on a local stack only")
+            raise CommandError(f"the login of {role} is known on a local stack only")
         return Settings()
     values = operators(stack, secret=secret)
     if role is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -11,7 +12,13 @@ from pathlib import Path
 
 from deploy.local.children import StackError
 
-CACHE = Path(__file__).resolve().parents[2] / ".local" / "cache"
+_CHECKOUT = Path(__file__).resolve().parents[2]
+CACHE = (
+    _CHECKOUT / ".local" / "cache"
+    if (_CHECKOUT / "pyproject.toml").exists()
+    else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "goodfaith"
+)
+"""Fetched jars: in the checkout, or in the user's cache if this is an installed package."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,9 @@ class Jars:
 
     def _fetch(self) -> None:
         if shutil.which("mvn") is None:
-            raise StackError("Maven (mvn) is missing; `make setup` installs it or says how")
+            raise StackError(
+                "Maven (mvn) is missing: `make setup` installs it; Debian and Ubuntu have the package maven"
+            )
         fresh = self.folder.with_suffix(".new")
         shutil.rmtree(fresh, ignore_errors=True)
         command = ["mvn", "-q", "-B", "-f", str(self.source / "pom.xml"), "dependency:copy-dependencies"]

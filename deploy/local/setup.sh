@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the Makefile needs before anything of ours can run.
-#   setup.sh venv    .venv with the pinned dependencies, by uv where it is installed, else by venv and pip
+#   setup.sh venv [FILE]    .venv with the dependencies pinned in a file (requirements-dev.txt), by uv if installed, else by pip
 #   setup.sh kafka   Java and Maven for the local broker, and Kafka's jars
 #   setup.sh s3      the same for the S3 server that tests start, and its jars
 #   setup.sh prometheus   Prometheus and Alertmanager, which observe a local stack; skipped if they cannot be installed
@@ -44,13 +44,14 @@ find_python() { # prints the first Python that is new enough
 }
 
 venv() {
+    requirements=${1:-requirements-dev.txt}
     if [ -x .venv/bin/python ] && ! new_enough .venv/bin/python; then
         fail ".venv is older than Python 3.11 (or broken); \`make clean\` removes it"
     fi
     python=$(find_python)
     if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then
         [ -x .venv/bin/python ] || uv venv --quiet --python "${python:->=3.11}" .venv
-        uv pip sync --quiet --python .venv/bin/python --require-hashes requirements-dev.txt
+        uv pip sync --quiet --python .venv/bin/python --require-hashes "$requirements"
         uv pip install --quiet --python .venv/bin/python --no-deps -e .
     else
         [ -n "$python" ] || fail "Python 3.11 or newer is needed; found: $(python3 --version 2>&1 || true)"
@@ -58,7 +59,7 @@ venv() {
             "$python" -c 'import ensurepip, venv' 2>/dev/null || packages python3-venv
             "$python" -m venv --clear .venv
         fi
-        .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+        .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r "$requirements"
         .venv/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
     fi
 }
@@ -179,4 +180,4 @@ chromium() {
 }
 
 cd "$(dirname "$0")/../.."
-"$1"
+"$@"

@@ -28,6 +28,7 @@ from deploy.local import cluster, kafka, postgres, prometheus, replica
 from deploy.local.children import StackError, free_port, is_free
 from deploy.local.cluster import NODES, NodeName
 from deploy.local.secured import How, Secured, new_password
+from shared.failures import CommandError
 from shared.settings import Settings
 
 PartName = Literal["kafka", "kafka-2", "kafka-3", "postgres", "standby", "prometheus", "alertmanager"]
@@ -88,7 +89,7 @@ class Stack:
 
     def __init__(self, root: Path, name: str) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,40}", name) or name in {"cache", "lock"}:
-            raise StackError(
+            raise CommandError(
                 f"{name!r} is no name for a stack: small letters, digits, - and _, at most 41, not cache or lock"
             )
         self.name = name
@@ -125,8 +126,8 @@ class Stack:
             secure: How processes log in to the broker of a new stack with secured links; None: as it was, else not.
 
         Raises:
-            StackError: a part does not start or runs on another port, the stack has a different number of brokers, or
-                its links are secured in another way.
+            CommandError: it runs on another port, has a different number of brokers, or secures its links in another way.
+            StackError: a part does not start.
         """
         stack = cls(root, name)
         with stack._state() as state:
@@ -135,10 +136,10 @@ class Stack:
             ours: list[PartName] = [part for part in ENVIRONMENT if not named(part)]
             if "kafka" in ours:
                 if brokers > 1 and os.environ.get("GOODFAITH_STACK") == "docker":
-                    raise StackError("containers are one broker; several run as processes only (no GOODFAITH_STACK)")
+                    raise CommandError("containers are one broker; several run as processes only (no GOODFAITH_STACK)")
                 ours[:1] = cluster.begin(state, brokers, proxied=proxied, secured="secure" in state)
             elif brokers > 1:
-                raise StackError("GOODFAITH_KAFKA names a broker, of which no further ones are started here")
+                raise CommandError("GOODFAITH_KAFKA names a broker, of which no further ones are started here")
             for part in ours:
                 stack._choose_port(state, part, ports.get(part, 0))
             stack._bring_all_up(state, ours)
@@ -151,11 +152,13 @@ class Stack:
         if how is None or state.get("secure") == how:
             return
         if any(map(named, ENVIRONMENT)) or os.environ.get("GOODFAITH_STACK") == "docker":
-            raise StackError(
+            raise CommandError(
                 "secured links are those of a stack of processes: neither the environment's parts nor containers"
             )
         if state:
-            raise StackError(f"stack {self.name!r} was begun otherwise; destroy it first, or take another --stack")
+            raise CommandError(
+                f"stack {self.name!r} was started with other links; destroy it first, or take another --stack"
+            )
         state["secure"] = how
         Secured(self.dir, how).begin()
 
@@ -411,7 +414,7 @@ class Stack:
     def _choose_port(self, state: dict[str, Any], name: PartName, wanted: int) -> None:
         if state.get(name, {}).get("port") and self._running(state, name):
             if wanted not in (0, state[name]["port"]):
-                raise StackError(f"{name} of stack {self.name!r} runs on port {state[name]['port']}, not {wanted}")
+                raise CommandError(f"{name} of stack {self.name!r} runs on port {state[name]['port']}, not {wanted}")
             return
         kept = state.setdefault(name, {"password": secrets.token_hex(24)} if name == "postgres" else {})
         for key in cluster.ports_of(kept) if name in NODES else ("port",):

@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,8 +18,9 @@ from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.secured import HOW, How
 from deploy.local.stack import Stack
-from services.ops.terminal import console, errors, print_json
+from services.ops.terminal import JsonOption, YesOption, confirm, console, errors, print_json, progress, table
 from shared import clock, db
+from shared.failures import CommandError
 from shared.settings import Settings
 
 LOCAL_PARTITIONS = "6"
@@ -28,9 +29,6 @@ CANARY_LISTING = "canary"
 """Listing of a local stack's canary."""
 LOCAL_SKEW_MS = "20"
 """Broker and database share this machine's clock."""
-MOST_PASSWORD = 1000
-BROKER_S = 60.0
-"""Seconds that `migrate` waits for a broker that refuses."""
 
 StackOption = Annotated[str, typer.Option("--stack", envvar="GOODFAITH_STACK_NAME", help="Name of the local stack.")]
 BrokersOption = Annotated[
@@ -43,7 +41,6 @@ SecureOption = Annotated[
         help="Secure a new stack's links; processes log in to the broker by `password` (or 1) or `certificate`.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 
 
 def root() -> Path:
@@ -209,14 +206,14 @@ def how_secure(word: str) -> How | None:
     """How to secure links, from the option's value.
 
     Raises:
-        StackError: the value is invalid.
+        CommandError: the value is invalid.
     """
     if word in ("", "0"):
         return None
     for how in HOW:
         if word == how or (word == "1" and how == HOW[0]):
             return how
-    raise StackError(f"--secure takes {' or '.join(HOW)}, not {word!r}")
+    raise CommandError(f"--secure takes {' or '.join(HOW)}, not {word!r}")
 
 
 def describe(stack: Stack, processes: Fleet) -> dict[str, Any]:
@@ -237,20 +234,20 @@ def describe(stack: Stack, processes: Fleet) -> dict[str, Any]:
 
 
 def _show(facts: Mapping[str, Any]) -> None:
-    table = Table(Column(no_wrap=True), Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
+    grid = Table(Column(no_wrap=True), Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
     for key, value in facts.items():
         if not isinstance(value, dict):
-            table.add_row(key, str(value))
+            grid.add_row(key, str(value))
     for name, address in facts["metrics"].items():
-        table.add_row(f"  {name}", address)
-    console.print(table)
+        grid.add_row(f"  {name}", address)
+    console.print(grid)
 
 
 def counts(given: list[str]) -> dict[str, int] | None:
     """Numbers of instances, from words such as `verification=2`; None without words.
 
     Raises:
-        StackError: a word is invalid.
+        CommandError: a word is invalid.
     """
     if not given:
         return None
@@ -258,7 +255,7 @@ def counts(given: list[str]) -> dict[str, int] | None:
     for word in given:
         name, _, number = word.partition("=")
         if not number.isdigit():
-            raise StackError(f"--count takes NAME=NUMBER, not {word!r}")
+            raise CommandError(f"--count takes NAME=NUMBER, not {word!r}")
         found[name] = int(number)
     return found
 
@@ -294,7 +291,7 @@ def up(
     ports = {"kafka": kafka_port, "postgres": postgres_port, "intake": intake_port, "marketplace": marketplace_port}
     missing = prometheus.missing() if observe else []
     plan = prometheus.Plan() if observe and not missing else None
-    with errors.status("starting broker, database and processes"):
+    with progress("starting broker, database and processes"):
         running_stack, processes = bring_up(
             stack,
             counts(count or []),
@@ -322,6 +319,20 @@ def destroy(name: str) -> None:
         local.destroy()
 
 
+def confirm_replacing(*names: str, own: Sequence[str], yes: bool) -> None:
+    """Ask before stacks are replaced that are not an experiment's own.
+
+    Args:
+        names: Stacks that an experiment is about to destroy; those that do not exist are left out.
+        own: Names that the experiment uses by default: these are its own and may always be destroyed.
+
+    Raises:
+        CommandError: The user did not agree, or there is no terminal to ask on.
+    """
+    if others := [name for name in names if name not in own and Stack(root(), name).dir.exists()]:
+        confirm(f"Replace {', '.join(others)}, with all data?", yes=yes)
+
+
 def down(
     stack: StackOption = "default",
     destroy: Annotated[bool, typer.Option("--destroy", help="Delete the stack's data as well.")] = False,
@@ -329,21 +340,25 @@ def down(
         bool,
         typer.Option("--processes", help="Stop only Goodfaith's processes, not broker, database and observers."),
     ] = False,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Stop the stack's processes, broker and database; what the environment names is left alone."""
     if destroy and processes:
-        raise StackError("--destroy deletes what --processes leaves running: give one of them")
+        raise CommandError("--destroy deletes what --processes leaves running: give one of them")
+    confirm(f"Delete stack {stack} with all its data?", yes=yes or not destroy)
     local = Stack(root(), stack)
     ended: list[str] = []
     parts: list[str] = []
     if local.dir.exists():
-        ended = Fleet.end(local.dir)
-        parts = [name for name, runs in local.running().items() if runs and not processes]
-        if destroy:
-            local.destroy()
-        elif not processes:
-            local.stop()
+        with progress("stopping processes") as tell:
+            ended = Fleet.end(local.dir)
+            parts = [name for name, runs in local.running().items() if runs and not processes]
+            tell("stopping database and broker")
+            if destroy:
+                local.destroy()
+            elif not processes:
+                local.stop()
     console.print(f"stopped: {', '.join([*ended, *parts]) or 'nothing was running'}")
     if json:
         print_json({"stack": stack, "stopped": [*ended, *parts], "destroyed": destroy})
@@ -366,10 +381,12 @@ def status(stack: StackOption = "default", json: JsonOption = False) -> None:
                 "metrics": address,
             }
         )
-    table = Table("process", "alive", "ready", "pid", "metrics")
+    grid = table("process", "state", "pid", "metrics")
     for row in rows:
-        table.add_row(*(str(row.get(key, "")) for key in ("name", "alive", "ready", "pid", "metrics")))
-    console.print(table)
+        state = "ready" if row["ready"] else "not ready" if row["alive"] else "not running"
+        address = str(row.get("metrics", "")).removeprefix("http://").removesuffix("/metrics")
+        grid.add_row(row["name"], state, str(row.get("pid", "")), address)
+    console.print(grid)
     if json:
         print_json({"stack": stack, "processes": rows})
     if not all(row["ready"] for row in rows):
@@ -381,6 +398,7 @@ def restart(
         list[str], typer.Argument(help="Processes or kinds of them, such as enforcement-worker.0 or verification.")
     ],
     stack: StackOption = "default",
+    json: JsonOption = False,
 ) -> None:
     """Stop processes of the stack gracefully, start them again, and wait until they are ready.
 
@@ -390,22 +408,26 @@ def restart(
     chosen = [one for one in processes if {one.name, one.name.rpartition(".")[0]} & set(process)]
     known = {name for one in chosen for name in (one.name, one.name.rpartition(".")[0])}
     if unknown := sorted(set(process) - known):
-        raise StackError(f"not among the stack's processes: {', '.join(unknown)}; `goodfaith status` lists them")
-    for one in chosen:
-        one.restart()
-    for one in chosen:
-        one.wait_ready()
+        raise CommandError(f"not among the stack's processes: {', '.join(unknown)}; `goodfaith status` lists them")
+    with progress("restarting"):
+        for one in chosen:
+            one.restart()
+        for one in chosen:
+            one.wait_ready()
     console.print(f"restarted: {', '.join(one.name for one in chosen)}")
+    if json:
+        print_json({"stack": stack, "restarted": [one.name for one in chosen]})
 
 
 def shell_variables(stack: Stack) -> dict[str, str]:
     """Addresses and tokens of a local stack, for a newcomer's shell. The tokens allow everything on it.
 
     Raises:
-        StackError: it is not a local stack, or a process that the addresses lead to does not run.
+        CommandError: it is not a local stack.
+        StackError: a process that the addresses lead to does not run.
     """
     if not stack.ours:
-        raise StackError("the environment names an installation: tokens are printed for a local stack only")
+        raise CommandError("the environment names an installation: tokens are printed for a local stack only")
     processes = Fleet.load(stack).processes
     needed = ("intake-api.0", "marketplace.0", "mailbox.0")
     if absent := [name for name in needed if name not in processes or not processes[name].alive()]:
@@ -425,7 +447,7 @@ def shell_variables(stack: Stack) -> dict[str, str]:
 
 def env(
     stack: StackOption = "default",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of shell lines.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Print a local stack's addresses and tokens as shell lines: `eval "$(.venv/bin/goodfaith env)"`."""
     variables = shell_variables(running(stack))

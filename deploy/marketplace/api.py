@@ -16,7 +16,7 @@ from litestar import Litestar, MediaType, Request, Response, get, post
 from litestar.params import FromPath
 from msgspec import Meta
 
-from deploy.marketplace import store
+from deploy.marketplace import old_signature, store
 from deploy.marketplace.domain import Seller
 from deploy.marketplace.worker import CHUNK, Seed
 from shared import db, marketplace
@@ -212,14 +212,10 @@ def app(settings: Settings) -> Litestar:
         try:
             if secret is None:
                 raise marketplace.BadSignature("this marketplace has no secret to check signatures with")
-            marketplace.check(
-                secret.get_secret_value(),
-                headers.get(marketplace.TIMESTAMP),
-                headers.get(marketplace.SIGNATURE),
-                path,
-                body,
-                time.time(),
-            )
+            if old_signature.SIGNATURE in headers:
+                old_signature.check(secret.get_secret_value(), headers, path, body, time.time())
+            else:
+                marketplace.check(secret.get_secret_value(), headers, path, body)
         except marketplace.BadSignature as error:
             return _problem(401, "Unauthorized", str(error))
         return None
@@ -242,8 +238,6 @@ def app(settings: Settings) -> Litestar:
             command = _command.decode(body)
         except msgspec.DecodeError as error:
             return _problem(422, "Unprocessable", str(error))
-        if request.headers.get(marketplace.IDEMPOTENCY_KEY) != command.command:
-            return _problem(422, "Unprocessable", f"{marketplace.IDEMPOTENCY_KEY} is not the command's id")
         if command.action == "lookup":
             return _problem(422, "Unprocessable", "A lookup goes by topic.")
         if not 0 < command.seq < 2**31:
@@ -260,8 +254,6 @@ def app(settings: Settings) -> Litestar:
             command = _seller_command.decode(body)
         except msgspec.DecodeError as error:
             return _problem(422, "Unprocessable", str(error))
-        if request.headers.get(marketplace.IDEMPOTENCY_KEY) != command.command:
-            return _problem(422, "Unprocessable", f"{marketplace.IDEMPOTENCY_KEY} is not the command's id")
         if command.seq >= 2**31:
             return _problem(422, "Unprocessable", "seq: expected 1 to 2147483647")
         await asyncio.to_thread(shop.take_seller, command)

@@ -6,13 +6,9 @@ Time begins at 0 (1970), with one sample per minute unless a case says otherwise
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-from deploy.prometheus import faults
-from deploy.prometheus.model import Alert, Pace
-from deploy.prometheus.rules import REQUIRED, SLI, alerts, area_of, groups
+from typing import Final
 
 Series = Mapping[str, str]
 """Values by series."""
@@ -41,11 +37,12 @@ class Case:
     step: str = "1m"
 
 
-def _up(*instances: str, values: str = "1x20") -> dict[str, str]:
+def up(*instances: str, values: str = "1x20") -> dict[str, str]:
+    """Whether instances, named `<process>.<number>`, can be scraped."""
     return {f'up{{job="{name.partition(".")[0]}",instance="{name}"}}': values for name in instances}
 
 
-def _figure(name: str, values: str, **labels: str) -> dict[str, str]:
+def figure(name: str, values: str, **labels: str) -> dict[str, str]:
     """A figure of the stream views, exported by each of two workers that held the partition one after the other."""
     told = ",".join(f'{key}="{value}"' for key, value in labels.items())
     comma = "," if told else ""
@@ -57,37 +54,41 @@ def _figure(name: str, values: str, **labels: str) -> dict[str, str]:
 def _stages(stage: str, in_budget: str, late: str) -> dict[str, str]:
     name = "goodfaith_claim_stage_completed_total"
     return {
-        **_figure(name, in_budget, stage=stage, result="in_budget"),
-        **_figure(name, late, stage=stage, result="late"),
+        **figure(name, in_budget, stage=stage, result="in_budget"),
+        **figure(name, late, stage=stage, result="late"),
     }
 
 
 def _outcomes(met: str, missed: str) -> dict[str, str]:
     name = "goodfaith_claim_sla_outcomes_total"
     return {
-        **_figure(name, met, outcome="met", tier="standard"),
-        **_figure(name, missed, outcome="missed", tier="standard"),
+        **figure(name, met, outcome="met", tier="standard"),
+        **figure(name, missed, outcome="missed", tier="standard"),
     }
 
 
-def _open(values: str, stage: str = "verification") -> dict[str, str]:
-    return _figure("goodfaith_claim_items_open", values, stage=stage, tier="standard")
+def open_items(values: str, stage: str = "verification") -> dict[str, str]:
+    """Items open in a stage."""
+    return figure("goodfaith_claim_items_open", values, stage=stage, tier="standard")
 
 
-def _handled(values: str) -> dict[str, str]:
-    return _figure("goodfaith_claim_handling_duration_seconds_count", values, tier="standard")
+def handled(values: str) -> dict[str, str]:
+    """Items handled so far."""
+    return figure("goodfaith_claim_handling_duration_seconds_count", values, tier="standard")
 
 
 def _passed(stage: str, values: str) -> dict[str, str]:
-    return _figure("goodfaith_claim_stage_duration_seconds_count", values, stage=stage)
+    return figure("goodfaith_claim_stage_duration_seconds_count", values, stage=stage)
 
 
-def _clock(values: str) -> dict[str, str]:
+def clock(values: str) -> dict[str, str]:
+    """Business time."""
     return {'goodfaith_clock_timestamp_seconds{job="streams",instance="streams.0"}': values}
 
 
-def _oldest(values: str, stage: str = "review") -> dict[str, str]:
-    return _figure("goodfaith_claim_oldest_open_received_timestamp_seconds", values, stage=stage)
+def oldest(values: str, stage: str = "review") -> dict[str, str]:
+    """When the oldest item in a stage was received."""
+    return figure("goodfaith_claim_oldest_open_received_timestamp_seconds", values, stage=stage)
 
 
 def _webhooks(opened: str, closed: str, disabled: str) -> dict[str, str]:
@@ -221,39 +222,39 @@ CASES: Final = (
     ),
     Case(
         "ReconciliationDifference",
-        _figure("goodfaith_reconciliation_difference", "3x20", view="items"),
+        figure("goodfaith_reconciliation_difference", "3x20", view="items"),
         "View items differs by 3.",
-        _figure("goodfaith_reconciliation_difference", "0x8 3x4 0x8", view="items"),
+        figure("goodfaith_reconciliation_difference", "0x8 3x4 0x8", view="items"),
         labels={"view": "items"},
     ),
     Case(
         "ReconciliationOld",
-        _figure("goodfaith_reconciliation_last_timestamp_seconds", "60x60", view="items"),
+        figure("goodfaith_reconciliation_last_timestamp_seconds", "60x60", view="items"),
         "View items was last compared 49m 0s ago (decades: never).",
-        _figure("goodfaith_reconciliation_last_timestamp_seconds", "0+200x30", view="items"),
+        figure("goodfaith_reconciliation_last_timestamp_seconds", "0+200x30", view="items"),
         at="50m",
         labels={"view": "items"},
         step="5m",
     ),
     Case(
         "ClaimsStalled",
-        {**_open("5x40"), **_handled("7x40")},
+        {**open_items("5x40"), **handled("7x40")},
         "5 items or more wait for our processes, and none was handled in 15 minutes.",
         # every item waits, but one is handled now and then; and one item that came just now is no stall
-        {**_open("5x40"), **_handled("7x10 8x30")},
+        {**open_items("5x40"), **handled("7x10 8x30")},
     ),
     Case(
         "StageStalled",
-        {**_open("5x40", "enforcement"), **_passed("enforcement", "7x40"), **_handled("0+1x40")},
+        {**open_items("5x40", "enforcement"), **_passed("enforcement", "7x40"), **handled("0+1x40")},
         "5 items or more wait in stage enforcement, and none passed it in 15 minutes.",
-        {**_open("5x10 0x2 5x30", "enforcement"), **_passed("enforcement", "7x40")},
+        {**open_items("5x10 0x2 5x30", "enforcement"), **_passed("enforcement", "7x40")},
         labels={"stage": "enforcement"},
     ),
     Case(
         "StageStalled",
-        {**_open("5x40", "intake"), **_passed("recorded", "7x40")},
+        {**open_items("5x40", "intake"), **_passed("recorded", "7x40")},
         "5 items or more wait in stage intake, and none passed it in 15 minutes.",
-        {**_open("5x40", "intake"), **_passed("recorded", "7+1x40")},
+        {**open_items("5x40", "intake"), **_passed("recorded", "7+1x40")},
         labels={"stage": "intake"},
     ),
     Case(
@@ -265,53 +266,53 @@ CASES: Final = (
     Case(
         "DrainTooSlow",
         {
-            **_open("90000x30"),
-            **_handled("0+300x30"),
-            **_clock("100000+300x30"),
-            **_oldest("100000x30", "verification"),
+            **open_items("90000x30"),
+            **handled("0+300x30"),
+            **clock("100000+300x30"),
+            **oldest("100000x30", "verification"),
         },
         "At the present pace open items take 1d 1h 0m 0s, and the oldest has less time left.",
         {
-            **_open("60000x30"),
-            **_handled("0+300x30"),
-            **_clock("100000+300x30"),
-            **_oldest("100000x30", "verification"),
+            **open_items("60000x30"),
+            **handled("0+300x30"),
+            **clock("100000+300x30"),
+            **oldest("100000x30", "verification"),
         },
         at="65m",
         step="5m",
     ),
     Case(
         "OldestItemOld",
-        {**_clock("100000+60x20"), **_oldest("30000x20")},
+        {**clock("100000+60x20"), **oldest("30000x20")},
         "The oldest item in stage review is 19h 46m 40s old.",
         # waits for its complainant, so its clock is stopped
         {
-            **_clock("100000+60x20"),
-            **_oldest("30000x20", "complainant"),
-            **_oldest("40000x20"),
-            **_oldest("0x20", "intake"),
+            **clock("100000+60x20"),
+            **oldest("30000x20", "complainant"),
+            **oldest("40000x20"),
+            **oldest("0x20", "intake"),
         },
         labels={"stage": "review"},
     ),
     Case(
         "ItemsDueSoon",
-        _figure("goodfaith_claim_items_due_soon", "2x20", within_seconds="3600"),
+        figure("goodfaith_claim_items_due_soon", "2x20", within_seconds="3600"),
         "2 items are due within an hour.",
         {
-            **_figure("goodfaith_claim_items_due_soon", "0x20", within_seconds="3600"),
-            **_figure("goodfaith_claim_items_due_soon", "9x20", within_seconds="10800"),
+            **figure("goodfaith_claim_items_due_soon", "0x20", within_seconds="3600"),
+            **figure("goodfaith_claim_items_due_soon", "9x20", within_seconds="10800"),
         },
         labels={"within_seconds": "3600"},
     ),
     Case(
         "ReviewQueueOld",
         {
-            **_clock("100000+60x20"),
+            **clock("100000+60x20"),
             'goodfaith_review_oldest_timestamp_seconds{state="UNDER_REVIEW",tier="express"}': "50000x20",
         },
         "The oldest undecided case in express has waited for 14h 13m 20s.",
         {
-            **_clock("100000+60x20"),
+            **clock("100000+60x20"),
             'goodfaith_review_oldest_timestamp_seconds{state="UNDER_REVIEW",tier="express"}': "60000x20",
             'goodfaith_review_oldest_timestamp_seconds{state="UNDER_REVIEW",tier="bulk"}': "0x20",
             'goodfaith_review_oldest_timestamp_seconds{state="PLATFORM_REVIEW",tier="express"}': "50000x20",
@@ -435,9 +436,9 @@ CASES: Final = (
     ),
     Case(
         "WatermarkBehind",
-        {**_clock("100000+60x20"), f"goodfaith_watermark_timestamp_seconds{{{_WORKER}}}": "100000x20"},
+        {**clock("100000+60x20"), f"goodfaith_watermark_timestamp_seconds{{{_WORKER}}}": "100000x20"},
         "Deadlines of verification fire only up to 20m 0s ago.",
-        {**_clock("100000+60x20"), f"goodfaith_watermark_timestamp_seconds{{{_WORKER}}}": "99800+60x20"},
+        {**clock("100000+60x20"), f"goodfaith_watermark_timestamp_seconds{{{_WORKER}}}": "99800+60x20"},
         labels={"job": "verification"},
     ),
     Case(
@@ -566,16 +567,16 @@ CASES: Final = (
     ),
     Case(
         "ProcessDown",
-        _up("verification.0", "verification.1", values="1x10 0x20"),
+        up("verification.0", "verification.1", values="1x10 0x20"),
         "None of 2 instances of verification can be scraped.",
-        {**_up("verification.0", values="1x10 0x20"), **_up("verification.1")},
+        {**up("verification.0", values="1x10 0x20"), **up("verification.1")},
         labels={"job": "verification"},
     ),
     Case(
         "InstanceDown",
-        {**_up("verification.0", values="1x10 0x20"), **_up("verification.1")},
+        {**up("verification.0", values="1x10 0x20"), **up("verification.1")},
         "verification.0 of verification cannot be scraped.",
-        _up("verification.0", values="1x10 0x3 1x20"),
+        up("verification.0", values="1x10 0x3 1x20"),
         labels={"job": "verification", "instance": "verification.0"},
     ),
     Case(
@@ -588,227 +589,3 @@ CASES: Final = (
     ),
 )
 """All but `SeriesAbsent` and `ProcessAbsent`, generated from lists, and `Aftermath`, which needs all the others."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Expected values of recorded figures for given series, with five minutes between samples.
-
-    Attributes:
-        name: What it shows.
-        series: The input series.
-        at: When it is checked.
-        is_: Expected value by expression; None: no result.
-    """
-
-    name: str
-    series: Series
-    at: str
-    is_: Mapping[str, str | None]
-
-
-def _moved(name: str, **labels: str) -> dict[str, str]:
-    """Grows by ten every five minutes on each of two partitions; after an hour the first has no worker for a moment."""
-    told = ",".join(f'{key}="{value}"' for key, value in labels.items())
-    return {
-        f'{name}{{instance="streams.0",partition="0",{told}}}': "0+10x12 stale",
-        f'{name}{{instance="streams.1",partition="0",{told}}}': "_x14 140+10x20",
-        f'{name}{{instance="streams.1",partition="1",{told}}}': "0+10x40",
-    }
-
-
-_MET: Final = 'goodfaith:sla_outcomes:total{outcome="met"}'
-
-FIGURES: Final = (
-    Figure(
-        "a window is exact, also while a partition moves",
-        {
-            **_moved("goodfaith_claim_sla_outcomes_total", outcome="met", tier="standard"),
-            'goodfaith_claim_sla_outcomes_total{instance="streams.1",partition="1",outcome="missed",tier="standard"}': "0x10 5x30",
-        },
-        "100m",
-        {
-            'goodfaith:sla_outcomes:total{outcome="met"}': "400",
-            'goodfaith:sla_outcomes:increase_1h{outcome="met"}': "240",
-            'goodfaith:sla_outcomes:increase_1d{outcome="met"}': "400",
-            "goodfaith:handled_in_time:ratio_1h": "0.9795918367346939",
-            "goodfaith:handled_in_time:ratio_30d": "0.9876543209876543",
-            # while no worker has the partition, its last value counts
-            f"min_over_time(({_MET} - {_MET} offset 5m)[80m:5m])": "10",
-        },
-    ),
-    Figure(
-        "an item that was declined and is taken down after all changes sides",
-        {
-            **_figure(
-                "goodfaith_takedowns_total", "10x10 9x20", outcome="declined", right_type="trademark", reason="other"
-            ),
-            **_figure(
-                "goodfaith_takedowns_total", "10x10 11x20", outcome="taken_down", right_type="trademark", reason="other"
-            ),
-        },
-        "100m",
-        {"goodfaith:takedown:ratio_30d": "0.55", "goodfaith:takedown:ratio_1h": "1"},
-    ),
-    Figure(
-        "what is open drains at the pace of the last half hour",
-        {**_open("80x30"), **_open("20x30", "review"), **_open("50x30", "complainant"), **_handled("0+10x30")},
-        "100m",
-        {
-            "goodfaith:items_waiting_for_us:sum": "100",
-            "goodfaith:items_moving:sum": "80",
-            "goodfaith:drain_seconds:forecast": "3000",
-        },
-    ),
-    Figure(
-        "nothing drains when nothing is handled",
-        {**_open("80x30"), **_handled("7x30")},
-        "100m",
-        {"goodfaith:drain_seconds:forecast": "+Inf", "goodfaith:oldest_open_age_seconds": None},
-    ),
-    Figure(
-        "nothing is open",
-        {**_open("0x30"), **_handled("7x30"), **_clock("0+300x30"), **_oldest("0x30")},
-        "100m",
-        {"goodfaith:drain_seconds:forecast": "0", 'goodfaith:oldest_open_age_seconds{stage="review"}': "0"},
-    ),
-    Figure(
-        "one complainant of 37 files 64 of 100 items, and its partition moves",
-        {
-            **_figure("goodfaith_filing_items", "64x30", size="10-99"),
-            **_figure("goodfaith_filing_items_squares", "4096x30"),
-            'goodfaith_filing_items{instance="streams.1",partition="1",size="10-99"}': "0x30",
-            'goodfaith_filing_items{instance="streams.1",partition="1",size="1"}': "36x30",
-            'goodfaith_filing_items_squares{instance="streams.1",partition="1"}': "36x30",
-        },
-        "100m",
-        {
-            "goodfaith:filing_concentration:hhi": "0.4132",
-            'goodfaith:filing_items:share{size="10-99"}': "0.64",
-            'goodfaith:filing_items:share{size="1"}': "0.36",
-        },
-    ),
-    Figure(
-        "nobody filed",
-        {**_figure("goodfaith_filing_items", "0x30", size="1"), **_figure("goodfaith_filing_items_squares", "0x30")},
-        "100m",
-        {"goodfaith:filing_concentration:hhi": None, 'goodfaith:filing_items:share{size="1"}': None},
-    ),
-)
-
-
-@dataclass
-class _World:
-    """Cases with no series in common, tested together: promtool's run time depends on the number of worlds."""
-
-    file: str
-    step: str
-    series: dict[str, str] = field(default_factory=dict)
-    looks: list[dict[str, Any]] = field(default_factory=list)
-    figure: Figure | None = None
-
-    def takes(self, file: str, step: str, series: Series, alert: str) -> bool:
-        names = {_metric(selector) for selector in self.series}
-        return (
-            (file, step) == (self.file, self.step)
-            and names.isdisjoint(map(_metric, series))
-            and all(look["alertname"] != alert for look in self.looks)
-        )
-
-    def plain(self) -> dict[str, Any]:
-        told = ", ".join(f"{look['alertname']} {'fires' if look['exp_alerts'] else 'is quiet'}" for look in self.looks)
-        plain: dict[str, Any] = {
-            "name": told if self.figure is None else self.figure.name,
-            "interval": self.step,
-            "input_series": [{"series": selector, "values": values} for selector, values in self.series.items()],
-            "alert_rule_test": self.looks,
-        }
-        if self.figure is not None:
-            plain["promql_expr_test"] = [
-                {
-                    "expr": f"sum({expression})",
-                    "eval_time": self.figure.at,
-                    "exp_samples": [] if value is None else [{"labels": "{}", "value": float(value)}],
-                }
-                for expression, value in self.figure.is_.items()
-            ]
-        return plain
-
-
-def _metric(selector: str) -> str:
-    return selector.partition("{")[0]
-
-
-def tests(pace: Pace) -> dict[str, dict[str, Any]]:
-    """The test files for promtool, by name: `<rule file>_<step>.yaml`."""
-    rules: dict[str, list[Alert]] = {}
-    for alert in alerts(pace):
-        rules.setdefault(alert.name, []).append(alert)
-    worlds: list[_World] = []
-    for case in sorted(CASES, key=lambda case: int(case.at[:-1])):
-        (rule,) = rules[case.alert]
-        file = "slo" if "Burn" in case.alert else "alerts"
-        fires = [_expected(rule, case.labels, case.says, pace)]
-        quiet = fires if case.alert == "Watchdog" else []
-        for series, expected in ((case.fires, fires), (case.quiet, quiet)):
-            world = next((one for one in worlds if one.takes(file, case.step, series, case.alert)), None)
-            if world is None:
-                world = _World(file, case.step)
-                worlds.append(world)
-            world.series |= series
-            world.looks.append({"eval_time": case.at, "alertname": case.alert, "exp_alerts": expected})
-    worlds += _absent(rules, pace)
-    worlds.append(_aftermath(rules, pace))
-    worlds += [_World("figures", "5m", dict(one.series), figure=one) for one in FIGURES]
-    order = {name: [group.name for group in those] for name, those in groups(pace).items()}
-    return {
-        f"{file}_{step}.yaml": {
-            "rule_files": [f"../rules/{name}.yaml" for name in dict.fromkeys(("recording", file)) if name in order],
-            "evaluation_interval": step,
-            "group_eval_order": [*order["recording"], *order.get(file, ())],
-            "tests": [world.plain() for world in worlds if (world.file, world.step) == (file, step)],
-        }
-        for file, step in sorted({(world.file, world.step) for world in worlds})
-    }
-
-
-def _expected(rule: Alert, labels: Mapping[str, str], says: str, pace: Pace) -> dict[str, Any]:
-    return {
-        "exp_labels": {
-            **rule.all_labels(),
-            **labels,
-            **({} if rule.area or "area" in labels else {"area": area_of(labels)}),
-        },
-        "exp_annotations": {**rule.annotations(pace), "description": says},
-    }
-
-
-def _absent(rules: Mapping[str, list[Alert]], pace: Pace) -> Iterable[_World]:
-    present = {"SeriesAbsent": dict.fromkeys(SLI, "1x20"), "ProcessAbsent": _up(*(f"{job}.0" for job in REQUIRED))}
-    for name, series in present.items():
-        expected = [
-            _expected(rule, labels, rule.description.replace("{{ $labels.job }}", labels.get("job", "")), pace)
-            for rule in rules[name]
-            for labels in ([{"job": job} for job in REQUIRED] if name == "ProcessAbsent" else [{}])
-        ]
-        for given, those in ((series, []), ({}, expected)):
-            yield _World("alerts", "1m", dict(given), [{"eval_time": "20m", "alertname": name, "exp_alerts": those}])
-
-
-def _aftermath(rules: Mapping[str, list[Alert]], pace: Pace) -> _World:
-    """The broker is down in an otherwise healthy world; a quarter of an hour after its page nothing is muted."""
-    (rule,) = rules["Aftermath"]
-    labels = {"page": "BrokerDown", "layer": "platform", "area": "platform"}
-    fires = [_expected(rule, labels, "BrokerDown fires or has just ended. Its consequences are muted.", pace)]
-    world = faults.healthy()
-    world.change(lambda _: faults.steady(1, 0), "goodfaith_broker_up")
-    series = {name: " ".join(parts) for name, parts in world.series.items()}
-    over = faults.BEFORE + faults.DURING
-    moments: tuple[tuple[int, list[dict[str, Any]]], ...] = (
-        (faults.BEFORE - 5, []),
-        (over - 5, fires),
-        (over + 10, fires),
-        (over + 20, []),
-    )
-    looks = [{"eval_time": f"{at}m", "alertname": "Aftermath", "exp_alerts": expected} for at, expected in moments]
-    return _World("alerts", "1m", series, looks)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from deploy.prometheus.areas import REQUIRED, area_of
 from deploy.prometheus.model import Alert, Pace, Record
 from deploy.prometheus.routing import INHIBITIONS
-from deploy.prometheus.rules import REQUIRED, area_of, groups
+from deploy.prometheus.rules import groups
 
 BEFORE: Final = 35
 DURING: Final = 40

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+
+import yaml
 
 RUNBOOKS: Final = "https://goodfaith.example/docs/runbooks"
 """URL of the runbooks; `python -m deploy.prometheus --runbooks URL` sets another."""
@@ -159,52 +159,26 @@ def _plain(rule: Record | Alert, pace: Pace) -> dict[str, Any]:
     return plain | {"labels": rule.all_labels(), "annotations": rule.annotations(pace)}
 
 
+class _Dumper(yaml.SafeDumper):
+    """Indents lists, repeats what occurs twice, and writes texts of several lines as blocks."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # readers of YAML 1.2 take 1e3 for a number, some take y for a bool
+        style = "|" if "\n" in data else "'" if re.fullmatch(r"[yYnN]|[-+.\d][\deE.xo_+-]*", data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
 def dump(value: Any, comment: str = "") -> str:
-    """YAML of dicts, lists, strings, numbers and None: strings are quoted, those with several lines are blocks."""
+    """YAML of dicts, lists, strings, numbers and None, in their order, after a comment."""
     head = "".join(f"# {line}\n" for line in comment.splitlines())
-    return head + "\n".join(_lines(value)) + "\n"
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, str):
-        if re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*|\d+(ms|s|m|h|d)", value) and not _odd(value):
-            return value
-        if '"' in value and "'" not in value and "\n" not in value:
-            return f"'{value}'"
-        return json.dumps(value, ensure_ascii=False)
-    return ".inf" if value == math.inf else json.dumps(value)
-
-
-def _odd(word: str) -> bool:
-    """Whether YAML would read this word as something else than a string."""
-    return word.lower() in {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
-
-
-def _lines(value: Any) -> Iterable[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _under(f"{_scalar(key)}:", inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            if isinstance(inner, dict | list | tuple) and inner:
-                first, *rest = _lines(inner)
-                yield f"- {first}"
-                yield from (f"  {line}" for line in rest)
-            else:
-                yield f"- {_scalar(inner)}"
-    else:
-        yield _scalar(value)
-
-
-def _under(key: str, value: Any) -> Iterable[str]:
-    if isinstance(value, str) and "\n" in value:
-        yield f"{key} |-"
-        yield from (f"  {line}" for line in value.split("\n"))
-    elif isinstance(value, dict | list | tuple):
-        if not value:
-            yield f"{key} {'{}' if isinstance(value, dict) else '[]'}"
-            return
-        yield key
-        yield from (f"  {line}" for line in _lines(value))
-    else:
-        yield f"{key} {_scalar(value)}"
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 20)
+    return head + text

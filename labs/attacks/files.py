@@ -1,4 +1,4 @@
-"""Attacks by content: bombs that unpack or nest without limit, and files that contain more than they show."""
+"""Attacks by content: bombs that unpack or nest without limit, and files that hide other content."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Any, Final
 import pikepdf
 from PIL import Image
 
-from labs.attacks.ground import Attack, AttackBed, Outcome, listed
+from labs.attacks.bed import Attack, AttackBed, AttackOutcome, listed
 from services.notification.reports import return_path
 
 Forged = Mapping[str, Callable[[], bytes]]
 BOMB: Final = 300_000_000
-"""Bytes that a page unpacks to."""
+"""Unpacked size of a page in bytes."""
 
 
 def _pdf(change: Callable[[pikepdf.Pdf], object]) -> bytes:
@@ -138,7 +138,7 @@ def _pixels() -> bytes:
 
 
 def _flate(unpacked: int, *, times: int = 1, streams: int = 1) -> Callable[[], bytes]:
-    """A PDF with page contents that unpack to so many bytes each."""
+    """A PDF with page contents that unpack to this many bytes each."""
 
     def change(document: pikepdf.Pdf) -> None:
         content = b" " * unpacked
@@ -177,23 +177,25 @@ BOMBS: Final[Forged] = {
 """Small files that become large when opened."""
 
 
-def _sent(ground: AttackBed, files: Forged) -> Outcome:
+def _sent(bed: AttackBed, files: Forged) -> AttackOutcome:
     """Upload files, none of which may be accepted."""
-    owner = ground.person()
-    told: Counter[str] = Counter()
+    owner = bed.person()
+    answers: Counter[str] = Counter()
     taken = []
     for name, make in files.items():
-        answer = ground.upload(owner, make())
-        told[str(answer.status_code)] += 1
+        answer = bed.upload(owner, make())
+        answers[str(answer.status_code)] += 1
         if answer.is_success:
             taken.append(name)
-    failed = sum(count for status, count in told.items() if status >= "500" and status != "503")
-    return Outcome(bool(taken or failed), f"{listed(told)}" + (f"; taken: {', '.join(taken)}" if taken else ""))
+    failed = sum(count for status, count in answers.items() if status >= "500" and status != "503")
+    return AttackOutcome(
+        bool(taken or failed), f"{listed(answers)}" + (f"; taken: {', '.join(taken)}" if taken else "")
+    )
 
 
-def deep_json(ground: AttackBed) -> Outcome:
+def deep_json(bed: AttackBed) -> AttackOutcome:
     """Send JSON that nests, repeats or grows without limit."""
-    person = ground.person()
+    person = bed.person()
     bodies = {
         "deep list": b"[" * 400_000,
         "deep object": b'{"a":' * 150_000,
@@ -206,20 +208,23 @@ def deep_json(ground: AttackBed) -> Outcome:
         "NUL": b"\0" * 100_000,
     }
     kind = {"Content-Type": "application/json"}
-    told = ground.statuses(
-        [partial(person.ask, "POST", "/v1/claims", content=body, headers=kind) for body in bodies.values()], threads=4
+    answers = bed.statuses(
+        [partial(person.request, "POST", "/v1/claims", content=body, headers=kind) for body in bodies.values()],
+        threads=4,
     )
     packed = zlib.compress(b'{"kind": "' + b"a" * 50_000_000 + b'"}', 9)
-    told += ground.statuses(
-        [partial(person.ask, "POST", "/v1/claims", content=packed, headers={**kind, "Content-Encoding": "deflate"})]
+    answers += bed.statuses(
+        [partial(person.request, "POST", "/v1/claims", content=packed, headers={**kind, "Content-Encoding": "deflate"})]
     )
-    good = told.total() - sum(count for status, count in told.items() if status >= "500" or status.startswith("2"))
-    return Outcome(good < told.total(), listed(told))
+    good = answers.total() - sum(
+        count for status, count in answers.items() if status >= "500" or status.startswith("2")
+    )
+    return AttackOutcome(good < answers.total(), listed(answers))
 
 
-def odd_requests(ground: AttackBed) -> Outcome:
+def odd_requests(bed: AttackBed) -> AttackOutcome:
     """Send requests that a proxy and a server may read differently, and oversized headers."""
-    person = ground.person()
+    person = bed.person()
     token = f"Authorization: Bearer {person.token}\r\n".encode()
     heads = [
         b"POST /v1/accounts HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /v1/me HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -234,18 +239,18 @@ def odd_requests(ground: AttackBed) -> Outcome:
         b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
         b"TRACE /v1/me HTTP/1.1\r\nHost: a\r\n" + token + b"\r\n",
     ]
-    answers = [ground.raw(head) for head in heads]
-    # none of these is a request that may be served, nor may a second one hide behind it
+    answers = [bed.raw(head) for head in heads]
+    # none of these may be served, nor a second request that hides behind it
     opened = [answer for answer in answers if b"HTTP/1.1 2" in answer or answer.startswith(b"HTTP/1.1 500")]
     said = Counter(
         (answer.split(b" ", 2)[1].decode() if answer.startswith(b"HTTP/") else "closed") for answer in answers
     )
-    return Outcome(bool(opened), listed(said))
+    return AttackOutcome(bool(opened), listed(said))
 
 
-def mail_reports(ground: AttackBed) -> Outcome:
+def mail_reports(bed: AttackBed) -> AttackOutcome:
     """Send delivery reports that nest, repeat or are malformed."""
-    settings = ground.settings
+    settings = bed.settings
     assert settings.mail_key is not None
     key, domain = settings.mail_key.get_secret_value(), settings.smtp_from.rpartition("@")[2]
     to = return_path(key, f"m-{secrets.token_hex(16)}", domain)
@@ -268,21 +273,21 @@ def mail_reports(ground: AttackBed) -> Outcome:
         head + b"Content-Transfer-Encoding: base64\r\n\r\n" + b"A" * 900_000,
         b"\0" * 500_000,
     ]
-    told: Counter[str] = Counter()
+    answers: Counter[str] = Counter()
     for receiver, content in [
         *((to, mail) for mail in mails),
         ("stranger@" + domain, head),
         (to.replace("-", "-0"), head),
     ]:
-        told[str(_mailed(ground, receiver, content))] += 1
-    after = _mailed(ground, to, head + b"\r\nHello\r\n")
-    return Outcome(after != 250, f"{listed(told)}; then an ordinary mail {after}")
+        answers[str(_mailed(bed, receiver, content))] += 1
+    after = _mailed(bed, to, head + b"\r\nHello\r\n")
+    return AttackOutcome(after != 250, f"{listed(answers)}; then an ordinary mail {after}")
 
 
-def _mailed(ground: AttackBed, to: str, content: bytes) -> int:
+def _mailed(bed: AttackBed, to: str, content: bytes) -> int:
     with (
         contextlib.suppress(OSError, smtplib.SMTPServerDisconnected),
-        smtplib.SMTP("127.0.0.1", ground.settings.bounce_port, timeout=60) as smtp,
+        smtplib.SMTP("127.0.0.1", bed.settings.bounce_port, timeout=60) as smtp,
     ):
         try:
             refused = smtp.sendmail("", [to], content)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from labs.attacks.ground import LATER, SITE, Attack, AttackBed, Outcome, Slow, headers, listed, mostly
+from labs.attacks.bed import LATER, SITE, Attack, AttackBed, AttackOutcome, SlowSockets, headers, listed, mostly
 
 SLOW_S: Final = 25.0
-"""Seconds for which slow clients keep going; a server with time limits has closed them by then."""
+"""Seconds for which slow clients keep going. A server with time limits closes them earlier."""
 _LIMITED: Final = tuple(map(str, sorted(LATER)))
 
 
@@ -21,114 +21,114 @@ def new_bogus_token() -> str:
     return f"gf_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
 
 
-def guessed_tokens(ground: AttackBed) -> Outcome:
+def guessed_tokens(bed: AttackBed) -> AttackOutcome:
     """Guess tokens from one address as fast as possible."""
-    client, count = ground.client(), ground.count(300, 5000)
-    told = ground.statuses(
+    client, count = bed.client(), bed.count(300, 5000)
+    answers = bed.statuses(
         partial(client.get, "/v1/me", headers={"authorization": f"Bearer {new_bogus_token()}"}) for _ in range(count)
     )
-    return Outcome(mostly(told, "401") or bool(told["200"]), listed(told))
+    return AttackOutcome(mostly(answers, "401") or bool(answers["200"]), listed(answers))
 
 
-def free_accounts(ground: AttackBed) -> Outcome:
+def free_accounts(bed: AttackBed) -> AttackOutcome:
     """Open accounts from one address as fast as possible."""
-    client, count = ground.client(), ground.count(200, 3000)
-    told = ground.statuses(partial(client.post, "/v1/accounts", json={}) for _ in range(count))
-    return Outcome(mostly(told, "201"), listed(told))
+    client, count = bed.client(), bed.count(200, 3000)
+    answers = bed.statuses(partial(client.post, "/v1/accounts", json={}) for _ in range(count))
+    return AttackOutcome(mostly(answers, "201"), listed(answers))
 
 
-def claims(ground: AttackBed) -> Outcome:
+def claims(bed: AttackBed) -> AttackOutcome:
     """File claims from one account as fast as possible."""
-    filer, count = ground.person(), ground.count(300, 5000)
-    right = ground.right(filer)
-    told = ground.statuses(
+    filer, count = bed.person(), bed.count(300, 5000)
+    right = bed.right(filer)
+    answers = bed.statuses(
         partial(
-            filer.ask,
+            filer.request,
             "POST",
             "/v1/claims",
             {"right": right, "reason": "counterfeit", "listings": [SITE + secrets.token_hex(6)]},
         )
         for _ in range(count)
     )
-    return Outcome(False, listed(told))
+    return AttackOutcome(False, listed(answers))
 
 
-def reads(ground: AttackBed) -> Outcome:
+def reads(bed: AttackBed) -> AttackOutcome:
     """List claims and items from one account as fast as possible."""
-    reader, count = ground.person(), ground.count(300, 5000)
-    right = ground.right(reader)
-    claim = ground.claim(reader, right)["claim"]
+    reader, count = bed.person(), bed.count(300, 5000)
+    right = bed.right(reader)
+    claim = bed.claim(reader, right)["claim"]
     paths = (f"/v1/claims/{claim}/items?limit=200", "/v1/claims?limit=200")
-    told = ground.statuses(partial(reader.ask, "GET", paths[number % 2]) for number in range(count))
-    return Outcome(False, listed(told))
+    answers = bed.statuses(partial(reader.request, "GET", paths[number % 2]) for number in range(count))
+    return AttackOutcome(False, listed(answers))
 
 
-def _slow(ground: AttackBed, begin: bytes, piece: bytes, count: int) -> Outcome:
+def _slow(bed: AttackBed, begin: bytes, piece: bytes, count: int) -> AttackOutcome:
     """Send requests byte by byte from one address; succeeds if any connection outlives the time limits."""
-    address = ground.address()
-    with Slow(ground.place(), [address] * count) as slow:
+    address = bed.address()
+    with SlowSockets(bed.api_address(), [address] * count) as slow:
         slow.send(begin)
         left = slow.drip(SLOW_S, piece)
-    return Outcome(left > 0, f"{count} begun, {left} held open for {SLOW_S:.0f} s")
+    return AttackOutcome(left > 0, f"{count} begun, {left} held open for {SLOW_S:.0f} s")
 
 
-def slow_headers(ground: AttackBed) -> Outcome:
+def slow_headers(bed: AttackBed) -> AttackOutcome:
     """Send request headers that never end."""
-    return _slow(ground, b"GET /v1/me HTTP/1.1\r\nHost: a\r\nX-Slow: ", b"a", ground.count(64, 500))
+    return _slow(bed, b"GET /v1/me HTTP/1.1\r\nHost: a\r\nX-Slow: ", b"a", bed.count(64, 500))
 
 
-def slow_bodies(ground: AttackBed) -> Outcome:
+def slow_bodies(bed: AttackBed) -> AttackOutcome:
     """Send JSON bodies that never end."""
     head = headers("POST", "/v1/accounts", Content_Type="application/json", Content_Length="5000")
-    return _slow(ground, head + b'{"kind": "', b"a", ground.count(64, 500))
+    return _slow(bed, head + b'{"kind": "', b"a", bed.count(64, 500))
 
 
-def slow_uploads(ground: AttackBed) -> Outcome:
-    """Start sixteen uploads, four for each of four accounts, and let them crawl."""
-    people = [ground.person() for _ in range(4)]
-    address = ground.address()
+def slow_uploads(bed: AttackBed) -> AttackOutcome:
+    """Start sixteen uploads, four for each of four accounts, and send them very slowly."""
+    people = [bed.person() for _ in range(4)]
+    address = bed.address()
     begun = time.monotonic()
-    with Slow(ground.place(), [address] * 16) as slow:
+    with SlowSockets(bed.api_address(), [address] * 16) as slow:
         for number, one in enumerate(slow.each()):
             person = people[number % 4]
             one.sendall(
                 headers("POST", "/v1/evidence?kind=ownership", person, Content_Length="1000000") + b"%PDF-1.7\n"
             )
         left = slow.drip(SLOW_S, b"%")
-    return Outcome(False, f"16 uploads, {left} held open for {time.monotonic() - begun:.0f} s")
+    return AttackOutcome(False, f"16 uploads, {left} held open for {time.monotonic() - begun:.0f} s")
 
 
-def slow_reads(ground: AttackBed) -> Outcome:
+def slow_reads(bed: AttackBed) -> AttackOutcome:
     """Request a file many times and do not read the answers."""
-    owner = ground.person()
+    owner = bed.person()
     content = "\n".join(f"Line {number} of a long letter." for number in range(50_000)).encode()
-    document = ground.upload(owner, content).json()["id"]
-    link = ground.must(owner, "POST", f"/v1/evidence/{document}/link")["url"]
-    count = ground.count(64, 300)
-    with Slow(ground.place(), [ground.address()] * count, receive=2048) as slow:
+    document = bed.upload(owner, content).json()["id"]
+    link = bed.must(owner, "POST", f"/v1/evidence/{document}/link")["url"]
+    count = bed.count(64, 300)
+    with SlowSockets(bed.api_address(), [bed.address()] * count, receive=2048) as slow:
         slow.send(headers("GET", link))
         time.sleep(SLOW_S / 2)
-    return Outcome(False, f"{count} readers of {len(content):,} bytes that stand still")
+    return AttackOutcome(False, f"{count} readers of {len(content):,} bytes that stand still")
 
 
-def idle_connections(ground: AttackBed) -> Outcome:
+def idle_connections(bed: AttackBed) -> AttackOutcome:
     """Open connections and send nothing."""
-    count = ground.count(200, 2000)
-    with Slow(ground.place(), [ground.address()] * count) as slow:
+    count = bed.count(200, 2000)
+    with SlowSockets(bed.api_address(), [bed.address()] * count) as slow:
         time.sleep(SLOW_S / 3)
         left = slow.open()
-    return Outcome(False, f"{count} connections, {left} open")
+    return AttackOutcome(False, f"{count} connections, {left} open")
 
 
-def unseen_guesses(ground: AttackBed) -> Outcome:
+def unseen_guesses(bed: AttackBed) -> AttackOutcome:
     """Guess a few tokens and look for a security event in the API's log."""
-    client = ground.client()
-    before = len(ground.log("intake-api.0"))
-    told: Counter[str] = ground.statuses(
+    client = bed.client()
+    before = len(bed.log("intake-api.0"))
+    answers: Counter[str] = bed.statuses(
         partial(client.get, "/v1/me", headers={"authorization": f"Bearer {new_bogus_token()}"}) for _ in range(10)
     )
-    seen = ground.wait(lambda: "unauthenticated" in ground.log("intake-api.0")[before:], 5.0)
-    return Outcome(not seen, f"{listed(told)}; {'logged' if seen else 'nothing in the log'}")
+    seen = bed.wait(lambda: "unauthenticated" in bed.log("intake-api.0")[before:], 5.0)
+    return AttackOutcome(not seen, f"{listed(answers)}; {'logged' if seen else 'nothing in the log'}")
 
 
 FLOODS: Final[Sequence[Attack]] = (

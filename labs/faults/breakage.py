@@ -1,7 +1,7 @@
-"""Faults that are declared: what each breaks under a steady load, and how it heals; one oracle for all.
+"""Declared faults: what each breaks under a steady load, and what ends it. All share one oracle.
 
-For each fault claims are filed from outside, as in ``faults``; it is made while they flow, lasts, and heals. What was
-acknowledged is written down outside the system; at rest it must be stored, once, and `verify` must find nothing.
+Claims are submitted from outside. While they flow the fault is injected, lasts a while, and ends. What was acknowledged
+is recorded outside the system. When the system is idle, it must be stored exactly once, and `verify` must find nothing.
 """
 
 from __future__ import annotations
@@ -21,34 +21,37 @@ from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.proxy import Link
 from deploy.local.stack import Stack
-from labs.faults.load import READY_S, Faults, Plan, Record, Submitter, submission
+from labs.faults.load_run import READY_S, LoadRun
+from labs.faults.plan import LoadPlan
+from labs.faults.record import OutsideRecord, submission_name
+from labs.faults.submitter import Submitter
 
 RATE: Final = 40.0
 ITEMS: Final = 2_000
 ROOM_S: Final = 240.0
-"""A fault may last so long; listings are made for the load of that time."""
+"""A fault may last this long. There are enough listings for the load of that time."""
 FLOWS_S: Final = 180.0
 ANSWERS_S: Final = 400.0
 PACE: Final = 0.3
-"""Parties answer sooner than in a long run: each fault ends with everything at rest."""
+"""Parties answer sooner than in a long run, because each fault ends with an idle system."""
 Where = Literal["brokers", "database"]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault as declared.
+    """A declared fault.
 
     Attributes:
-        name: by which it is asked for, and by which its row in the table is known.
-        breaks: what is broken, in words.
-        heals: what ends it.
-        act: makes it, and ends it; returns once everything flows again.
-        where: on three brokers, or on two databases.
-        impossible: why it cannot be made on this machine; empty when it can.
-        loses: what it is known to lose; no failure as far as nothing is lost that was to be safe (``Ground.safe``). Empty: nothing
-            may be lost.
-        items: least items that it is shown with.
-        rate: items filed a second.
+        name: Name for `--only`, and of its row in the table.
+        breaks: What is broken, in words.
+        heals: What ends it.
+        act: Injects and ends it; returns when everything flows again.
+        where: On three brokers, or on two databases.
+        impossible: Why it cannot be injected on this machine; empty if it can.
+        loses: What it is known to lose, which is no failure unless it was safe (``FaultBed.safe``). Empty: it may lose
+            nothing.
+        items: The fewest items that it is shown with.
+        rate: Items filed a second.
     """
 
     name: str
@@ -63,8 +66,8 @@ class Fault:
 
 
 @dataclass(slots=True)
-class Result:
-    """What came of one. Seconds are wall time."""
+class FaultResult:
+    """The result of one fault. Seconds are wall time."""
 
     fault: str
     items: int = 0
@@ -84,11 +87,11 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether anything came to harm that should not."""
+        """Whether anything was harmed that should not have been."""
         return bool((self.lost and not self.loses) or self.doubled or self.problems)
 
     def json(self) -> dict[str, Any]:
-        """As printed."""
+        """For `--json`."""
         return {
             "fault": self.fault,
             "items": self.items,
@@ -108,16 +111,19 @@ class Result:
 
 
 class FaultBed:
-    """What a fault takes place on: a stack under load, and the record of what was acknowledged.
+    """A stack under load, on which a fault is injected, and the outside record.
 
     Attributes:
-        links: what stands between clients and each broker, in the brokers' order; none on the databases' stack.
-        recoveries: seconds from each `clock` to the `flows` after it.
-        notes: what was seen meanwhile and is worth a line.
-        safe: acknowledged submissions, by account and key, that must be there in the end even if the fault loses others.
+        links: The links between clients and each broker, in the brokers' order; none on the databases' stack.
+        recoveries: Seconds from each ``start_timer`` to the ``wait_until_flowing`` after it.
+        notes: What was observed and is worth a line.
+        safe: Acknowledged submissions (account, key) that must be stored at the end even if the fault loses others.
+        in_flight: The most items that were acknowledged and not judged, and requests that were not answered, when a
+            timer was started.
+        least_items: The fewest items to file.
     """
 
-    def __init__(self, stack: Stack, fleet: Fleet, links: Sequence[Link], run: Faults, submitter: Submitter) -> None:
+    def __init__(self, stack: Stack, fleet: Fleet, links: Sequence[Link], run: LoadRun, submitter: Submitter) -> None:
         self.stack = stack
         self.fleet = fleet
         self.links = links
@@ -134,37 +140,37 @@ class FaultBed:
         self._before: set[str] = set()
 
     @property
-    def record(self) -> Record:
-        """What was filed and acknowledged."""
+    def record(self) -> OutsideRecord:
+        """The outside record."""
         return self.submitter.record
 
     @property
     def filed_enough(self) -> bool:
-        """Whether as many items were filed as the fault is to be shown with."""
+        """Whether as many items were filed as the fault must be shown with."""
         return self.submitter.filed >= self.least_items
 
-    def keep(self) -> None:
-        """All that was acknowledged until now is safe."""
+    def mark_safe(self) -> None:
+        """Mark everything acknowledged so far as safe."""
         self.safe = frozenset(self.record.answers)
 
-    def clock(self) -> None:
-        """From now on it is counted until everything flows: what had been broken ends now, or heals by itself."""
+    def start_timer(self) -> None:
+        """Start the timer of the recovery, at the fault or at the end of its cause; ``wait_until_flowing`` stops it."""
         self._since = time.monotonic()
         with contextlib.suppress(sa.exc.DBAPIError):
             waiting = self._unjudged(set(self.record.items))
             self.in_flight = max(self.in_flight, len(waiting) + self.submitter.outstanding)
 
-    def flows(self, within_s: float = FLOWS_S, *, whole: bool = True) -> float:
-        """Wait until all that was acknowledged until now, and something after it, was judged; returns the seconds since `clock`.
+    def wait_until_flowing(self, within_s: float = FLOWS_S, *, whole: bool = True) -> float:
+        """Wait until everything acknowledged, and something newer, is judged; returns the seconds since ``start_timer``.
 
-        What was acknowledged after `clock` and before the fault took effect would show nothing.
+        What was acknowledged between ``start_timer`` and the moment the fault took effect would prove nothing.
 
         Args:
-            within_s: for so long at most nothing more of it may be judged: what waits may be much.
-            whole: False where some of what was acknowledged is known to be lost.
+            within_s: The longest time without progress; a large backlog may take longer in total.
+            whole: False if some of what was acknowledged is known to be lost.
 
         Raises:
-            StackError: nothing was judged for so long.
+            StackError: no progress for `within_s` seconds, or the load has ended.
         """
         self._before = set(self.record.items)
         least, moved = sys.maxsize, time.monotonic()
@@ -179,9 +185,7 @@ class FaultBed:
             if 0 <= left < least:
                 least, moved = left, time.monotonic()
             if time.monotonic() - moved > within_s:
-                raise StackError(
-                    f"nothing flowed for {within_s:.0f} s: {left} items that were acknowledged are not judged"
-                )
+                raise StackError(f"no progress for {within_s:.0f} s: {left} acknowledged items are not judged")
             if self.submitter.ended:
                 raise StackError(f"the load has ended: {self.record.contradictions[:3]}")
             time.sleep(0.1)
@@ -199,16 +203,16 @@ class FaultBed:
         return [item for item in asked if item not in self._judged]
 
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """As an administrator; rows."""
+        """Run a statement as administrator; returns its rows."""
         with self.run.engine.begin() as connection:
             result = connection.exec_driver_sql(statement, values or None)
             return [tuple(row) for row in result] if result.returns_rows else []
 
     def wait(self, what: str, holds: Callable[[], bool], within_s: float = 60.0) -> float:
-        """Wait until something holds; returns for how long.
+        """Wait until a condition holds; returns the seconds that this took.
 
         Raises:
-            StackError: it does not within ``within_s``.
+            StackError: it does not hold within `within_s` seconds; the message says `what`.
         """
         begun = time.monotonic()
         while not holds():
@@ -218,8 +222,8 @@ class FaultBed:
         return time.monotonic() - begun
 
     @contextlib.contextmanager
-    def everybody_stopped(self) -> Iterator[None]:
-        """All of Goodfaith's processes are stopped in an orderly way, and started again."""
+    def all_stopped(self) -> Iterator[None]:
+        """Stop all of Goodfaith's processes gracefully, and start them again at the end of the block."""
         spared = [process for process in self.fleet if process.name.partition(".")[0] != "mailbox"]
         with contextlib.ExitStack() as after:
             for process in spared:
@@ -244,37 +248,48 @@ def exercise(
     rate: float | None = None,
     seed: int = 1,
     tell: Callable[[str], None] = lambda _: None,
-) -> Result:
-    """One fault, from rest to rest.
+) -> FaultResult:
+    """Run one fault, from an idle system to an idle system.
 
-    Whatever it meets on its way is a problem of its result, not an error: what it leaves behind may then be anything.
+    Exceptions become problems of the result. The stack may be in any state after a fault that failed.
+
+    Args:
+        fault: The fault.
+        number: Distinguishes the ids of this fault from those of others on the same stack.
+        stack: A running stack.
+        fleet: Its processes.
+        links: The links to its brokers.
+        items: The fewest items to file; None: the fault's own number.
+        rate: Items filed a second; None: the fault's own rate.
+        seed: Seed of the load.
+        tell: Called with what is being done.
     """
     begun = time.monotonic()
-    result = Result(fault.name, loses=fault.loses)
+    result = FaultResult(fault.name, loses=fault.loses)
     if why := fault.impossible():
         result.skipped = why
         return result
     items, rate = items or fault.items, rate or fault.rate
     tell("accounts and listings")
-    plan = Plan(items + int(rate * ROOM_S), seed, f"f{number:02d}", pace=PACE)
-    run = Faults(stack, fleet, plan)
+    plan = LoadPlan(items + int(rate * ROOM_S), seed, f"f{number:02d}", pace=PACE)
+    run = LoadRun(stack, fleet, plan)
     troubles: list[str] = []
     try:
         run.prepare()
-        submitter = Submitter(plan, run.settings, run.tokens, rate=rate, step=run.step_if_possible)
-        ground = FaultBed(stack, fleet, links, run, submitter)
-        ground.least_items = items
+        submitter = Submitter(plan, run.settings, run.tokens, rate=rate, step=run.next_day_if_possible)
+        bed = FaultBed(stack, fleet, links, run, submitter)
+        bed.least_items = items
         load = threading.Thread(target=lambda: asyncio.run(submitter.run(lambda _: None)), name="load", daemon=True)
         load.start()
         try:
-            ground.clock()
-            ground.flows()
-            ground.recoveries.clear()
-            ground.in_flight = 0
-            tell(f"{fault.breaks}")
-            fault.act(ground)
+            bed.start_timer()
+            bed.wait_until_flowing()
+            bed.recoveries.clear()
+            bed.in_flight = 0
+            tell(fault.breaks)
+            fault.act(bed)
             tell("filing the rest")
-            ground.wait("items are filed", lambda: ground.filed_enough or submitter.ended, 60 + items / rate * 3)
+            bed.wait("items are filed", lambda: bed.filed_enough or submitter.ended, 60 + items / rate * 3)
         except Exception as error:
             troubles.append(_said(error))
         finally:
@@ -282,15 +297,15 @@ def exercise(
             _ended(load, submitter)
         outcome = run.judge(submitter, troubles, begun, tell)
         found = outcome.json()
-        result.items, result.in_flight = submitter.filed, ground.in_flight
-        result.recovery_s = max(ground.recoveries, default=None)
+        result.items, result.in_flight = submitter.filed, bed.in_flight
+        result.recovery_s = max(bed.recoveries, default=None)
         result.acknowledged, result.close = found["acknowledged"], found["close"]
         result.lost, result.doubled, result.problems = found["lost"], found["doubled"], found["problems"]
-        gone = unforgiven(outcome.lost, ground.safe)
+        gone = unforgiven(outcome.lost, bed.safe)
         result.problems += len(gone)
         troubles += gone
-        # what went wrong first, before what came of it
-        result.notes, result.examples = ground.notes, list(dict.fromkeys([*troubles, *outcome.examples]))
+        # causes before consequences
+        result.notes, result.examples = bed.notes, list(dict.fromkeys([*troubles, *outcome.examples]))
     except Exception as error:
         result.examples = [*troubles, _said(error)]
         result.problems = len(result.examples)
@@ -301,16 +316,16 @@ def exercise(
 
 
 def unforgiven(lost: Sequence[str], safe: frozenset[tuple[str, str]]) -> list[str]:
-    """Losses that no fault may have: of submissions that were safe."""
-    named = {submission(*one) for one in safe}
-    return [f"was safe, and is lost: {one}" for one in lost if one in named]
+    """Losses that no fault may cause: of submissions that were safe."""
+    named = {submission_name(*one) for one in safe}
+    return [f"safe, but lost: {one}" for one in lost if one in named]
 
 
 def _ended(load: threading.Thread, submitter: Submitter) -> None:
-    """Wait until all that was asked is answered; after a long fault the parties have much to say.
+    """Wait until every request is answered; after a long fault there may be many.
 
     Raises:
-        StackError: nothing more was answered for ``ANSWERS_S``.
+        StackError: nothing more was answered for ``ANSWERS_S`` seconds.
     """
     answered, moved = -1, time.monotonic()
     while load.is_alive():
@@ -322,6 +337,6 @@ def _ended(load: threading.Thread, submitter: Submitter) -> None:
 
 
 def _said(error: Exception) -> str:
-    """An error in a line."""
+    """An error in one line."""
     first = next(iter(str(error).splitlines()), "")
     return first if isinstance(error, StackError) else f"{type(error).__name__}: {first}"

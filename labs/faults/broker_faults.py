@@ -1,4 +1,4 @@
-"""Faults of three brokers that replicate each other: what each breaks, and how it heals (``breakage``)."""
+"""Faults of three brokers that replicate each other (``breakage``)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deploy.local.cluster import NODES, NodeName
 from deploy.local.processes import Fleet, Process
 from labs.exposition import total
 from labs.faults.breakage import Fault, FaultBed
-from labs.faults.load import UPSTREAM
+from labs.faults.plan import UPSTREAM
 from services.observer.watch import replication
 from services.ops.restore import unread
 from shared import db, kafka_links, topics
@@ -32,19 +32,19 @@ from shared.settings import Settings
 
 IN_SYNC_S: Final = 180.0
 LASTS_S: Final = 20.0
-"""For so long a node is away, cut off or slow."""
+"""Seconds for which a node is away, cut off or slow."""
 FREEZE_S: Final = 4.0
-"""Less than the six seconds after which a node is taken for dead."""
+"""Less than the six seconds after which a node counts as dead."""
 SLOW_S: Final = 0.3
-"""Each way: a round trip of over half a second."""
+"""Delay in each direction: a round trip takes over half a second."""
 ROOM: Final = 128 << 20
-"""Bytes that are left on a small disk before it is filled."""
+"""Free bytes on a small disk before it is filled."""
 UNREAD: Final = 60
 
 
 @contextlib.contextmanager
 def admin_of(settings: Settings) -> Iterator[Any]:
-    """A client for what only the broker knows."""
+    """A client for requests to the brokers."""
     admin = kafka_links.admin(settings, client_id="goodfaith-faults", request_timeout_ms=10_000)
     try:
         yield admin
@@ -52,18 +52,19 @@ def admin_of(settings: Settings) -> Iterator[Any]:
         admin.close()
 
 
-def in_sync(ground: FaultBed) -> float:
-    """Wait until every partition has all its replicas again, and have each node lead what is its to lead; returns for how long.
+def in_sync(bed: FaultBed) -> float:
+    """Wait until all replicas are in sync, and let each node lead its preferred partitions; returns the seconds taken.
 
-    The broker does the latter by itself, every five minutes: until then who was away leads nothing, and would not be missed.
+    The controller elects preferred leaders by itself only every five minutes. Until then a node that was away leads
+    nothing, and its loss would go unnoticed.
 
     Raises:
-        StackError: it has not in time.
+        StackError: the replicas are not in sync in time.
     """
 
     def whole() -> bool:
         try:
-            with admin_of(ground.settings) as admin:
+            with admin_of(bed.settings) as admin:
                 return len(admin.describe_cluster()["brokers"]) == len(NODES) and replication(
                     admin.describe_topics()
                 ) == (0, 0)
@@ -71,51 +72,51 @@ def in_sync(ground: FaultBed) -> float:
             return False
 
     def balanced() -> bool:
-        with contextlib.suppress(KafkaError), admin_of(ground.settings) as admin:
+        with contextlib.suppress(KafkaError), admin_of(bed.settings) as admin:
             admin.elect_leaders(ElectionType.PREFERRED)
             return True
         return False
 
-    took = ground.wait("all replicas are in sync", whole, IN_SYNC_S)
-    return took + ground.wait("each node leads what is its to lead", balanced, IN_SYNC_S)
+    took = bed.wait("all replicas are in sync", whole, IN_SYNC_S)
+    return took + bed.wait("each node leads its preferred partitions", balanced, IN_SYNC_S)
 
 
-def bring_back(ground: FaultBed, *nodes: NodeName) -> None:
-    """Start nodes again, and wait until they have caught up: only then may the next be taken."""
-    ground.stack.start_kafka(*nodes)
-    in_sync(ground)
+def bring_back(bed: FaultBed, *nodes: NodeName) -> None:
+    """Start nodes again, and wait until they have caught up: only then may the next one be killed."""
+    bed.stack.start_kafka(*nodes)
+    in_sync(bed)
 
 
-def _leaders(ground: FaultBed) -> None:
+def _leaders(bed: FaultBed) -> None:
     for node in NODES:
-        ground.clock()
-        ground.stack.kill_kafka(node)
-        ground.flows()
-        bring_back(ground, node)
+        bed.start_timer()
+        bed.stack.kill_kafka(node)
+        bed.wait_until_flowing()
+        bring_back(bed, node)
 
 
-def _controller(ground: FaultBed) -> None:
-    with admin_of(ground.settings) as admin:
+def _controller(bed: FaultBed) -> None:
+    with admin_of(bed.settings) as admin:
         before = _quorum_leader(admin)
-    ground.clock()
-    ground.stack.kill_kafka(NODES[before - 1])
-    ground.flows()
+    bed.start_timer()
+    bed.stack.kill_kafka(NODES[before - 1])
+    bed.wait_until_flowing()
     after = before
 
     def another() -> bool:
         nonlocal after
-        with contextlib.suppress(KafkaError), admin_of(ground.settings) as admin:
+        with contextlib.suppress(KafkaError), admin_of(bed.settings) as admin:
             after = _quorum_leader(admin)
         return after not in (before, -1)
 
-    ground.wait("another controller is elected", another)
-    # what only a controller does
-    name = f"{ground.settings.topic_prefix}faults-{ground.run.plan.ns}"
-    with admin_of(ground.settings) as admin:
-        topics.create_one(admin, ground.settings, name, {})
+    bed.wait("another controller is elected", another)
+    # only a controller can do this
+    name = f"{bed.settings.topic_prefix}faults-{bed.run.plan.ns}"
+    with admin_of(bed.settings) as admin:
+        topics.create_one(admin, bed.settings, name, {})
         admin.delete_topics([name], timeout_ms=30_000)
-    ground.notes.append(f"controller: node {before}, then {after}")
-    bring_back(ground, NODES[before - 1])
+    bed.notes.append(f"controller: node {before}, then {after}")
+    bring_back(bed, NODES[before - 1])
 
 
 def _quorum_leader(admin: Any) -> int:
@@ -125,7 +126,7 @@ def _quorum_leader(admin: Any) -> int:
 
 
 def coordinator_partition(group: str, partitions: int) -> int:
-    """The partition of `__consumer_offsets` whose leader coordinates a group, as Kafka finds it (Java's `String.hashCode`)."""
+    """The partition of `__consumer_offsets` whose leader coordinates a group (by Java's `String.hashCode`)."""
     value = 0
     for unit in memoryview(group.encode("utf-16-le")).cast("H"):
         value = (value * 31 + unit) & 0xFFFFFFFF
@@ -133,167 +134,168 @@ def coordinator_partition(group: str, partitions: int) -> int:
     return (abs(signed) if signed > -(1 << 31) else 0) % partitions
 
 
-def _coordinator(ground: FaultBed) -> None:
-    group = f"{ground.settings.topic_prefix}verification"
-    with admin_of(ground.settings) as admin:
+def _coordinator(bed: FaultBed) -> None:
+    group = f"{bed.settings.topic_prefix}verification"
+    with admin_of(bed.settings) as admin:
         (offsets,) = admin.describe_topics(["__consumer_offsets"])
         leaders = {one["partition_index"]: one["leader_id"] for one in offsets["partitions"]}
     node = NODES[leaders[coordinator_partition(group, len(leaders))] - 1]
-    ground.clock()
-    ground.stack.kill_kafka(node)
-    ground.flows()
-    bring_back(ground, node)
+    bed.start_timer()
+    bed.stack.kill_kafka(node)
+    bed.wait_until_flowing()
+    bring_back(bed, node)
 
 
-def _two_down(ground: FaultBed) -> None:
-    """Nobody acknowledges a write to a topic any more: intake takes claims all the same, and says that they wait."""
+def _two_down(bed: FaultBed) -> None:
+    """No write to a topic is acknowledged. Intake still accepts claims, and reports that publishing is delayed."""
     lost = NODES[1:]
     for node in lost:
-        ground.stack.kill_kafka(node)
-    begun, before = time.monotonic(), len(ground.record.items)
-    ground.wait("intake says that publishing is delayed", lambda: health(ground)["publishing"] == "delayed", 60)
+        bed.stack.kill_kafka(node)
+    begun, before = time.monotonic(), len(bed.record.items)
+    bed.wait("intake reports that publishing is delayed", lambda: health(bed)["publishing"] == "delayed", 60)
     said_after = time.monotonic() - begun
     time.sleep(max(LASTS_S - said_after, 5.0))
-    if (taken := len(ground.record.items) - before) <= 0:
-        raise StackError("intake takes no claims while two of three brokers are down")
-    ground.notes.append(f"intake took {taken} items meanwhile, said so after {said_after:.0f} s")
-    ground.clock()
-    ground.stack.start_kafka(*lost)
-    ground.flows()
-    ground.wait("intake says that publishing is current", lambda: health(ground)["publishing"] == "current", 60)
-    in_sync(ground)
+    if (taken := len(bed.record.items) - before) <= 0:
+        raise StackError("intake accepts no claims while two of three brokers are down")
+    bed.notes.append(f"intake accepted {taken} items meanwhile, and reported the delay after {said_after:.0f} s")
+    bed.start_timer()
+    bed.stack.start_kafka(*lost)
+    bed.wait_until_flowing()
+    bed.wait("intake reports that publishing is current", lambda: health(bed)["publishing"] == "current", 60)
+    in_sync(bed)
 
 
-def health(ground: FaultBed) -> dict[str, Any]:
-    """What intake says of itself."""
+def health(bed: FaultBed) -> dict[str, Any]:
+    """The answer of intake's `/healthz`."""
     with contextlib.suppress(httpx.HTTPError):
         answer: dict[str, Any] = httpx.get(
-            f"{ground.settings.intake_url}/healthz",
+            f"{bed.settings.intake_url}/healthz",
             timeout=10,
             trust_env=False,
-            verify=trust(ground.settings.intake_url, ground.settings.internal_ca),
+            verify=trust(bed.settings.intake_url, bed.settings.internal_ca),
         ).json()
         return answer
     return {"publishing": "no answer"}
 
 
-def _bounce(ground: FaultBed) -> None:
-    """Each in turn, again and again until all is filed."""
+def _bounce(bed: FaultBed) -> None:
+    """Kill each broker in turn, until everything is filed."""
     bounces = 0
-    while bounces < len(NODES) or not ground.filed_enough:
+    while bounces < len(NODES) or not bed.filed_enough:
         node = NODES[bounces % len(NODES)]
-        ground.clock()
-        ground.stack.kill_kafka(node)
+        bed.start_timer()
+        bed.stack.kill_kafka(node)
         time.sleep(1.0)
-        ground.stack.start_kafka(node)
-        ground.flows()
-        in_sync(ground)
+        bed.stack.start_kafka(node)
+        bed.wait_until_flowing()
+        in_sync(bed)
         bounces += 1
-    ground.notes.append(f"{bounces} kills")
+    bed.notes.append(f"{bounces} kills")
 
 
-def _cut(ground: FaultBed) -> None:
-    """Clients cannot reach one node, which its peers can: it goes on leading."""
-    link = ground.links[1]
-    before = len(ground.record.items)
+def _cut(bed: FaultBed) -> None:
+    """Cut one node off from clients but not from its peers: it stays leader."""
+    link = bed.links[1]
+    before = len(bed.record.items)
     link.cut()
     time.sleep(LASTS_S)
-    taken = len(ground.record.items) - before
-    ground.notes.append(f"intake took {taken} items meanwhile")
-    ground.clock()
+    taken = len(bed.record.items) - before
+    bed.notes.append(f"intake accepted {taken} items meanwhile")
+    bed.start_timer()
     link.heal()
-    if ground.in_flight < taken / 6:
-        raise StackError(
-            f"{ground.in_flight} of {taken} items waited for a broker that leads a third of the partitions"
-        )
-    ground.flows()
+    if bed.in_flight < taken / 6:
+        raise StackError(f"{bed.in_flight} of {taken} items waited for a broker that leads a third of the partitions")
+    bed.wait_until_flowing()
 
 
-def _slow(ground: FaultBed) -> None:
-    """One node hangs for as long as it may, then answers late."""
-    node = ground.stack.nodes()[2]
-    ground.clock()
+def _slow(bed: FaultBed) -> None:
+    """One node hangs, not long enough to count as dead; then it answers late."""
+    node = bed.stack.nodes()[2]
+    bed.start_timer()
     send(node.handle, node.marker, signal.SIGSTOP)
     time.sleep(FREEZE_S)
     send(node.handle, node.marker, signal.SIGCONT)
-    ground.flows()
-    link = ground.links[2]
+    bed.wait_until_flowing()
+    link = bed.links[2]
     link.slow(SLOW_S)
     try:
-        ground.clock()
-        took = ground.flows()
-        ground.notes.append(f"while it answers {2 * SLOW_S:.1f} s late: {took:.1f} s through")
+        bed.start_timer()
+        took = bed.wait_until_flowing()
+        bed.notes.append(f"while it answers {2 * SLOW_S:.1f} s late, items need {took:.1f} s")
         time.sleep(LASTS_S / 2)
     finally:
         link.heal()
-    ground.clock()
-    ground.flows()
-    in_sync(ground)
+    bed.start_timer()
+    bed.wait_until_flowing()
+    in_sync(bed)
 
 
-def _full(ground: FaultBed) -> None:
-    """One node has no room for its log: it ends; the others go on."""
+def _full(bed: FaultBed) -> None:
+    """One node has no room for its log, and ends; the others go on."""
     name = NODES[2]
-    node = ground.stack.nodes()[2]
-    ground.stack.kill_kafka(name)
+    node = bed.stack.nodes()[2]
+    bed.stack.kill_kafka(name)
     with disks.limited(node.data, ROOM):
-        bring_back(ground, name)
-        ground.clock()
+        bring_back(bed, name)
+        bed.start_timer()
         ballast = disks.fill(node.data)
         try:
-            ground.wait("the node with the full disk ends", lambda: not ground.stack.nodes()[2].running, 90)
-            ground.notes.append("the node ended")
+            bed.wait("the node with the full disk ends", lambda: not bed.stack.nodes()[2].running, 90)
+            bed.notes.append("the node ended")
         except StackError:
-            # it had room in files that were there already, or its partitions alone went off-line
-            ground.notes.append("the node went on without its log folder")
-        ground.flows()
-        ground.stack.kill_kafka(name)
+            # it had room in existing files, or only its log folder went off-line
+            bed.notes.append("the node went on without its log folder")
+        bed.wait_until_flowing()
+        bed.stack.kill_kafka(name)
         ballast.unlink()
-        bring_back(ground, name)
-        ground.stack.kill_kafka(name)
-    bring_back(ground, name)
+        bring_back(bed, name)
+        bed.stack.kill_kafka(name)
+    bring_back(bed, name)
 
 
-def gone(ground: FaultBed) -> float:
-    """Places that the workers leave alone, since what was unread there is no more: of their own metrics."""
-    return total(ground.fleet, "goodfaith_unread_gone_partitions")
+def gone(bed: FaultBed) -> float:
+    """Number of partitions that workers have halted because unread records are gone, by their own metrics."""
+    return total(bed.fleet, "goodfaith_unread_gone_partitions")
 
 
-def bring_back_records(ground: FaultBed, *, give_up: bool = False) -> None:
-    """As the runbook UnreadGone has it: the alert, all processes stopped, `goodfaith restore unread`, started; all flows again.
+def bring_back_records(bed: FaultBed, *, give_up: bool = False) -> None:
+    """Follow the runbook UnreadGone: stop all processes, run `goodfaith restore unread`, and start them.
 
     Args:
-        give_up: whether the gaps are in a topic of an upstream's, whose records nobody here has.
+        give_up: Whether the gaps are in an upstream's topic, whose records cannot be restored here.
+
+    Raises:
+        StackError: records were not restored, or workers still halt partitions.
     """
-    took = ground.wait("the workers say that unread records are gone", lambda: gone(ground) > 0, 150)
-    ground.notes.append(f"said after {took:.0f} s")
-    engine = db.administer(ground.stack.admin_url, pooled=False)
+    took = bed.wait("the workers report that unread records are gone", lambda: gone(bed) > 0, 150)
+    bed.notes.append(f"reported after {took:.0f} s")
+    engine = db.administer(bed.stack.admin_url, pooled=False)
     try:
-        with ground.everybody_stopped():
-            made = unread.refill(ground.settings, engine, give_up=give_up)
+        with bed.all_stopped():
+            made = unread.refill(bed.settings, engine, give_up=give_up)
     finally:
         engine.dispose()
     if bool(made.theirs) != give_up or bool(made.records) == give_up:
-        raise StackError(f"not brought back: {made.as_json()}")
-    ground.notes.append(f"{len(made.gaps)} places, {made.records} records from the event logs")
-    ground.flows()
-    if gone(ground):
-        raise StackError("workers still leave places alone")
+        raise StackError(f"not restored: {made.as_json()}")
+    bed.notes.append(f"{len(made.gaps)} gaps, {made.records} records from the event logs")
+    bed.wait_until_flowing()
+    if gone(bed):
+        raise StackError("workers still halt partitions")
 
 
 def delete_unread(settings: Settings, least: int, within_s: float) -> None:
-    """Wait until so many records more lie on intake's topic, which nobody reads meanwhile, and delete all that it has.
+    """Wait until more than `least` new records are on intake's topic, which is not being read, and delete all of it.
 
     Raises:
-        StackError: they do not come in time.
+        StackError: there are too few within `within_s` seconds.
     """
     name = settings.topic_prefix + topics.INTAKE.name
-    places = [TopicPartition(name, number) for number in range(settings.partitions)]
+    partitions = [TopicPartition(name, number) for number in range(settings.partitions)]
     with admin_of(settings) as admin:
 
         def ends() -> dict[Any, int]:
-            found = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=10_000)
-            return {place: one.offset for place, one in found.items()}
+            found = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST), timeout_ms=10_000)
+            return {partition: one.offset for partition, one in found.items()}
 
         begun, until = sum(ends().values()), time.monotonic() + within_s
         while sum(ends().values()) - begun <= least:
@@ -303,70 +305,68 @@ def delete_unread(settings: Settings, least: int, within_s: float) -> None:
         admin.delete_records(ends(), timeout_ms=30_000)
 
 
-def _passed(ground: FaultBed) -> None:
-    """A worker is away, and the topic keeps less than it has not read."""
-    worker = ground.fleet["verification.0"]
+def _passed(bed: FaultBed) -> None:
+    """A worker is away, and the topic loses records that it has not read."""
+    worker = bed.fleet["verification.0"]
     worker.kill9()
-    delete_unread(ground.settings, UNREAD, 120)
-    ground.clock()
+    delete_unread(bed.settings, UNREAD, 120)
+    bed.start_timer()
     worker.start()
-    bring_back_records(ground)
+    bring_back_records(bed)
 
 
-def _made_anew(ground: FaultBed, name: str, old: object) -> bool:
-    """Create a topic again; True once there is another one. A broker may take the old one for there a while after it has gone."""
+def _created_again(bed: FaultBed, name: str, old: object) -> bool:
+    """Create missing topics; True once the new topic exists. A broker may list a deleted topic for a while."""
     with contextlib.suppress(KafkaError):
-        topics.create(ground.settings)
-        with admin_of(ground.settings) as admin:
+        topics.create(bed.settings)
+        with admin_of(bed.settings) as admin:
             (found,) = admin.describe_topics([name])
             return not found["error_code"] and found["topic_id"] != old
     return False
 
 
-def _recreate(ground: FaultBed, name: str) -> None:
-    """Delete a topic and create it again: an offset of the old one means another record in the new one."""
-    with admin_of(ground.settings) as admin:
+def _recreate(bed: FaultBed, name: str) -> None:
+    """Delete a topic and create it again, so that the same offsets have other records."""
+    with admin_of(bed.settings) as admin:
         (old,) = admin.describe_topics([name])
         admin.delete_topics([name], timeout_ms=30_000)
-        ground.wait("the topic is gone", lambda: name not in admin.list_topics())
-    ground.wait("the topic is there again", lambda: _made_anew(ground, name, old["topic_id"]))
+        bed.wait("the topic is gone", lambda: name not in admin.list_topics())
+    bed.wait("the topic exists again", lambda: _created_again(bed, name, old["topic_id"]))
 
 
-def _recreated(ground: FaultBed) -> None:
-    """While all run; what is published meanwhile goes to the new topic, and is read by nobody."""
-    ground.clock()
-    _recreate(ground, ground.settings.topic_prefix + topics.VERIFICATION.name)
-    bring_back_records(ground)
+def _recreated(bed: FaultBed) -> None:
+    """All processes keep running. What is published meanwhile goes to the new topic, and is not read."""
+    bed.start_timer()
+    _recreate(bed, bed.settings.topic_prefix + topics.VERIFICATION.name)
+    bring_back_records(bed)
 
 
-def _upstream_recreated(ground: FaultBed) -> None:
-    """Everything on it was read; the new topic gives the same offsets to other records."""
+def _upstream_recreated(bed: FaultBed) -> None:
+    """Everything on the topic was read. The new topic has other records at the same offsets."""
     topic = topics.inbound(UPSTREAM).name
-    rate, ground.submitter.rate = ground.submitter.rate, 0.0
-    ground.wait("the upstream pauses", lambda: not ground.submitter.outstanding)
-    ground.wait("all is read", lambda: _is_read(ground, topic))
-    ((before,),) = ground.sql("select sum(next_offset) from intake.inbound_cursors where topic = %s", topic)
-    _recreate(ground, ground.settings.topic_prefix + topic)
-    ground.submitter.rate = rate
-    ground.clock()
-    bring_back_records(ground, give_up=True)
-    ground.wait(
-        "as much is read of the new topic as of the old",
-        lambda: (
-            ground.sql("select sum(next_offset) from intake.inbound_cursors where topic = %s", topic)[0][0] >= before
-        ),
+    rate, bed.submitter.rate = bed.submitter.rate, 0.0
+    bed.wait("the upstream pauses", lambda: not bed.submitter.outstanding)
+    bed.wait("everything is read", lambda: _is_read(bed, topic))
+    ((before,),) = bed.sql("select sum(next_offset) from intake.inbound_cursors where topic = %s", topic)
+    _recreate(bed, bed.settings.topic_prefix + topic)
+    bed.submitter.rate = rate
+    bed.start_timer()
+    bring_back_records(bed, give_up=True)
+    bed.wait(
+        "as much of the new topic is read as of the old one",
+        lambda: bed.sql("select sum(next_offset) from intake.inbound_cursors where topic = %s", topic)[0][0] >= before,
         120,
     )
 
 
-def _is_read(ground: FaultBed, topic: str) -> bool:
+def _is_read(bed: FaultBed, topic: str) -> bool:
     """Whether intake has read an upstream's topic to its end."""
-    places = [TopicPartition(ground.settings.topic_prefix + topic, one) for one in range(ground.settings.partitions)]
-    with admin_of(ground.settings) as admin:
-        ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=10_000)
-    rows = ground.sql("select partition, next_offset from intake.inbound_cursors where topic = %s", topic)
+    partitions = [TopicPartition(bed.settings.topic_prefix + topic, one) for one in range(bed.settings.partitions)]
+    with admin_of(bed.settings) as admin:
+        ends = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST), timeout_ms=10_000)
+    rows = bed.sql("select partition, next_offset from intake.inbound_cursors where topic = %s", topic)
     read = {int(partition): int(offset) for partition, offset in rows}
-    return all(read.get(place.partition, 0) >= found.offset for place, found in ends.items())
+    return all(read.get(partition.partition, 0) >= found.offset for partition, found in ends.items())
 
 
 _UNPUBLISHED: Final = """
@@ -376,7 +376,7 @@ _PUBLISHED: Final = "update verification.partitions set published_upto = seq whe
 
 
 def _die_after(worker: Process, commits: int, within_s: float) -> None:
-    """Start a worker of verification that kills itself after so many commits."""
+    """Start a worker of verification that kills itself after this many commits."""
     worker.env["GOODFAITH_CRASH_AT"] = f"verification:after_commit:{commits}"
     try:
         worker.start()
@@ -390,13 +390,14 @@ def _die_after(worker: Process, commits: int, within_s: float) -> None:
 
 
 def lose_events(settings: Settings, fleet: Fleet, engine: sa.Engine, within_s: float = 60.0) -> Counter[int]:
-    """Have events of verification missing from their topic; later ones follow. Returns how many, by partition.
+    """Keep some events of verification, but not later ones, from reaching their topic; returns how many, by partition.
 
-    A worker dies between commit and publishing, and its log says that all is published: to a reader that is a broker that
-    acknowledged records and lost them. What the log does not know to be published may yet lie on the topic, so the topic is asked.
+    A worker is killed between commit and publishing, and its log is marked as published. To a reader this looks like a
+    broker that acknowledged records and lost them. Records that the log does not list as published may be on the topic,
+    so its end is read first.
 
     Raises:
-        StackError: no worker died with rows that it had not published.
+        StackError: no worker died with unpublished rows.
     """
     workers = [process for process in fleet if process.name.startswith("verification.")]
     for worker in workers:
@@ -419,19 +420,19 @@ def lose_events(settings: Settings, fleet: Fleet, engine: sa.Engine, within_s: f
     return lost
 
 
-def _hole(ground: FaultBed) -> None:
-    """Events are missing from the middle of a topic."""
-    lost = lose_events(ground.settings, ground.fleet, ground.run.engine)
-    ground.notes.append(f"{lost.total()} events of {len(lost)} partitions never reached the topic")
-    ground.clock()
-    bring_back_records(ground)
+def _hole(bed: FaultBed) -> None:
+    """Leave a gap in the middle of a topic."""
+    lost = lose_events(bed.settings, bed.fleet, bed.run.engine)
+    bed.notes.append(f"{lost.total()} events of {len(lost)} partitions never reached the topic")
+    bed.start_timer()
+    bring_back_records(bed)
 
 
 FAULTS: Final = (
     Fault(
         "leaders",
-        "each broker in turn is killed, and with it the leaders of its partitions",
-        "others lead",
+        "each broker in turn is killed, with the partition leaders on it",
+        "other brokers lead",
         _leaders,
         "brokers",
     ),
@@ -450,12 +451,12 @@ FAULTS: Final = (
         _two_down,
         "brokers",
     ),
-    Fault("cut", "clients cannot reach one broker, its peers can", "they can again", _cut, "brokers"),
+    Fault("cut", "clients cannot reach one broker, but its peers can", "clients reach it again", _cut, "brokers"),
     Fault("slow", "a broker hangs for 4 s, then answers 0.6 s late", "it answers", _slow, "brokers"),
     Fault(
         "full log",
-        "the disk of a broker is full: it ends",
-        "room is made, it is started",
+        "the disk of a broker is full, and the broker ends",
+        "space is freed, and it is started",
         _full,
         "brokers",
         disks.missing,
@@ -483,15 +484,15 @@ FAULTS: Final = (
     ),
     Fault(
         "hole",
-        "events of verification never reach their topic, and later ones do",
+        "some events of verification never reach their topic, but later ones do",
         "`goodfaith restore unread`",
         _hole,
         "brokers",
     ),
-    # the last: each that comes after it would have all of its records to copy, and to verify
+    # the last one: a fault after it would have to copy and verify all of its records
     Fault(
         "bounce",
-        "each broker in turn is killed and started, for as long as is filed",
+        "each broker in turn is killed and started, as long as claims are filed",
         "it is started",
         _bounce,
         "brokers",

@@ -1,4 +1,4 @@
-"""Faults of a database and of the one that follows it: what each breaks, and how it heals (``breakage``)."""
+"""Faults of a database with a follower (``breakage``)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from shared.callers import trust
 LASTS_S: Final = 12.0
 """Longer than a request waits for a connection, and than a worker's transaction may stand idle."""
 ROOM: Final = 384 << 20
-"""Bytes that are left on a small disk before it is filled; a log that begins anew after a crash takes a good part of it."""
+"""Free bytes on a small disk before it is filled. WAL that is started after a crash takes a good part of them."""
 BEHIND_S: Final = 4.0
 NAMES: Final[tuple[DatabaseName, DatabaseName]] = ("postgres", "standby")
 
@@ -44,82 +44,82 @@ _HEADS: Final = (
 _OWNERS: Final = " union ".join(f"select '{log}', owner from {log}partitions" for log in _LOGS)
 
 
-def follow(ground: FaultBed, primary: DatabaseName, follower: DatabaseName) -> None:
-    """Make a server follow another, and have commits wait for it."""
-    of, new = ground.stack.database(primary), ground.stack.database(follower)
+def follow(bed: FaultBed, primary: DatabaseName, follower: DatabaseName) -> None:
+    """Make a server follow another one; commits wait for it."""
+    of, new = bed.stack.database(primary), bed.stack.database(follower)
     replica.copy(new, of, follower)
-    ground.stack.start_postgres(follower)
+    bed.stack.start_postgres(follower)
     replica.synchronous(of, follower)
     replica.wait_following(of, follower, synchronous=True)
 
 
-def _failover(ground: FaultBed) -> None:
-    """There, and back again: each server has been the one that is lost, and the one that takes over."""
+def _failover(bed: FaultBed) -> None:
+    """In both directions: each server is once the one that is lost, and once the one that takes over."""
     for primary, follower in (NAMES, NAMES[::-1]):
-        ground.clock()
-        ground.stack.kill_postgres(primary)
-        replica.promote(ground.stack.database(follower))
-        ground.flows()
-        follow(ground, follower, primary)
+        bed.start_timer()
+        bed.stack.kill_postgres(primary)
+        replica.promote(bed.stack.database(follower))
+        bed.wait_until_flowing()
+        follow(bed, follower, primary)
 
 
-def _late(ground: FaultBed) -> None:
-    """Commits wait for nobody, and the follower is some seconds behind when it is promoted. All processes run on meanwhile."""
-    from services.ops.restore.restore import begin_anew
+def _late(bed: FaultBed) -> None:
+    """Commits do not wait for the follower, which is seconds behind when it is promoted. All processes keep running."""
+    from services.ops.restore.restore import restore_topics
 
     primary, follower = NAMES
-    server = ground.stack.database(primary)
+    server = bed.stack.database(primary)
     replica.synchronous(server)
-    late = ground.stack.database(follower)
-    ground.keep()
+    late = bed.stack.database(follower)
+    bed.mark_safe()
     written = server.ask("select pg_current_wal_lsn()")[0][0]
-    ground.wait(
-        "the follower has what was acknowledged until now",
+    bed.wait(
+        "the follower has everything acknowledged so far",
         lambda: bool(late.ask(f"select 1 where pg_last_wal_replay_lsn() >= '{written}'")),
     )
-    # a receiver that was only frozen would still find some megabytes in its socket
+    # a receiver that was only frozen would still have some megabytes in its socket
     late.set("primary_conninfo", "")
-    ground.wait("the follower gets no more", lambda: not late.ask("select 1 from pg_stat_wal_receiver"))
-    cut = len(ground.record.answers)
+    bed.wait("the follower receives nothing more", lambda: not late.ask("select 1 from pg_stat_wal_receiver"))
+    cut = len(bed.record.answers)
     time.sleep(BEHIND_S)
-    ground.clock()
-    ground.stack.kill_postgres(primary)
-    after = len(ground.record.answers)
+    bed.start_timer()
+    bed.stack.kill_postgres(primary)
+    after = len(bed.record.answers)
     replica.promote(late)
-    workers = len(ground.sql(_OWNERS))
-    took = ground.wait(
-        "every worker stops, since the database went back",
-        lambda: total(ground.fleet, "goodfaith_database_went_back") >= workers,
+    workers = len(bed.sql(_OWNERS))
+    took = bed.wait(
+        "every worker stops because the database went back",
+        lambda: total(bed.fleet, "goodfaith_database_went_back") >= workers,
     )
-    before = ground.sql(_HEADS)
+    before = bed.sql(_HEADS)
     time.sleep(BEHIND_S)
-    if ground.sql(_HEADS) != before:
+    if bed.sql(_HEADS) != before:
         raise StackError("a worker went on writing to a database that had gone back")
-    ground.notes.append(f"{workers} workers stopped within {took:.1f} s of the promotion and wrote nothing more")
-    engine = db.administer(ground.stack.admin_url, pooled=False)
+    bed.notes.append(f"{workers} workers stopped within {took:.1f} s of the promotion, and wrote nothing after that")
+    engine = db.administer(bed.stack.admin_url, pooled=False)
     try:
-        with ground.everybody_stopped():
-            kept = ground.stack.dir / f"lost-{ground.run.plan.ns}.jsonl"
-            made = begin_anew(ground.settings, engine, kept)
+        with bed.all_stopped():
+            kept = bed.stack.dir / f"lost-{bed.run.plan.ns}.jsonl"
+            made = restore_topics(bed.settings, engine, kept)
     finally:
         engine.dispose()
     facts = made.as_json()
-    ground.notes.append(
-        f"{after - cut} requests acknowledged in those {BEHIND_S:.0f} s; the topics had {facts['ghosts']} events more than"
-        f" the logs, of {facts['lost_claims']} claims: kept in a file, the marketplace told anew;"
-        f" applied though lost: {len(facts['applied_ghosts'])}"
+    bed.notes.append(
+        f"{after - cut} requests acknowledged in those {BEHIND_S:.0f} s; the topics had {facts['ghosts']} events more"
+        f" than the logs, of {facts['lost_claims']} claims: they are kept in a file, and the marketplace's commands were"
+        f" sent again; applied although lost: {len(facts['applied_ghosts'])}"
     )
-    ground.flows(whole=False)
-    follow(ground, follower, primary)
-    # back, in an orderly way: the first one leads again
-    ground.stack.kill_postgres(follower)
-    replica.promote(ground.stack.database(primary))
-    follow(ground, primary, follower)
+    bed.wait_until_flowing(whole=False)
+    follow(bed, follower, primary)
+    # switch back gracefully: the first server is the primary again
+    bed.stack.kill_postgres(follower)
+    replica.promote(bed.stack.database(primary))
+    follow(bed, primary, follower)
 
 
-def _crowded(ground: FaultBed) -> None:
-    """Somebody else has all connections: services that lose theirs get none."""
-    url = ground.stack.role_url("watch")
+def _crowded(bed: FaultBed) -> None:
+    """Other clients hold all connections: services that lose theirs get no new ones."""
+    url = bed.stack.role_url("watch")
     held: list[Any] = []
 
     def take() -> None:
@@ -134,118 +134,118 @@ def _crowded(ground: FaultBed) -> None:
         while time.monotonic() - begun < LASTS_S:
             take()
             with contextlib.suppress(psycopg2.Error):
-                ground.stack.database().ask(ours)
+                bed.stack.database().ask(ours)
             take()
-            answers.add(_ask(ground))
+            answers.add(_ask(bed))
             time.sleep(0.3)
-        ground.notes.append(f"{len(held)} connections held; intake answered {', '.join(map(str, sorted(answers)))}")
+        bed.notes.append(f"{len(held)} connections held; intake answered {', '.join(map(str, sorted(answers)))}")
         if 503 not in answers:
             raise StackError(f"intake never answered 503, but {sorted(answers)}")
-        ground.clock()
+        bed.start_timer()
     finally:
         for connection in held:
             connection.close()
-    ground.flows()
+    bed.wait_until_flowing()
 
 
-def _locked(ground: FaultBed) -> None:
-    """A transaction that somebody forgot holds what intake writes, and every partition of a worker: they give up and try again."""
-    with ground.run.engine.connect() as connection, connection.begin() as holding:
+def _locked(bed: FaultBed) -> None:
+    """A forgotten transaction locks what intake writes, and all partitions of a worker: they give up and try again."""
+    with bed.run.engine.connect() as connection, connection.begin() as holding:
         connection.exec_driver_sql("select from verification.partitions for update")
         connection.exec_driver_sql("lock table intake.admission_queue in share row exclusive mode")
-        begun, before = time.monotonic(), len(ground.record.items)
+        begun, before = time.monotonic(), len(bed.record.items)
         time.sleep(LASTS_S)
-        taken = len(ground.record.items) - before
-        ground.notes.append(f"intake took {taken} items in {time.monotonic() - begun:.0f} s")
-        ground.clock()
+        taken = len(bed.record.items) - before
+        bed.notes.append(f"intake accepted {taken} items in {time.monotonic() - begun:.0f} s")
+        bed.start_timer()
         holding.rollback()
-    ground.flows()
+    bed.wait_until_flowing()
 
 
-def _trust(ground: FaultBed) -> ssl.SSLContext | bool:
-    return trust(ground.settings.intake_url, ground.settings.internal_ca)
+def _trust(bed: FaultBed) -> ssl.SSLContext | bool:
+    return trust(bed.settings.intake_url, bed.settings.internal_ca)
 
 
-def _ask(ground: FaultBed) -> int:
-    """What intake answers to a question that needs the database; 0: nothing."""
-    holder = ground.run.plan.holders[0]
-    headers = {"authorization": f"Bearer {ground.run.tokens[holder]}"}
+def _ask(bed: FaultBed) -> int:
+    """Intake's status for a request that needs the database; 0: no answer."""
+    holder = bed.run.plan.holders[0]
+    headers = {"authorization": f"Bearer {bed.run.tokens[holder]}"}
     with contextlib.suppress(httpx.HTTPError):
-        url = f"{ground.settings.intake_url}/v1/claims?limit=1"
-        return httpx.get(url, headers=headers, timeout=20, trust_env=False, verify=_trust(ground)).status_code
+        url = f"{bed.settings.intake_url}/v1/claims?limit=1"
+        return httpx.get(url, headers=headers, timeout=20, trust_env=False, verify=_trust(bed)).status_code
     return 0
 
 
-def _full(ground: FaultBed) -> None:
-    """The disk of the database is full: it refuses, or ends; what it has said is there stays."""
-    server = ground.stack.database()
-    replica.synchronous(server)  # the follower would have room, and is no part of this
-    ground.stack.kill_postgres()
+def _full(bed: FaultBed) -> None:
+    """The disk of the database is full: it refuses writes, or ends. What it acknowledged stays."""
+    server = bed.stack.database()
+    replica.synchronous(server)  # the follower has room, and is not part of this fault
+    bed.stack.kill_postgres()
     with disks.limited(server.folder, ROOM):
-        ground.stack.start_postgres()
-        ground.clock()
-        ground.flows()
+        bed.stack.start_postgres()
+        bed.start_timer()
+        bed.wait_until_flowing()
         ballast = disks.fill(server.folder)
         begun = time.monotonic()
         seen: set[str] = set()
         while time.monotonic() - begun < LASTS_S:
-            seen.add("it ended" if not ground.stack.database().running else f"intake answered {_post(ground)}")
+            seen.add("the database ended" if not bed.stack.database().running else f"intake answered {_post(bed)}")
             time.sleep(0.5)
-        ground.notes.append(", ".join(sorted(seen)))
-        ground.clock()
+        bed.notes.append(", ".join(sorted(seen)))
+        bed.start_timer()
         ballast.unlink()
-        ground.stack.start_postgres()
-        ground.flows()
-        ground.stack.kill_postgres()
-    ground.stack.start_postgres()
+        bed.stack.start_postgres()
+        bed.wait_until_flowing()
+        bed.stack.kill_postgres()
+    bed.stack.start_postgres()
     replica.synchronous(server, "standby")
     replica.wait_following(server, "standby", synchronous=True)
-    ground.clock()
-    ground.flows()
+    bed.start_timer()
+    bed.wait_until_flowing()
 
 
-def _post(ground: FaultBed) -> int:
-    """What intake answers to a request that is refused once the database has looked at it; 0: nothing."""
-    holder = ground.run.plan.holders[0]
+def _post(bed: FaultBed) -> int:
+    """Intake's status for a request that it refuses after a look at the database; 0: no answer."""
+    holder = bed.run.plan.holders[0]
     headers = {
-        "authorization": f"Bearer {ground.run.tokens[holder]}",
+        "authorization": f"Bearer {bed.run.tokens[holder]}",
         "idempotency-key": f"probe-{time.monotonic_ns()}",
     }
     with contextlib.suppress(httpx.HTTPError):
-        url = f"{ground.settings.intake_url}/v1/items/i-none/withdraw"
+        url = f"{bed.settings.intake_url}/v1/items/i-none/withdraw"
         return httpx.post(
-            url, json={"ground": "error"}, headers=headers, timeout=20, trust_env=False, verify=_trust(ground)
+            url, json={"ground": "error"}, headers=headers, timeout=20, trust_env=False, verify=_trust(bed)
         ).status_code
     return 0
 
 
-def _frozen(ground: FaultBed) -> None:
-    """A worker is frozen amid a transaction, with locks in its hands: the database takes them from it."""
-    worker = ground.fleet["verification.0"]
-    _freeze_in_transaction(ground, worker.pid, f"verification-{worker.name}")
-    ground.clock()
+def _frozen(bed: FaultBed) -> None:
+    """A worker is frozen in the middle of a transaction, while it holds locks: the database ends its session."""
+    worker = bed.fleet["verification.0"]
+    _freeze_in_transaction(bed, worker.pid, f"verification-{worker.name}")
+    bed.start_timer()
     try:
-        ground.flows()
+        bed.wait_until_flowing()
     finally:
         worker.signal(signal.SIGCONT)
-    ground.clock()
-    ground.flows()
-    ground.fleet.wait_ready(60)
+    bed.start_timer()
+    bed.wait_until_flowing()
+    bed.fleet.wait_ready(60)
 
 
-def _freeze_in_transaction(ground: FaultBed, pid: int | None, name: str) -> None:
-    """Freeze a process when one of its sessions is idle in a transaction, and stays so.
+def _freeze_in_transaction(bed: FaultBed, pid: int | None, name: str) -> None:
+    """Freeze a process at a moment when one of its sessions is idle in a transaction.
 
     Raises:
-        StackError: it was never met in one.
+        StackError: there was no such moment within a minute.
     """
     assert pid is not None
     process = psutil.Process(pid)
     until = time.monotonic() + 60
     while time.monotonic() < until:
         process.suspend()
-        time.sleep(0.05)  # what the server had in hand is done
-        rows = ground.sql("select state from pg_stat_activity where application_name = %s", name)
+        time.sleep(0.05)  # let the server finish the statement that it is running
+        rows = bed.sql("select state from pg_stat_activity where application_name = %s", name)
         if ("idle in transaction",) in rows:
             return
         process.resume()
@@ -256,12 +256,18 @@ def _freeze_in_transaction(ground: FaultBed, pid: int | None, name: str) -> None
 FAULTS: Final[Sequence[Fault]] = (
     Fault(
         "failover",
-        "the database is killed; its synchronous follower takes over, and the other way round",
+        "the database is killed and its synchronous follower takes over, in both directions",
         "promotion",
         _failover,
         "database",
     ),
-    Fault("connections", "others take all connections of the database", "they let go", _crowded, "database"),
+    Fault(
+        "connections",
+        "other clients hold all connections of the database",
+        "they release them",
+        _crowded,
+        "database",
+    ),
     Fault(
         "locks",
         "a forgotten transaction holds intake's table and a worker's partitions for 12 s",
@@ -272,24 +278,24 @@ FAULTS: Final[Sequence[Fault]] = (
     Fault(
         "full database",
         "the disk of the database is full",
-        "room is made, it is started",
+        "space is freed, and it is started",
         _full,
         "database",
         disks.missing,
     ),
     Fault(
         "frozen",
-        "a worker is frozen amid a transaction",
-        "the database ends its session, another takes over; then it wakes",
+        "a worker is frozen in the middle of a transaction",
+        "the database ends its session, and another worker takes over; then it wakes",
         _frozen,
         "database",
     ),
     Fault(
         "late follower",
-        "the database is killed, its follower is 4 s behind and waits for nobody",
+        "the database is killed; its asynchronous follower, 4 s behind, takes over",
         "promotion, `goodfaith restore topics`",
         _late,
         "database",
-        loses="what was acknowledged in those seconds: replication was asynchronous",
+        loses="acknowledged in those seconds; replication was asynchronous",
     ),
 )

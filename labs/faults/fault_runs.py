@@ -1,6 +1,7 @@
-"""`goodfaith faults`: processes, brokers and databases are broken under load, one table at the end.
+"""`goodfaith lab faults`: break processes, brokers and databases under load, and print one table.
 
-``kill`` breaks everything at random (``faults``); the others are declared (``broker_faults``, ``database_faults``).
+``kill`` kills everything at random (``killer``). The other faults are declared in ``broker_faults`` and
+``database_faults``.
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ from typing import Annotated, Any, Final
 import typer
 from kafka.errors import KafkaError
 from rich.markup import escape
-from rich.table import Table
 
 from deploy.local import disks, fleet, replica
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.proxy import Link, Links
 from deploy.local.stack import Stack
-from deploy.local.up import JsonOption, bring_up, destroy, root
+from deploy.local.up import bring_up, confirm_replacing, destroy, root
 from labs.faults import broker_faults, database_faults
-from labs.faults.breakage import Fault, Result, Where, exercise
-from labs.faults.load import ENVIRONMENT, Faults, Outcome, Plan
-from services.ops.terminal import console, errors, print_json
+from labs.faults.breakage import Fault, FaultResult, Where, exercise
+from labs.faults.load_run import ENVIRONMENT, LoadOutcome, LoadRun
+from labs.faults.plan import LoadPlan
+from services.ops.terminal import JsonOption, YesOption, console, errors, print_json, progress, table
+from shared.failures import CommandError
 
 KILL: Final = "kill"
 KILL_ITEMS: Final = 100_000
@@ -37,10 +39,10 @@ NAMES: Final = (KILL, *(fault.name for fault in FAULTS))
 BEGINS: Final = dt.datetime(2025, 1, 27, 9, tzinfo=dt.UTC)
 PATIENCE: Final = 3
 LONG: Final = {**ENVIRONMENT, "GOODFAITH_TOKEN_TTL_DAYS": "3650"}
-"""Each fault ends some weeks of business time after it began, all on one installation."""
+"""Each fault takes some weeks of business time, and all run on one installation."""
 COUNTS: Final[dict[Where, dict[str, int]]] = {
     "brokers": dict.fromkeys(fleet.SERVICES, 1),
-    # somebody takes over what a frozen one has
+    # the second takes over the partitions of one that is frozen
     "database": {**dict.fromkeys(fleet.SERVICES, 1), "verification": 2},
 }
 BEGIN, END = "<!-- goodfaith faults: begin -->", "<!-- goodfaith faults: end -->"
@@ -52,7 +54,7 @@ HEAD: Final = (
 
 @contextlib.contextmanager
 def standing(where: Where, name: str, *, keep: bool = False) -> Iterator[tuple[Stack, Fleet, Sequence[Link]]]:
-    """A stack for faults: three brokers behind links, or a database with a synchronous follower. Destroyed at the end."""
+    """Start a stack, destroyed at the end: three brokers behind links, or a database with a synchronous follower."""
     _destroy(name)
     try:
         with contextlib.ExitStack() as ends:
@@ -76,7 +78,7 @@ def _brought_up(name: str, where: Where) -> tuple[Stack, Fleet]:
         try:
             return bring_up(name, COUNTS[where], env=LONG, begins=BEGINS)
         except KafkaError:
-            # three brokers that have just started on a busy machine answer late, and have done what was asked
+            # on a busy machine, three brokers that have just started answer late, after carrying out the request
             if not left:
                 raise
             time.sleep(3.0)
@@ -93,31 +95,33 @@ def _destroy(name: str) -> None:
     destroy(name)
 
 
-def kill(stack: str, *, items: int, every: float, rate: float, seed: int, keep: bool) -> tuple[Result, Outcome]:
-    """Processes, broker and database are killed with -9, at random."""
+def kill(
+    stack: str, *, items: int, every: float, rate: float, seed: int, keep: bool
+) -> tuple[FaultResult, LoadOutcome]:
+    """Kill processes, broker and database with -9, at random."""
     destroy(stack)
     begun = time.monotonic()
     try:
-        with errors.status("kill: starting") as status:
+        with progress("kill: starting") as tell:
             local, processes = bring_up(stack, env=ENVIRONMENT, begins=BEGINS)
-            run = Faults(local, processes, Plan(items, seed, "f"))
+            run = LoadRun(local, processes, LoadPlan(items, seed, "f"))
             run.prepare()
             filed = 0
 
-            def progress(count: int) -> None:
+            def count_filed(count: int) -> None:
                 nonlocal filed
                 filed += count
-                status.update(f"kill: {filed:,} of {items:,} items filed")
+                tell(f"kill: {filed:,} of {items:,} items filed")
 
             outcome = run.run(
-                every=every, rate=rate, seed=seed, progress=progress, tell=lambda text: status.update(f"kill: {text}")
+                every=every, rate=rate, seed=seed, progress=count_filed, tell=lambda text: tell(f"kill: {text}")
             )
             run.close()
     finally:
         if not keep:
             destroy(stack)
     found = outcome.json()
-    return Result(
+    return FaultResult(
         KILL,
         found["items"],
         outcome.in_flight,
@@ -133,10 +137,10 @@ def kill(stack: str, *, items: int, every: float, rate: float, seed: int, keep: 
     ), outcome
 
 
-def rows(results: Sequence[Result]) -> dict[str, str]:
-    """Rows of the document's table, by fault; of those that were skipped none, and of those that failed: a row tells what was shown."""
+def rows(results: Sequence[FaultResult]) -> dict[str, str]:
+    """Rows of the document's table, by fault. A fault that failed or was skipped has no row."""
     declared = {fault.name: (fault.breaks, fault.heals) for fault in FAULTS}
-    declared[KILL] = ("processes, broker and database are killed with -9 at random", "each is started again")
+    declared[KILL] = ("processes, broker and database are killed with -9, at random", "each is started again")
     return {
         one.fault: "| "
         + " | ".join(
@@ -157,10 +161,10 @@ def rows(results: Sequence[Result]) -> dict[str, str]:
 
 
 def with_rows(document: str, new: dict[str, str]) -> str:
-    """A document whose table between the marks has these rows; others that it has stay.
+    """The document with these rows in the table between the marks. Rows of other faults stay.
 
     Raises:
-        ValueError: it has no marks.
+        ValueError: the document has no marks.
     """
     found = re.search(f"{BEGIN}\n(.*?){END}", document, flags=re.S)
     if found is None:
@@ -173,33 +177,41 @@ def with_rows(document: str, new: dict[str, str]) -> str:
 
 def faults(
     only: Annotated[
-        list[str] | None, typer.Option(help=f"Faults to make, repeatable; none: all. {', '.join(NAMES)}")
+        list[str] | None, typer.Option(help=f"Run only this fault; repeatable. One of: {', '.join(NAMES)}.")
     ] = None,
     items: Annotated[
-        int | None, typer.Option(min=1, help="Items to file for each; none: 100,000 for kill and bounce, 2,000 else.")
+        int | None,
+        typer.Option(min=1, help="Items to file for each fault. Default: 100,000 for kill and bounce, else 2,000."),
     ] = None,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between kills, on average (kill).")] = 5.0,
-    rate: Annotated[float | None, typer.Option(min=1, help="Items filed a second; none: each fault's own.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the load and of the kills.")] = 1,
+    every: Annotated[float, typer.Option(min=0.1, help="Mean seconds between two kills (kill).")] = 5.0,
+    rate: Annotated[
+        float | None, typer.Option(min=1, help="Items filed a second. Default: each fault's own rate.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the load and of the kills.")] = 1,
     keep: Annotated[
         bool,
-        typer.Option("--keep", help="Leave the stacks running, to look at; a fault that fails is its stack's last."),
+        typer.Option(
+            "--keep", help="Leave the stacks running for inspection; a fault that fails is the last on its stack."
+        ),
     ] = False,
     stack: Annotated[
-        str, typer.Option(help="Name of the stack (with -brokers, -database); those of that name are destroyed first.")
+        str, typer.Option(help="Name of the stacks (with -brokers, -database); existing ones are destroyed first.")
     ] = "faults",
     docs: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Document whose table of faults gets these figures."),
+        typer.Option(exists=True, dir_okay=False, help="Document whose table of faults to update."),
     ] = None,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Break processes, brokers and databases under load; exit 1 if anything that was acknowledged is lost, or anything is double."""
+    """Break processes, brokers and databases under load; exit 1 if anything acknowledged is lost or doubled."""
     if unknown := sorted(set(only or ()) - set(NAMES)):
-        raise StackError(f"no such fault: {', '.join(unknown)}; there are: {', '.join(NAMES)}")
+        raise CommandError(f"no such fault: {', '.join(unknown)}; there are: {', '.join(NAMES)}")
+    names, own = ([f"{name}{part}" for part in ("", "-brokers", "-database")] for name in (stack, "faults"))
+    confirm_replacing(*names, own=own, yes=yes)
     begun = time.monotonic()
     chosen = [name for name in NAMES if not only or name in only]
-    results: list[Result] = []
+    results: list[FaultResult] = []
     details: dict[str, Any] = {}
     if KILL in chosen:
         result, outcome = kill(
@@ -216,25 +228,25 @@ def faults(
         ]
         if not declared:
             continue
-        with errors.status(f"{where}: starting") as status, contextlib.ExitStack() as grounds:
-            ground: tuple[Stack, Fleet, Sequence[Link]] | None = None
+        with progress(f"{where}: starting") as show_step, contextlib.ExitStack() as beds:
+            bed: tuple[Stack, Fleet, Sequence[Link]] | None = None
             for number, fault in declared:
-                if ground is None:
-                    status.update(f"{where}: starting")
-                    ground = grounds.enter_context(standing(where, f"{stack}-{where}", keep=keep))
+                if bed is None:
+                    show_step(f"{where}: starting")
+                    bed = beds.enter_context(standing(where, f"{stack}-{where}", keep=keep))
 
                 def tell(text: str, name: str = fault.name) -> None:
-                    status.update(f"{name}: {text}")
+                    show_step(f"{name}: {text}")
 
-                results.append(exercise(fault, number, *ground, items=items, rate=rate, seed=seed, tell=tell))
+                results.append(exercise(fault, number, *bed, items=items, rate=rate, seed=seed, tell=tell))
                 _line(results[-1])
                 _note(docs, results)
                 if results[-1].failed:
                     if keep:
                         break
-                    # what it has left is no ground for others
-                    grounds.close()
-                    ground = None
+                    # a failed fault leaves the stack in an unknown state
+                    beds.close()
+                    bed = None
     _show(results)
     failed = [one.fault for one in results if one.failed]
     if json:
@@ -256,13 +268,13 @@ def faults(
         raise typer.Exit(1)
 
 
-def _note(docs: Path | None, results: Sequence[Result]) -> None:
+def _note(docs: Path | None, results: Sequence[FaultResult]) -> None:
     """Write the rows so far: a run takes hours, and may not come to its end."""
     if docs is not None:
         docs.write_text(with_rows(docs.read_text("utf-8"), rows(results)), "utf-8")
 
 
-def _line(result: Result) -> None:
+def _line(result: FaultResult) -> None:
     verdict = f"skipped: {result.skipped}" if result.skipped else "FAILED" if result.failed else "done"
     errors.print(
         f"{result.fault}: {verdict}, {result.seconds:.0f} s; {'; '.join(result.notes)}", highlight=False, markup=False
@@ -271,10 +283,10 @@ def _line(result: Result) -> None:
         errors.print(f"  {escape(example)}", style="red", highlight=False)
 
 
-def _show(results: Sequence[Result]) -> None:
-    table = Table("fault", "items", "in flight", "recovery", "lost", "doubled", "problems", "", title="Faults")
+def _show(results: Sequence[FaultResult]) -> None:
+    shown = table("fault", "items", "in flight", "recovery", "lost", "doubled", "problems", "", title="Faults")
     for one in results:
-        table.add_row(
+        shown.add_row(
             one.fault,
             f"{one.items:,}",
             f"{one.in_flight:,}",
@@ -282,9 +294,9 @@ def _show(results: Sequence[Result]) -> None:
             str(one.lost),
             str(one.doubled),
             str(one.problems),
-            "skipped" if one.skipped else "failed" if one.failed else "as said" if one.lost else "",
+            "skipped" if one.skipped else "failed" if one.failed else "permitted loss" if one.lost else "",
         )
-    console.print(table)
+    console.print(shown)
 
 
 def register(app: typer.Typer) -> None:

@@ -15,8 +15,8 @@ from litestar.params import QueryParameter
 from services.enforcement import explain, offenders, reading
 from shared import clock, internal, metrics, policy
 from shared.events import Measure
-from shared.internal import Cursor, GivenId, Limit, Page, Parts, page_of
-from shared.paging import bad_cursor, key_of
+from shared.internal import GivenId, Parts
+from shared.paging import Cursor, Limit, Moment, Page, bad_cursor, key_of, page_of
 from shared.refusals import Refused
 from shared.settings import Settings
 from shared.standing import Consequence, Entry, Explanation, Figures, Sanction, Sort, Standing, Violation
@@ -48,7 +48,7 @@ Time = Annotated[str | None, QueryParameter(max_length=40)]
 Entity = Annotated[str | None, QueryParameter(min_length=1, max_length=120, pattern=r"^[\x21-\x7e]+$")]
 
 
-class Offenders(Parts):
+class EnforcementParts(Parts):
     """The API's parts, the penalty rules in force, and the figures as counted last."""
 
     def __init__(self, settings: Settings) -> None:
@@ -106,7 +106,7 @@ def show(figures: Figures) -> None:
         UNDER.labels(measure).set(sellers)
 
 
-def _parts(request: Request[Any, Any, Any]) -> Offenders:
+def _parts(request: Request[Any, Any, Any]) -> EnforcementParts:
     return request.app.state.parts  # type: ignore[no-any-return]
 
 
@@ -177,9 +177,9 @@ def _after(cursor: str | None, sort: Sort) -> tuple[Any, str] | None:
     """Where a page begins; a cursor is valid only with the sort it was made for."""
     if cursor is None:
         return None
-    kinds: dict[Sort, Any] = {"changed": tuple[str, dt.datetime, str], "seller": tuple[str, str, str]}
+    kinds: dict[Sort, Any] = {"changed": tuple[str, Moment, str], "seller": tuple[str, str, str]}
     key: Any = key_of(cursor, kinds.get(sort, tuple[str, int, str]))
-    if key is None or key[0] != sort or (sort == "changed" and key[1].tzinfo is None):
+    if key is None or key[0] != sort:
         raise bad_cursor()
     if isinstance(key[1], int) and abs(key[1]) >= 2**31:
         raise bad_cursor()
@@ -210,9 +210,7 @@ async def violations(
     limit: Limit = 50,
 ) -> Page[Violation]:
     """A seller's violations, latest first, including those that no longer stand."""
-    before = key_of(cursor, tuple[dt.datetime, str])
-    if before is not None and before[0].tzinfo is None:
-        raise bad_cursor()
+    before = key_of(cursor, tuple[Moment, str])
     rows = await _parts(request).run(reading.violations, seller, in_force=in_force, before=before, limit=limit + 1)
     return page_of(rows, limit, lambda violation: (violation.at, violation.claim))
 
@@ -281,4 +279,4 @@ ROUTES: Final = [standing, sellers, ledger, violations, sanctions, sanction, why
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM."""
-    internal.run(settings, NAME, ROUTES, lambda: Offenders(settings))
+    internal.run(settings, NAME, ROUTES, lambda: EnforcementParts(settings))

@@ -7,6 +7,7 @@ after it.
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +16,7 @@ import msgspec
 import structlog
 
 from services.enforcement import sanctions_store, store
-from services.enforcement.rounds import keep_on
+from services.enforcement.rounds import run_rounds
 from shared import db, marketplace, metrics, tracing
 from shared.events import MarketplaceCommand, Receipt, SellerCommand, SellerReceipt
 from shared.settings import Settings
@@ -117,15 +118,13 @@ class Delivery:
         self, command: MarketplaceCommand | SellerCommand, trace: str | None = None
     ) -> Receipt | SellerReceipt | str:
         """Post a command; returns the receipt, or why there is none."""
-        of_seller = isinstance(command, SellerCommand)
-        path = marketplace.SELLER_COMMANDS_PATH if of_seller else marketplace.COMMANDS_PATH
-        body = msgspec.json.encode(command)
-        headers = marketplace.signed_headers(self._secret, int(time.time()), path, command.command, body)
+        body, headers = marketplace.signed_request(self._secret, command, dt.datetime.now(dt.UTC))
         if trace is not None:
             headers[tracing.HEADER] = trace
+        url = self._url + marketplace.path_of(command)
         until, answer = time.monotonic() + _CALL_S, b""
         try:
-            with self._client.stream("POST", self._url + path, content=body, headers=headers) as response:
+            with self._client.stream("POST", url, content=body, headers=headers) as response:
                 for part in response.iter_bytes():
                     answer += part
                     if len(answer) > _ANSWER_MAX or time.monotonic() > until:
@@ -137,7 +136,7 @@ class Delivery:
         if response.status_code != 200:
             return f"HTTP {response.status_code}: {answer[:300].decode(errors='replace')}".replace("\0", "\ufffd")
         try:
-            receipt = (_seller_receipt if of_seller else _receipt).decode(answer)
+            receipt = (_seller_receipt if isinstance(command, SellerCommand) else _receipt).decode(answer)
         except msgspec.DecodeError as error:
             return f"not a receipt: {error}"[:500]
         if receipt.command != command.command:
@@ -153,4 +152,4 @@ class Delivery:
 
 def run(settings: Settings) -> None:
     """Deliver until SIGTERM or SIGINT; waits while the database is unavailable."""
-    keep_on(settings, "enforcement-delivery", lambda: Delivery(settings), _IDLE_S)
+    run_rounds(settings, "enforcement-delivery", lambda: Delivery(settings), _IDLE_S)

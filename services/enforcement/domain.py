@@ -143,7 +143,7 @@ def change(
         if (before == 0) == (holds == 0):
             # others hold it as well: nothing to do at the marketplace, though its receipt may still be awaited
             if not event.held or listing.confirmed == listing.seq:
-                out.append(_told(hold.item, event.claim, listing, event.held, None, now))
+                out.append(_hold_changed(hold.item, event.claim, listing, event.held, None, now))
                 hold.waits = 0
             else:
                 hold.waits = listing.seq
@@ -181,22 +181,26 @@ def receive(
     listing.result = receipt.result
     listing.resend_at = None
     return [
-        _told(hold.item, hold.claim, listing, hold.held, receipt.command, now)
+        _hold_changed(hold.item, hold.claim, listing, hold.held, receipt.command, now)
         for hold in holds
         if hold.waits > confirmed
     ]
 
 
-def seen(
-    listing: Listing | None, told: events.Listing, down: Down, wall: dt.datetime, resend: dt.timedelta = RESEND_AFTER
+def reappeared(
+    listing: Listing | None,
+    reported: events.Listing,
+    down: Down,
+    wall: dt.datetime,
+    resend: dt.timedelta = RESEND_AFTER,
 ) -> MarketplaceCommand | None:
-    """Take a listing down again that is visible although it is held; None if there is nothing to do.
+    """Take down again a listing that is visible although it is held; None if there is nothing to do.
 
     It was unknown when its command came, or somebody at the marketplace put it back. What the marketplace reported
     before it carried out our command may be read after the receipt: one command too many is then sent, which changes
     nothing.
     """
-    if listing is None or not listing.holds or listing.confirmed < listing.seq or told.state != "visible":
+    if listing is None or not listing.holds or listing.confirmed < listing.seq or reported.state != "visible":
         return None
     listing.seq += 1
     listing.action = down
@@ -216,7 +220,9 @@ def again(listing: Listing, wall: dt.datetime, resend: dt.timedelta = RESEND_AFT
     return command
 
 
-def _told(item: str, claim: str, listing: Listing, held: bool, action: str | None, now: dt.datetime) -> HoldChanged:
+def _hold_changed(
+    item: str, claim: str, listing: Listing, held: bool, action: str | None, now: dt.datetime
+) -> HoldChanged:
     return HoldChanged(
         item=item,
         claim=claim,

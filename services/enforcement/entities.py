@@ -22,7 +22,7 @@ from shared.events import SellerKey
 from shared.policy import Entity, Penalties
 
 
-class Own(Struct, frozen=True):
+class AccountViolation(Struct, frozen=True):
     """A violation in force of one account, and its entry in the account's ledger."""
 
     seller: str
@@ -102,9 +102,9 @@ def _union(groups: Iterable[Collection[str]]) -> list[tuple[str, ...]]:
     return [tuple(sorted(members)) for members in found.values() if len(members) > 1]
 
 
-def merged(violations: Iterable[Own]) -> list[Own]:
+def merged(violations: Iterable[AccountViolation]) -> list[AccountViolation]:
     """An entity's violations, one per claim as for one seller: the earliest, and serious if any of them is."""
-    found: dict[str, Own] = {}
+    found: dict[str, AccountViolation] = {}
     for own in sorted(violations, key=lambda own: (own.at, own.claim, own.seller)):
         known = found.setdefault(own.claim, own)
         if own.severity == "serious" != known.severity:
@@ -112,13 +112,15 @@ def merged(violations: Iterable[Own]) -> list[Own]:
     return list(found.values())
 
 
-def count(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> tuple[Sums, tuple[Ground, ...]]:
+def count(
+    violations: Collection[AccountViolation], rules: Penalties, now: dt.datetime
+) -> tuple[Sums, tuple[Ground, ...]]:
     """An entity's standing, and when it reached thresholds: as one seller, and no better than any of its accounts.
 
     Joining histories can move the points of a cap or a group to an earlier violation, which expires earlier. Without
     the second rule, an account could gain hours or days by being linked.
     """
-    alone: dict[str, list[Own]] = {}
+    alone: dict[str, list[AccountViolation]] = {}
     for own in violations:
         alone.setdefault(own.seller, []).append(own)
     courses = [merged(violations), *alone.values()] if len(alone) > 1 else list(alone.values())
@@ -132,7 +134,9 @@ def count(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> tu
     return sums, united(found for _, found in every)
 
 
-def _course(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> tuple[Sums, tuple[Ground, ...]]:
+def _course(
+    violations: Collection[AccountViolation], rules: Penalties, now: dt.datetime
+) -> tuple[Sums, tuple[Ground, ...]]:
     """The standing and the grounds of one seller with these violations."""
     costs, _ = penalties.assess(((own.at, own.claim, own.severity) for own in violations), rules)
     sums = {"general": 0, "serious": 0}

@@ -10,10 +10,9 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
-from services.enforcement import sanctions
 from services.enforcement.entities import Sums
 from services.enforcement.penalties import NEVER
-from services.enforcement.sanctions import Ground
+from services.enforcement.sanctions import EntityRecord, Ground
 from shared.db import unnest
 from shared.events import SellerKey, StandingChanged
 from shared.policy import Entity
@@ -22,7 +21,7 @@ LOCK: Final = 0x600DE771
 """Advisory lock under which entities are counted, one transaction at a time."""
 
 LINKED_COLUMNS: Final = "entity, entity_points, entity_strikes, entity_violations, entity_grounds"
-"""Columns of ``standings``, in the order that ``linked`` takes and ``linked_row`` returns."""
+"""Columns of ``standings`` that ``linked`` takes, in the order in which ``linked_row`` returns them."""
 
 _KEYS = "select seller, kind, digest from seller_keys where seller = any(%s)"
 _CUT = """
@@ -36,7 +35,7 @@ _WORK = "select id, seller, kind, digest from entity_work order by id limit %s"
 _DONE = "delete from entity_work where id = any(%s)"
 _DUE = "select entity from entities where next_change <= %s order by next_change limit %s"
 _HOLDERS = """
-    select n.kind, n.digest, h.seller, c.kind is not null
+    select n.kind, n.digest, h.seller, c.kind is not null as common
     from unnest(%s::text[], %s::text[], %s::int[]) as n(kind, digest, most)
     left join common_keys c on c.kind = n.kind and c.digest = n.digest
     left join lateral (select seller from seller_keys k where k.kind = n.kind and k.digest = n.digest limit n.most) h on true"""
@@ -86,7 +85,7 @@ _RULES = """
 _MARK_ALL = "insert into entity_work (seller) select distinct seller from seller_keys"
 
 _grounds = msgspec.json.Decoder(tuple[Ground, ...])
-_entity = msgspec.json.Decoder(sanctions.Entity)
+_entity = msgspec.json.Decoder(EntityRecord)
 
 
 class Mark(Struct, frozen=True):
@@ -97,7 +96,7 @@ class Mark(Struct, frozen=True):
     key: SellerKey | None
 
 
-class Counted(Struct, frozen=True):
+class EntityStanding(Struct, frozen=True):
     """An entity's standing."""
 
     sums: Sums
@@ -105,19 +104,19 @@ class Counted(Struct, frozen=True):
     last: dt.datetime | None
     warned: tuple[dt.datetime, ...]
 
-    def same(self, other: Counted) -> bool:
+    def same(self, other: EntityStanding) -> bool:
         """Whether its accounts need not be told: at most the end of the sums has moved."""
         sums = msgspec.structs.replace(self.sums, next_change=other.sums.next_change)
         return msgspec.structs.replace(self, sums=sums) == other
 
 
-class Linked(Struct, frozen=True):
+class LinkedEntity(Struct, frozen=True):
     """The entity of an account, as the ledger's worker knows it; ``sums`` lack their end."""
 
-    entity: sanctions.Entity
+    entity: EntityRecord
     sums: Sums
 
-    def same(self, other: Linked) -> bool:
+    def same(self, other: LinkedEntity) -> bool:
         """Whether entity and sums are those of ``other``, whenever they were reached."""
         return (self.entity.entity, self.sums) == (other.entity.entity, other.sums)
 
@@ -132,18 +131,20 @@ class Linked(Struct, frozen=True):
         )
 
 
-def entity(text: str) -> sanctions.Entity:
+def entity(text: str) -> EntityRecord:
     """From ``standings.entity_grounds``."""
     return _entity.decode(text)
 
 
-def linked(row: Sequence[Any]) -> Linked:
-    """From a row of ``LINKED_COLUMNS``."""
-    _, points, strikes, violations, text = row
-    return Linked(entity(text), Sums(points, strikes, violations))
+def linked(row: Any) -> LinkedEntity | None:
+    """From a row of ``standings`` with ``LINKED_COLUMNS``; None if the account is in no entity."""
+    if row.entity is None:
+        return None
+    sums = Sums(row.entity_points, row.entity_strikes, row.entity_violations)
+    return LinkedEntity(entity(row.entity_grounds), sums)
 
 
-def linked_row(linked: Linked | None) -> tuple[Any, ...]:
+def linked_row(linked: LinkedEntity | None) -> tuple[Any, ...]:
     """As a row of ``LINKED_COLUMNS``."""
     if linked is None:
         return (None, 0, 0, 0, None)
@@ -157,10 +158,10 @@ def linked_row(linked: Linked | None) -> tuple[Any, ...]:
     )
 
 
-def counted(row: Sequence[Any]) -> Counted:
-    """From (general_points, serious_strikes, violations, next_change, grounds, last, warned)."""
-    points, strikes, violations, next_change, grounds, last, warned = row
-    return Counted(Sums(points, strikes, violations, next_change), _grounds.decode(grounds), last, tuple(warned))
+def standing(row: Any) -> EntityStanding:
+    """From a row of ``entities``."""
+    sums = Sums(row.general_points, row.serious_strikes, row.violations, row.next_change)
+    return EntityStanding(sums, _grounds.decode(row.grounds), row.last, tuple(row.warned))
 
 
 # ------------------------------------------------------------------------------------------------------- by the ledger
@@ -201,19 +202,17 @@ def take(connection: sa.Connection, partitions: Sequence[int], room: int) -> lis
     return sorted((id_, partition, seller) for id_, partition, seller in rows)
 
 
-def of(connection: sa.Connection, sellers: Collection[str]) -> dict[str, tuple[int, Linked]]:
+def of(connection: sa.Connection, sellers: Collection[str]) -> dict[str, tuple[int, LinkedEntity]]:
     """By account in an entity: the account's number of entries at the last count, and the entity's standing."""
     return {
-        seller: (
-            entries,
-            Linked(
-                sanctions.Entity(name, _grounds.decode(grounds), last or NEVER, tuple(warned)),
-                Sums(points, strikes, violations),
+        row.seller: (
+            row.entries,
+            LinkedEntity(
+                EntityRecord(row.entity, _grounds.decode(row.grounds), row.last or NEVER, tuple(row.warned)),
+                Sums(row.general_points, row.serious_strikes, row.violations),
             ),
         )
-        for seller, entries, name, points, strikes, violations, grounds, last, warned in connection.exec_driver_sql(
-            _OF, (sorted(sellers),)
-        )
+        for row in connection.exec_driver_sql(_OF, (sorted(sellers),))
     }
 
 
@@ -267,12 +266,12 @@ def holders(
             [key.digest for key in some],
             [rules.links.get(key.kind, 0) + 1 for key in some],
         )
-        for kind, digest, seller, is_common in connection.exec_driver_sql(_HOLDERS, columns):
-            key = SellerKey(kind, digest)
-            if is_common:
+        for row in connection.exec_driver_sql(_HOLDERS, columns):
+            key = SellerKey(row.kind, row.digest)
+            if row.common:
                 common.add(key)
-            if seller is not None:
-                found[key].add(seller)
+            if row.seller is not None:
+                found[key].add(row.seller)
     return found, common
 
 
@@ -293,7 +292,7 @@ def become_rare(connection: sa.Connection, keys: Collection[SellerKey]) -> None:
 
 def fellows(connection: sa.Connection, sellers: Collection[str]) -> dict[str, str]:
     """All accounts (-> entity) of the entities that these accounts belonged to at the last count."""
-    return {row[0]: row[1] for row in connection.exec_driver_sql(_FELLOWS, (sorted(sellers),))}
+    return {row.seller: row.entity for row in connection.exec_driver_sql(_FELLOWS, (sorted(sellers),))}
 
 
 def members(connection: sa.Connection, entities: Collection[str]) -> set[str]:
@@ -301,12 +300,12 @@ def members(connection: sa.Connection, entities: Collection[str]) -> set[str]:
     return set(connection.exec_driver_sql(_MEMBERS, (sorted(entities),)).scalars()) if entities else set()
 
 
-def stored(connection: sa.Connection, entities: Collection[str]) -> dict[str, Counted]:
+def stored(connection: sa.Connection, entities: Collection[str]) -> dict[str, EntityStanding]:
     """The standings of entities at the last count."""
     if not entities:
         return {}
     rows = connection.exec_driver_sql(_ENTITIES, (sorted(entities),))
-    return {entity: counted(row) for entity, *row in rows}
+    return {row.entity: standing(row) for row in rows}
 
 
 def histories(connection: sa.Connection, sellers: Collection[str]) -> list[tuple[Any, ...]]:
@@ -329,10 +328,10 @@ def entries(connection: sa.Connection, sellers: Collection[str]) -> dict[str, in
     """Number of ledger entries by account."""
     if not sellers:
         return {}
-    return {row[0]: row[1] for row in connection.exec_driver_sql(_ENTRIES, (sorted(sellers),))}
+    return {row.seller: row.entries for row in connection.exec_driver_sql(_ENTRIES, (sorted(sellers),))}
 
 
-def save(connection: sa.Connection, counted: Mapping[str, Counted], now: dt.datetime) -> None:
+def save(connection: sa.Connection, counted: Mapping[str, EntityStanding], now: dt.datetime) -> None:
     """Write entities."""
     unnest(
         connection,

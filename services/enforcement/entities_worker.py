@@ -21,9 +21,9 @@ import sqlalchemy as sa
 import structlog
 
 from services.enforcement import entities, entities_store
-from services.enforcement.entities import Own
-from services.enforcement.entities_store import Counted, Mark
-from services.enforcement.rounds import keep_on
+from services.enforcement.entities import AccountViolation
+from services.enforcement.entities_store import EntityStanding, Mark
+from services.enforcement.rounds import run_rounds
 from shared import clock, db, metrics, policy
 from shared.events import SellerKey
 from shared.settings import Settings
@@ -34,9 +34,9 @@ NAME: Final = "enforcement-entities"
 COUNTED = metrics.counter("goodfaith_entities_counted_total", "Entities counted.", of=NAME)
 RELINKED = metrics.counter(
     "goodfaith_sellers_relinked_total",
-    "Accounts that were told that their entity's accounts or standing changed.",
+    "Accounts that were queued because their entity's accounts or standing changed.",
     of=NAME,
-    do="many at once: have accounts come to share keys, or has the policy changed?",
+    do="many at once: do more accounts share keys, or has the policy changed?",
 )
 COMMON = metrics.counter(
     "goodfaith_keys_common_total",
@@ -56,7 +56,7 @@ _BATCH: Final = 500
 
 
 class Counting:
-    """Takes marks, counts entities and tells their accounts; ``once`` is one round, in one transaction."""
+    """Takes marks, counts entities and queues their accounts; ``once`` is one round, in one transaction."""
 
     def __init__(self, settings: Settings, *, batch: int = _BATCH) -> None:
         current = policy.current(settings.penalties_profile)
@@ -86,7 +86,7 @@ class Counting:
         return len(marks) + len(due) + followed
 
     def _count(self, connection: sa.Connection, marks: list[Mark], due: list[str], now: dt.datetime) -> tuple[int, int]:
-        """Count the entities that are touched; returns how many they are, and how many accounts are told."""
+        """Count the entities that are touched; returns how many they are, and how many accounts are queued."""
         touched = {mark.seller for mark in marks} | entities_store.members(connection, due)
         touched |= self._rekeyed(connection, {mark.key for mark in marks if mark.key is not None})
         keys, before = self._walk(connection, touched)
@@ -165,11 +165,11 @@ class Counting:
 
     def _counted(
         self, connection: sa.Connection, found: dict[str, tuple[str, ...]], now: dt.datetime
-    ) -> dict[str, Counted]:
+    ) -> dict[str, EntityStanding]:
         sellers = [seller for members in found.values() for seller in members]
-        own: dict[str, list[Own]] = {}
+        own: dict[str, list[AccountViolation]] = {}
         for seller, claim, severity, at, entry in entities_store.histories(connection, sellers):
-            own.setdefault(seller, []).append(Own(seller, claim, severity, at, entry))
+            own.setdefault(seller, []).append(AccountViolation(seller, claim, severity, at, entry))
         warned = entities_store.warnings(connection, sellers)
         return {
             entity: counted(
@@ -187,13 +187,13 @@ class Counting:
 
 
 def counted(
-    violations: Collection[Own], rules: policy.Penalties, now: dt.datetime, warned: Iterable[dt.datetime]
-) -> Counted:
+    violations: Collection[AccountViolation], rules: policy.Penalties, now: dt.datetime, warned: Iterable[dt.datetime]
+) -> EntityStanding:
     """An entity's standing, as it is stored."""
     sums, grounds = entities.count(violations, rules, now)
-    return Counted(sums, grounds, max((own.at for own in violations), default=None), tuple(sorted(set(warned))))
+    return EntityStanding(sums, grounds, max((own.at for own in violations), default=None), tuple(sorted(set(warned))))
 
 
 def run(settings: Settings) -> None:
     """Count until SIGTERM or SIGINT; waits while the database is unavailable."""
-    keep_on(settings, NAME, lambda: Counting(settings), _IDLE_S)
+    run_rounds(settings, NAME, lambda: Counting(settings), _IDLE_S)

@@ -12,7 +12,7 @@ import bisect
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from msgspec.structs import replace
 
@@ -23,6 +23,7 @@ from shared.standing import Explanation, Record, Rule, Sanction, Standing, Step
 
 STEPS_MOST: Final = 1000
 """Default limit of the steps in an explanation; it shows the latest."""
+What = Literal["entered", "reversed", "expired", "forgotten"]
 InForce = tuple[dt.datetime, str, penalties.Severity]
 """(at, claim, severity) of a violation in force."""
 
@@ -34,7 +35,7 @@ def number_of(entry: str) -> int:
 
 
 @dataclass(slots=True)
-class _Stood:
+class _Unreversed:
     """What stands of the ledger during a walk: unreversed entries in order of effect, with the tails between them."""
 
     rules: Penalties
@@ -43,39 +44,39 @@ class _Stood:
     tails: list[Tail] = field(default_factory=list)
     """``tails[n]``: the tail after the first n + 1 entries; shorter than ``keys`` after entries came or went."""
 
-    def place(self, key: tuple[dt.datetime, str]) -> int:
+    def index(self, key: tuple[dt.datetime, str]) -> int:
         return bisect.bisect_left(self.keys, key)
 
-    def before(self, place: int) -> Tail:
-        """The tail on which an assessment at ``place`` depends."""
-        while len(self.tails) < place:
+    def before(self, index: int) -> Tail:
+        """The tail on which an assessment at ``index`` depends."""
+        while len(self.tails) < index:
             record = self.entries[len(self.tails)]
             last = self.tails[-1] if self.tails else BEGIN
             self.tails.append(penalties.step(last, record.effective_at, record.claim, record.ledger, self.rules)[1])
-        return self.tails[place - 1] if place else BEGIN
+        return self.tails[index - 1] if index else BEGIN
 
     def add(self, record: Record) -> tuple[Tail, Penalty]:
-        """Insert an entry in order; returns (the tail before it, what it ought to cost)."""
+        """Insert an entry in order; returns (the tail before it, what it should cost)."""
         key = (record.effective_at, record.claim)
-        place = self.place(key)
-        before = self.before(place)
+        index = self.index(key)
+        before = self.before(index)
         penalty, _ = penalties.step(before, record.effective_at, record.claim, record.ledger, self.rules)
-        self.keys.insert(place, key)
-        self.entries.insert(place, record)
-        del self.tails[place:]
+        self.keys.insert(index, key)
+        self.entries.insert(index, record)
+        del self.tails[index:]
         return before, penalty
 
     def remove(self, record: Record) -> bool:
         key = (record.effective_at, record.claim)
-        place = self.place(key)
-        if place == len(self.keys) or self.entries[place].entry != record.entry:
+        index = self.index(key)
+        if index == len(self.keys) or self.entries[index].entry != record.entry:
             return False
-        del self.keys[place], self.entries[place], self.tails[place:]
+        del self.keys[index], self.entries[index], self.tails[index:]
         return True
 
 
 def rule_of(tail: Tail, penalty: Penalty, rules: Penalties) -> Rule:
-    """The rule that gives an entry after ``tail`` the points it ought to have."""
+    """The rule that gives an entry after ``tail`` the points that it should have."""
     if penalty.ledger == "serious":
         return "strike" if penalty.points else "grouped"
     expires = rules.general.expires.exact
@@ -91,7 +92,7 @@ class _Walk:
 
     def __init__(self, seller: str, rules: Penalties) -> None:
         self.rules = rules
-        self.stood = _Stood(rules)
+        self.stood = _Unreversed(rules)
         self.seller = Seller(seller, 0)
         self.steps: list[Step] = []
         self.differences: list[str] = []
@@ -116,7 +117,7 @@ class _Walk:
         else:
             self.seller.serious_strikes += sign * record.points
 
-    def note(self, at: dt.datetime, what: str, record: Record, points: int, **more: object) -> None:
+    def note(self, at: dt.datetime, what: What, record: Record, points: int, **more: object) -> None:
         general, serious, violations = self.sums()
         step = Step(
             at=at,
@@ -124,7 +125,7 @@ class _Walk:
             entry=record.entry,
             claim=record.claim,
             ledger=record.ledger,
-            points=points,  # type: ignore[arg-type]
+            points=points,
             effective_at=record.effective_at,
             expires_at=record.expires_at,
             general_points=general,
@@ -148,18 +149,18 @@ class _Walk:
             if old != new:
                 sign, passed = ("+", range(old + 1, new + 1)) if new > old else ("-", range(old, new, -1))
                 words = tuple(f"{sign}{ledger} {n} {part.thresholds[n - 1].consequence}" for n in passed)
-                place = self._last_of(ledger)
-                self.steps[place] = replace(self.steps[place], crossed=(*self.steps[place].crossed, *words))
+                index = self._last_of(ledger)
+                self.steps[index] = replace(self.steps[index], crossed=(*self.steps[index].crossed, *words))
         self.levels = levels
 
     def _last_of(self, ledger: str) -> int:
         """Index of the moment's last step that changed the ledger's sum; its last step if none did."""
         end = len(self.steps) - 1
-        place = end
-        while place >= 0 and self.steps[place].at == self.steps[end].at:
-            if self.steps[place].ledger == ledger and self.steps[place].points:
-                return place
-            place -= 1
+        index = end
+        while index >= 0 and self.steps[index].at == self.steps[end].at:
+            if self.steps[index].ledger == ledger and self.steps[index].points:
+                return index
+            index -= 1
         return end
 
     def enter(self, record: Record) -> None:
@@ -276,7 +277,7 @@ def explain(
                 f"the standing of {stored.changed_at:%Y-%m-%d %H:%M} is {kept}, the ledger makes {counted}"
             )
         if stored.next_change is not None and stored.next_change <= now:
-            differences.append(f"the standing was to be counted anew at {stored.next_change:%Y-%m-%d %H:%M}")
+            differences.append(f"the standing should have been counted again at {stored.next_change:%Y-%m-%d %H:%M}")
         if account is not None:
             differences += unanswered(account, then.stood.entries, rules, policy, stored.changed_at)
     general, serious, violations = walk.sums()
@@ -308,11 +309,11 @@ def walked(seller: str, records: Sequence[Record], rules: Penalties, upto: dt.da
     within = rules.repeat_offender.within.exact
     # at the same moment, ends come before entries: what expires then no longer counts
     happens: list[tuple[dt.datetime, int, int, Record]] = []
-    for place, record in enumerate(written):
-        happens.append((record.recorded_at, 1, place, record))
+    for index, record in enumerate(written):
+        happens.append((record.recorded_at, 1, index, record))
         if record.kind == "violation":
             ends = {record.expires_at, record.effective_at + within}
-            happens += [(end, 0, place, record) for end in ends if record.recorded_at < end <= upto]
+            happens += [(end, 0, index, record) for end in ends if record.recorded_at < end <= upto]
     happens.sort(key=lambda entry: entry[:3])
     walk = _Walk(seller, rules)
     last = None
@@ -331,7 +332,7 @@ def walked(seller: str, records: Sequence[Record], rules: Penalties, upto: dt.da
 
 
 def _against(walk: _Walk, in_force: Iterable[InForce]) -> list[str]:
-    """Differences between the entries that stand and what the violations in force ought to cost together."""
+    """Differences between the entries that stand and what the violations in force should cost together."""
     found = []
     wanted, _ = penalties.assess(in_force, walk.rules)
     stands = {record.claim: record for record in walk.stood.entries}
@@ -348,7 +349,7 @@ def _against(walk: _Walk, in_force: Iterable[InForce]) -> list[str]:
             penalty.expires_at,
         ):
             found.append(
-                f"{penalty.claim}: {record.points} {record.ledger} stand, it ought to be {penalty.points} {penalty.ledger}"
+                f"{penalty.claim}: {record.points} {record.ledger} stand, it should be {penalty.points} {penalty.ledger}"
             )
     found += [f"{claim}: an entry stands, and no violation is in force" for claim in stands]
     return found
@@ -364,7 +365,7 @@ def unanswered(
         at: when the seller was last judged.
     """
     found = []
-    if account.front.rules == policy:  # else it is still to be judged by these rules
+    if account.open_grounds.rules == policy:  # else it is still to be judged by these rules
         stands = [Entry(r.entry, Penalty(r.claim, r.ledger, r.points, r.effective_at, r.expires_at)) for r in entries]
         grounds = sanctions.grounds(stands, rules, at)
         answers = [(s.ledger, s.level) for s in account.sanctions if s.stands]
@@ -423,8 +424,8 @@ def says(step: Step, rules: Penalties) -> str:
     if step.what == "forgotten":
         return "no longer one of the violations that are counted"
     if step.what == "reversed":
-        anew = "assessed anew, as an earlier violation came or went, or the rules changed"
-        why = anew if step.reassessed else "the claim does not stand"
+        again = "assessed again, because an earlier violation came or went, or the rules changed"
+        why = again if step.reassessed else "the claim does not stand"
         return f"reverses {step.reverses}: {why}"
     general, serious = rules.general, rules.serious
     if step.rule == "first":

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import sqlalchemy as sa
 
-from services.enforcement import entities_store, penalties, sanctions, sanctions_store, statements, store
-from services.enforcement.entities_store import Linked
-from services.enforcement.penalties import Entry, Item, Penalty, Seller, Tail, Violation, Written
+from services.enforcement import entities_store, ledger_store, penalties, sanctions, sanctions_store, statements, store
+from services.enforcement.entities_store import LinkedEntity
+from services.enforcement.ledger_store import StoredSeller
+from services.enforcement.penalties import Item, LedgerRow, Seller, Violation
 from services.enforcement.sanctions import Account, Facts
 from services.enforcement.statements import NewStatement
 from shared import events, metrics, policy
-from shared.db import unnest
 from shared.events import (
     Data,
     LiftSanction,
@@ -75,58 +74,6 @@ _RESEND: Final = "@"
 """Prefix of the subject of a timer that sends a command again; no seller's id begins with it."""
 _LOOK_FOR_RESENDS: Final = dt.timedelta(seconds=0.5)
 
-_COLUMNS: Final = f"""seller, partition, general_points, serious_strikes, violations, next_change, entries, tail, changed_at,
-        {sanctions_store.ACCOUNT_COLUMNS}, {entities_store.LINKED_COLUMNS}"""
-_SELLERS = f"select {_COLUMNS} from standings where seller = any(%s)"
-_DUE = f"""
-    select {_COLUMNS} from standings
-    where partition = any(%s) and due_at <= %s and seller <> all(%s::text[]) order by due_at limit %s"""
-_CLAIMS = """
-    select v.seller, v.claim, v.in_force, v.severity, v.at, v.entry, v.ledger, v.points, v.effective_at, v.expires_at
-    from violations v join unnest(%s::text[], %s::text[]) as n(seller, claim) using (seller, claim)"""
-_HISTORY = """
-    select seller, claim, in_force, severity, at, entry, ledger, points, effective_at, expires_at
-    from violations where seller = any(%s) and in_force"""
-_ITEMS = """
-    select i.seller, i.claim, i.item, i.listing, i.revision, i.in_force, i.severity, i.at
-    from violation_items i join unnest(%s::text[], %s::text[]) as n(seller, claim) using (seller, claim)"""
-_SAVE_SELLERS = f"""
-    insert into standings (seller, partition, general_points, serious_strikes, violations, repeat_offender, general_level,
-        general_consequence, serious_level, serious_consequence, next_change, changed_at, entries, tail, due_at,
-        {sanctions_store.ACCOUNT_COLUMNS}, {entities_store.LINKED_COLUMNS})
-    select * from unnest(%s::text[], %s::int[], %s::int[], %s::int[], %s::int[], %s::bool[], %s::int[],
-        %s::text[], %s::int[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::int[], %s::text[], %s::timestamptz[],
-        %s::text[], %s::int[], %s::int[], %s::text[], %s::timestamptz[], %s::int[], %s::text[], %s::timestamptz[], %s::int[],
-        %s::text[], %s::int[], %s::int[], %s::int[], %s::text[])
-    on conflict (seller) do update set general_points = excluded.general_points, serious_strikes = excluded.serious_strikes,
-        violations = excluded.violations, repeat_offender = excluded.repeat_offender, general_level = excluded.general_level,
-        general_consequence = excluded.general_consequence, serious_level = excluded.serious_level,
-        serious_consequence = excluded.serious_consequence, next_change = excluded.next_change,
-        changed_at = excluded.changed_at, entries = excluded.entries, tail = excluded.tail, due_at = excluded.due_at,
-        front = excluded.front, sanctions = excluded.sanctions, seq = excluded.seq, measures = excluded.measures,
-        until = excluded.until, confirmed = excluded.confirmed, result = excluded.result, resend_at = excluded.resend_at,
-        tries = excluded.tries, entity = excluded.entity, entity_points = excluded.entity_points,
-        entity_strikes = excluded.entity_strikes, entity_violations = excluded.entity_violations,
-        entity_grounds = excluded.entity_grounds"""
-_SAVE_VIOLATIONS = """
-    insert into violations (seller, claim, in_force, severity, at, entry, ledger, points, effective_at, expires_at)
-    select * from unnest(%s::text[], %s::text[], %s::bool[], %s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::int[],
-        %s::timestamptz[], %s::timestamptz[])
-    on conflict (seller, claim) do update set in_force = excluded.in_force, severity = excluded.severity, at = excluded.at,
-        entry = excluded.entry, ledger = excluded.ledger, points = excluded.points, effective_at = excluded.effective_at,
-        expires_at = excluded.expires_at"""
-_SAVE_ITEMS = """
-    insert into violation_items (seller, claim, item, listing, revision, in_force, severity, at)
-    select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::bool[], %s::text[], %s::timestamptz[])
-    on conflict (seller, claim, item) do update set revision = excluded.revision, in_force = excluded.in_force,
-        severity = excluded.severity, at = excluded.at"""
-_WRITE = """
-    insert into ledger_entries (entry, seller, claim, ledger, kind, points, reverses, effective_at, expires_at)
-    select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[],
-        %s::timestamptz[], %s::timestamptz[])"""
-
-_tail = msgspec.json.Decoder(Tail)
-
 
 class EnforcementLedger:
     """Service ``enforcement-ledger``."""
@@ -170,24 +117,12 @@ class EnforcementLedger:
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
         """Load sellers, the batch's claims with their items, and the whole history where it is needed."""
-        ledger = Ledgers(self, tx)
-        ledger.load([record.data for record in incoming])
-        return ledger
+        batch = LedgerBatch(self, tx)
+        batch.load([record.data for record in incoming])
+        return batch
 
 
-def _seller(row: Sequence[Any]) -> Seller:
-    seller = Seller(*row[:7])
-    seller.tail = _tail.decode(row[7])
-    return seller
-
-
-def _violation(row: Sequence[Any]) -> Violation:
-    _, claim, in_force, severity, at, entry, ledger, points, effective_at, expires_at = row
-    live = None if entry is None else Entry(entry, Penalty(claim, ledger, points, effective_at, expires_at))
-    return Violation(claim, in_force, severity, at, live)
-
-
-class Ledgers:
+class LedgerBatch:
     """The sellers of one batch."""
 
     def __init__(self, service: EnforcementLedger, tx: Tx) -> None:
@@ -196,17 +131,18 @@ class Ledgers:
         self._tx = tx
         self._sellers: dict[str, Seller] = {}
         self._accounts: dict[str, Account] = {}
-        self._linked: dict[str, Linked] = {}
-        self._relinked: dict[str, tuple[int, Linked]] = {}
+        self._linked: dict[str, LinkedEntity] = {}
+        self._relinked: dict[str, tuple[int, LinkedEntity]] = {}
         self._keys: dict[str, set[SellerKey]] = {}
-        self._held: dict[str, frozenset[SellerKey]] = {}
+        self._stored_keys: dict[str, frozenset[SellerKey]] = {}
         self._marks: set[str] = set()
+        """Accounts whose entity must be counted again."""
         self._changed_at: dict[str, dt.datetime] = {}
         self._changed: dict[str, Seller] = {}
         self._items: dict[tuple[str, str, str], Item] = {}
-        self._written: list[Written] = []
-        self._before: dict[tuple[str, str], tuple[object, ...]] = {}
-        self._sanctions: dict[tuple[str, int], tuple[object, ...]] = {}
+        self._written: list[LedgerRow] = []
+        self._stored_violations: dict[tuple[str, str], tuple[object, ...]] = {}
+        self._stored_sanctions: dict[tuple[str, int], tuple[object, ...]] = {}
         self._deliveries: list[tuple[int, SellerCommand]] = []
         self._statements: list[NewStatement] = []
 
@@ -215,62 +151,57 @@ class Ledgers:
         changes = [data for data in records if isinstance(data, ViolationChanged)]
         names = {data.seller for data in records if isinstance(data, ViolationChanged | SellerReceipt)}
         names |= {data.account for data in records if isinstance(data, LiftSanction)}
-        told = {data.seller for data in records if isinstance(data, MarketplaceSeller)}
+        reported = {data.seller for data in records if isinstance(data, MarketplaceSeller)}
         relinked = {data.seller for data in records if isinstance(data, StandingChanged)}
         connection = self._tx.connection
-        if told:
-            self._keys = entities_store.keys(connection, told)
-            self._held = {seller: frozenset(keys) for seller, keys in self._keys.items()}
+        if reported:
+            self._keys = entities_store.keys(connection, reported)
+            self._stored_keys = {seller: frozenset(keys) for seller, keys in self._keys.items()}
         if relinked:
             self._relinked = entities_store.of(connection, relinked)
-        names |= relinked | told
+        names |= relinked | reported
         if not names:
             return
-        self._take(connection.exec_driver_sql(_SELLERS, (sorted(names),)).all())
-        pairs = sorted({(event.seller, event.claim) for event in changes if event.seller in self._sellers})
+        self._take(ledger_store.sellers(connection, names))
+        pairs = {(event.seller, event.claim) for event in changes if event.seller in self._sellers}
         if pairs:
-            columns = ([seller for seller, _ in pairs], [claim for _, claim in pairs])
-            for row in connection.exec_driver_sql(_CLAIMS, columns):
-                self._know(row[0], _violation(row))
-            for seller, claim, *item in connection.exec_driver_sql(_ITEMS, columns):
-                self._sellers[seller].history[claim].items[item[0]] = Item(*item)
+            self._know(ledger_store.violations(connection, pairs))
         # a guess, as earlier events of the batch move the end: histories missed here are loaded when they are needed
         self._complete({event.seller for event in changes if event.seller in self._sellers and self._needs(event)})
 
-    def _take(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Take in sellers with their sanctions, unless the batch has them already."""
-        found = [row for row in rows if row[0] not in self._sellers]
-        for row in found:
-            self._sellers[row[0]] = _seller(row)
-            self._changed_at[row[0]] = row[8]
-            self._accounts[row[0]] = sanctions_store.account(row[0], row[9:18])
-            if row[18] is not None:
-                self._linked[row[0]] = entities_store.linked(row[18:])
-        for sanction in sanctions_store.sanctions(self._tx.connection, {row[0] for row in found}):
-            self._accounts[sanction.seller].sanctions.append(sanction)
-            self._sanctions[(sanction.seller, sanction.number)] = sanctions_store.sanction_row(sanction)
+    def _take(self, stored: Iterable[StoredSeller]) -> None:
+        """Take in sellers that the batch does not have yet."""
+        for one in stored:
+            name = one.seller.seller
+            self._sellers[name] = one.seller
+            self._changed_at[name] = one.changed_at
+            self._accounts[name] = one.account
+            if one.linked is not None:
+                self._linked[name] = one.linked
+            for sanction in one.account.sanctions:
+                self._stored_sanctions[name, sanction.number] = sanctions_store.sanction_row(sanction)
 
     def _needs(self, event: ViolationChanged) -> bool:
         """Whether the event cannot be judged without the seller's whole history."""
-        seller, front = self._sellers[event.seller], self._accounts[event.seller].front
+        seller, known = self._sellers[event.seller], self._accounts[event.seller].open_grounds
         return penalties.needs_history(seller, event, self._tx.now) or (
             not seller.complete
             and event.in_force
-            and sanctions.needs_history(front, self._service.policy.version, event.at)
+            and sanctions.needs_history(known, self._service.policy.version, event.at)
         )
 
-    def _know(self, seller: str, violation: Violation) -> None:
-        """Take in a stored violation, unless the batch has a newer one."""
-        if violation.claim not in self._sellers[seller].history:
-            self._sellers[seller].history[violation.claim] = violation
-            self._before[(seller, violation.claim)] = _stored(violation)
+    def _know(self, found: Iterable[tuple[str, Violation]]) -> None:
+        """Take in stored violations, unless the batch has newer ones."""
+        for name, violation in found:
+            if violation.claim not in self._sellers[name].history:
+                self._sellers[name].history[violation.claim] = violation
+                self._stored_violations[name, violation.claim] = ledger_store.violation_row(violation)
 
-    def _complete(self, sellers: set[str]) -> None:
-        if sellers:
-            for row in self._tx.connection.exec_driver_sql(_HISTORY, (sorted(sellers),)):
-                self._know(row[0], _violation(row))
-            for seller in sellers:
-                self._sellers[seller].complete = True
+    def _complete(self, names: set[str]) -> None:
+        if names:
+            self._know(ledger_store.histories(self._tx.connection, names))
+            for name in names:
+                self._sellers[name].complete = True
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Fold in an item's violation, a receipt, a seller's keys or its entity, or lift a sanction."""
@@ -303,7 +234,7 @@ class Ledgers:
         seller = self._sellers.get(name)
         if seller is None:
             seller = self._sellers[name] = Seller(name, partition)
-            self._accounts[name] = Account(name, sanctions.Front(rules=self._service.policy.version))
+            self._accounts[name] = Account(name, sanctions.OpenGrounds(rules=self._service.policy.version))
             self._changed_at[name] = self._tx.now
         return seller
 
@@ -321,7 +252,7 @@ class Ledgers:
             or linked.entity.grounds != before.entity.grounds
             or linked.entity.last < before.entity.last  # reversed: a measure may have come with it
             or self._expired(seller)
-            or self._accounts[name].front.rules != self._service.policy.version
+            or self._accounts[name].open_grounds.rules != self._service.policy.version
         ) and not seller.complete:
             self._complete({name})
         if linked is None:
@@ -363,16 +294,16 @@ class Ledgers:
         return self._outgoing(incoming.partition, event.seller, out, incoming.id)
 
     def _advance(self, seller: Seller, claim: str) -> None:
-        """Advance the front by the entry of a violation that comes after all others."""
+        """Advance the open grounds by the entry of a violation that comes after all others."""
         entry = seller.history[claim].entry
         if entry is not None:
             account = self._accounts[seller.seller]
             points = seller.general_points if entry.penalty.ledger == "general" else seller.serious_strikes
-            account.front = sanctions.advance(account.front, entry, points, self._rules, self._tx.now)
+            account.open_grounds = sanctions.advance(account.open_grounds, entry, points, self._rules, self._tx.now)
 
     def _recounted(self, seller: Seller) -> list[Data]:
         """Count a standing from its complete history; reassess it if the ledger was kept by other rules."""
-        if self._accounts[seller.seller].front.rules == self._service.policy.version:
+        if self._accounts[seller.seller].open_grounds.rules == self._service.policy.version:
             changed = penalties.recount(seller, self._rules, self._tx.now)
             return [seller.standing(self._tx.now)] if changed else []
         out, written = penalties.reassess(seller, self._rules, self._tx.now)
@@ -384,11 +315,11 @@ class Ledgers:
     def _judged(self, seller: Seller) -> list[Data]:
         """The sanctions that the seller's standing brings about now, and the command that tells the marketplace."""
         tx, account = self._tx, self._accounts[seller.seller]
-        own: Sequence[sanctions.Ground] = account.front.open
+        own: Sequence[sanctions.Ground] = account.open_grounds.open
         if seller.complete:
             entries = [violation.entry for violation in seller.history.values() if violation.entry is not None]
             own = sanctions.grounds(entries, self._rules, tx.now)
-            account.front = sanctions.front(own, entries, self._service.policy.version, tx.now)
+            account.open_grounds = sanctions.open_grounds(own, entries, self._service.policy.version, tx.now)
         linked = self._linked.get(seller.seller)
         entity = linked.entity if linked is not None else None
         facts = Facts(own, seller.complete, seller.tail.last[0], seller.violations > 0, entity)
@@ -422,7 +353,7 @@ class Ledgers:
                 made.append(Outgoing(partition, LEDGER, seller, _ENTERED, data, data.entry, tx.now, data.claim, cause))
             elif isinstance(data, SanctionChanged):
                 tx.count(SANCTIONS, data.change, data.cause)
-                statement = statements.made_account(data, self._service.policy)
+                statement = statements.account_statement_of(data, self._service.policy)
                 if statement is not None:
                     self._statements.append(statement)
                 made.append(
@@ -447,17 +378,19 @@ class Ledgers:
         """Sellers with an entry, a violation or a sanction that has ended; commands without a receipt."""
         tx = self._tx
         found = []
-        rows = tx.connection.exec_driver_sql(_DUE, (list(tx.partitions), tx.now, list(tx.parked), limit)).all()
-        self._take(rows)
+        names, stored = ledger_store.due(
+            tx.connection, tx.partitions, tx.now, but=tx.parked, known=self._sellers.keys(), limit=limit
+        )
+        self._take(stored)
         expired = set()
-        for name, *_ in rows:
+        for name in names:
             seller, account = self._sellers[name], self._accounts[name]
             # the batch may have judged it again already
             due_at = self._due_at(seller)
             if due_at is not None and due_at <= tx.now:
                 found.append(Due(seller.partition, name, name, due_at))
                 if not seller.complete and (
-                    self._expired(seller) or account.front.rules != self._service.policy.version
+                    self._expired(seller) or account.open_grounds.rules != self._service.policy.version
                 ):
                     expired.add(name)
         self._complete(expired)
@@ -468,7 +401,7 @@ class Ledgers:
 
     def _due_at(self, seller: Seller) -> dt.datetime | None:
         account = self._accounts[seller.seller]
-        if account.front.rules != self._service.policy.version:
+        if account.open_grounds.rules != self._service.policy.version:
             return penalties.NEVER
         return min((at for at in (seller.next_change, account.next_end) if at is not None), default=None)
 
@@ -480,7 +413,7 @@ class Ledgers:
         names = sanctions_store.due(tx.connection, tx.partitions, tx.wall, tx.parked, limit)
         unknown = [name for name in names if name not in self._sellers]
         if unknown:
-            self._take(tx.connection.exec_driver_sql(_SELLERS, (unknown,)).all())
+            self._take(ledger_store.sellers(tx.connection, unknown))
         found = [
             Due(self._sellers[name].partition, name, _RESEND + name, tx.now)
             for name in names
@@ -512,107 +445,41 @@ class Ledgers:
         connection = self._tx.connection
         self._save_sellers(connection)
         self._save_keys(connection)
-        violations = [
-            (name, *_stored(violation))
+        changed = [
+            (name, row)
             for name, seller in self._changed.items()
             for violation in seller.history.values()
-            if self._before.get((name, violation.claim)) != _stored(violation)
+            if self._stored_violations.get((name, violation.claim)) != (row := ledger_store.violation_row(violation))
         ]
-        unnest(connection, _SAVE_VIOLATIONS, violations)
-        unnest(
-            connection,
-            _SAVE_ITEMS,
-            [
-                (seller, claim, i.item, i.listing, i.revision, i.in_force, i.severity, i.at)
-                for (seller, claim, _), i in self._items.items()
-            ],
-        )
-        unnest(
-            connection,
-            _WRITE,
-            [
-                (
-                    row.entry,
-                    row.seller,
-                    row.penalty.claim,
-                    row.penalty.ledger,
-                    row.kind,
-                    row.penalty.points,
-                    row.reverses,
-                    row.penalty.effective_at,
-                    row.penalty.expires_at,
-                )
-                for row in self._written
-            ],
-        )
+        items = [(seller, claim, item) for (seller, claim, _), item in self._items.items()]
+        ledger_store.save_violations(connection, changed, items, self._written)
 
     def _save_keys(self, connection: sa.Connection) -> None:
-        cut, got = [], []
+        lost, gained = [], []
         for name, keys in self._keys.items():
-            held = self._held.get(name, frozenset())
-            cut += [(name, key) for key in held - keys]
-            got += [(name, key) for key in keys - held]
-        entities_store.tell(connection, cut, got)
-        entities_store.mark(connection, [*cut, *got, *((name, None) for name in sorted(self._marks))])
+            stored = self._stored_keys.get(name, frozenset())
+            lost += [(name, key) for key in stored - keys]
+            gained += [(name, key) for key in keys - stored]
+        entities_store.tell(connection, lost, gained)
+        entities_store.mark(connection, [*lost, *gained, *((name, None) for name in sorted(self._marks))])
 
     def _save_sellers(self, connection: sa.Connection) -> None:
-        rules = self._rules
-        rows, answers = [], []
-        for s in self._changed.values():
-            account = self._accounts[s.seller]
-            linked = self._linked.get(s.seller)
-            most = max(s.violations, linked.sums.violations if linked is not None else 0)
-            general, serious = sanctions.levels(account.front)
-            due_at = self._due_at(s)
-            rows.append(
-                (
-                    s.seller,
-                    s.partition,
-                    s.general_points,
-                    s.serious_strikes,
-                    s.violations,
-                    most >= rules.repeat_offender.violations,
-                    general,
-                    penalties.consequence(general, rules.general.thresholds),
-                    serious,
-                    penalties.consequence(serious, rules.serious.thresholds),
-                    s.next_change,
-                    self._changed_at[s.seller],
-                    s.entries,
-                    msgspec.json.encode(s.tail).decode(),
-                    due_at,
-                    *sanctions_store.account_row(account),
-                    *entities_store.linked_row(linked),
-                )
-            )
-            answers += [
+        stored, changed = [], []
+        for name, seller in self._changed.items():
+            account = self._accounts[name]
+            one = StoredSeller(seller, account, self._linked.get(name), self._changed_at[name])
+            stored.append((one, self._due_at(seller)))
+            changed += [
                 row
                 for sanction in account.sanctions
-                if self._sanctions.get((s.seller, sanction.number)) != (row := sanctions_store.sanction_row(sanction))
+                if self._stored_sanctions.get((name, sanction.number))
+                != (row := sanctions_store.sanction_row(sanction))
             ]
-        unnest(connection, _SAVE_SELLERS, rows)
-        sanctions_store.save(connection, answers)
+        ledger_store.save_sellers(connection, stored, self._rules)
+        sanctions_store.save(connection, changed)
         sanctions_store.deliver(connection, self._deliveries)
         store.keep_statements(connection, self._statements)
 
     def marks(self) -> dict[int, dt.datetime]:
         """Enforcement publishes no watermarks."""
         return {}
-
-
-def _stored(violation: Violation) -> tuple[object, ...]:
-    """A violation's row, without the seller."""
-    entry = violation.entry
-    penalty = (
-        (None,) * 4
-        if entry is None
-        else (entry.penalty.ledger, entry.penalty.points, entry.penalty.effective_at, entry.penalty.expires_at)
-    )
-    return (
-        violation.claim,
-        violation.in_force,
-        violation.severity,
-        violation.at,
-        entry.entry if entry else None,
-        *penalty,
-    )

@@ -24,7 +24,7 @@ NEVER: Final = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 class Penalty(Struct, frozen=True):
-    """What a violation costs, as it ought to stand in the ledger."""
+    """What a violation costs, as it should stand in the ledger."""
 
     claim: str
     ledger: Ledger
@@ -153,7 +153,7 @@ class Seller:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class LedgerRow:
     """A row for the ledger."""
 
     entry: str
@@ -179,7 +179,7 @@ def needs_history(seller: Seller, event: ViolationChanged, now: dt.datetime) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class _After:
+class _UpdatedViolation:
     """A violation as an event leaves it."""
 
     items: dict[str, Item]
@@ -194,7 +194,7 @@ class _After:
         return violation.in_force and (self.severity, self.at) == (violation.severity, violation.at)
 
 
-def _after(violation: Violation, event: ViolationChanged) -> _After | None:
+def _after(violation: Violation, event: ViolationChanged) -> _UpdatedViolation | None:
     """The violation after an event; None if this revision of the item or a later one is known already."""
     known = violation.items.get(event.item)
     if known is not None and event.revision <= known.revision:
@@ -204,14 +204,14 @@ def _after(violation: Violation, event: ViolationChanged) -> _After | None:
     in_force = [other for other in items.values() if other.in_force]
     if not in_force:
         at = event.at if violation.at == NEVER else violation.at
-        return _After(items, False, violation.severity, at)
+        return _UpdatedViolation(items, False, violation.severity, at)
     serious = any(other.severity == "serious" for other in in_force)
-    return _After(items, True, "serious" if serious else "general", min(other.at for other in in_force))
+    return _UpdatedViolation(items, True, "serious" if serious else "general", min(other.at for other in in_force))
 
 
 def change(
     seller: Seller, event: ViolationChanged, rules: Penalties, now: dt.datetime
-) -> tuple[list[Data], list[Written]] | None:
+) -> tuple[list[Data], list[LedgerRow]] | None:
     """Fold an item's violation into its seller's ledger; None if this revision or a later one is known already.
 
     The seller's history must be complete if ``needs_history`` says so.
@@ -227,7 +227,7 @@ def change(
     if same:
         return [], []
     before = (seller.general_points, seller.serious_strikes, seller.violations)
-    written: list[Written] = []
+    written: list[LedgerRow] = []
     if seller.complete:
         _reassess(seller, rules, written)
         recount(seller, rules, now)
@@ -241,10 +241,10 @@ def change(
     return out, written
 
 
-def reassess(seller: Seller, rules: Penalties, now: dt.datetime) -> tuple[list[Data], list[Written]]:
+def reassess(seller: Seller, rules: Penalties, now: dt.datetime) -> tuple[list[Data], list[LedgerRow]]:
     """Bring a ledger with complete history in line with these rules, after others were in force."""
     before = (seller.general_points, seller.serious_strikes, seller.violations)
-    written: list[Written] = []
+    written: list[LedgerRow] = []
     _reassess(seller, rules, written)
     recount(seller, rules, now)
     out: list[Data] = [_entered(row) for row in written]
@@ -253,8 +253,8 @@ def reassess(seller: Seller, rules: Penalties, now: dt.datetime) -> tuple[list[D
     return out, written
 
 
-def _reassess(seller: Seller, rules: Penalties, written: list[Written]) -> None:
-    """Write the difference between what is entered and what ought to be: reversals first."""
+def _reassess(seller: Seller, rules: Penalties, written: list[LedgerRow]) -> None:
+    """Write the difference between what is entered and what should be: reversals first."""
     wanted, seller.tail = assess([(v.at, v.claim, v.severity) for v in seller.history.values() if v.in_force], rules)
     by_claim = {penalty.claim: penalty for penalty in wanted}
     for violation in seller.history.values():
@@ -262,7 +262,7 @@ def _reassess(seller: Seller, rules: Penalties, written: list[Written]) -> None:
         if entry is not None and by_claim.get(violation.claim) != entry.penalty:
             old = entry.penalty
             reversal = Penalty(old.claim, old.ledger, -old.points, old.effective_at, old.expires_at)
-            written.append(Written(_next_id(seller), seller.seller, "reversal", reversal, entry.entry))
+            written.append(LedgerRow(_next_id(seller), seller.seller, "reversal", reversal, entry.entry))
             violation.entry = None
     for penalty in wanted:
         violation = seller.history[penalty.claim]
@@ -270,10 +270,10 @@ def _reassess(seller: Seller, rules: Penalties, written: list[Written]) -> None:
             _enter(seller, violation, penalty, written)
 
 
-def _enter(seller: Seller, violation: Violation, penalty: Penalty, written: list[Written]) -> None:
+def _enter(seller: Seller, violation: Violation, penalty: Penalty, written: list[LedgerRow]) -> None:
     entry = _next_id(seller)
     violation.entry = Entry(entry, penalty)
-    written.append(Written(entry, seller.seller, "violation", penalty))
+    written.append(LedgerRow(entry, seller.seller, "violation", penalty))
 
 
 def _next_id(seller: Seller) -> str:
@@ -321,7 +321,7 @@ def recount(seller: Seller, rules: Penalties, now: dt.datetime) -> bool:
     return (seller.general_points, seller.serious_strikes, seller.violations) != before
 
 
-def _entered(row: Written) -> PenaltyEntered:
+def _entered(row: LedgerRow) -> PenaltyEntered:
     return PenaltyEntered(
         seller=row.seller,
         entry=row.entry,

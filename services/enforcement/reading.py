@@ -44,16 +44,15 @@ _RECORDS = """
     select e.entry, e.claim, e.ledger, e.kind, e.points, e.effective_at, e.expires_at, e.reverses, e.recorded_wall,
         (select min((l.payload::json ->> 'time')::timestamptz) from ledger_event_log l
             where l.claim = e.claim and l.key = e.seller and l.type = 'goodfaith.penalty.entered.v1'
-                and l.payload::json ->> 'subject' = e.entry)
+                and l.payload::json ->> 'subject' = e.entry) as recorded_at
     from ledger_entries e where e.seller = %s"""
 _IN_FORCE = "select at, claim, severity from violations where seller = %s and in_force"
-_SANCTIONS = """
-    select seller, number, scope, ledger, level, measures, withheld, entry, claim, began, ends, state, cause, over_at, stands, reason,
-        after
+_SANCTIONS = f"""
+    select {sanctions_store.SANCTION_COLUMNS}
     from sanctions where seller = %(seller)s and (%(in_force)s::bool is null or (state = 'in_force') = %(in_force)s)
         and (%(number)s::int is null or number < %(number)s) and (%(sanction)s::text is null or sanction = %(sanction)s)
     order by number desc limit %(limit)s"""
-_ACCOUNT = f"select {sanctions_store.ACCOUNT_COLUMNS} from standings where seller = %s"
+_ACCOUNT = f"select seller, {sanctions_store.ACCOUNT_COLUMNS} from standings where seller = %s"
 _UNDER = "select measures, count(*) from standings where measures <> '' group by measures"
 _ENTITIES = "select count(*), count(*) filter (where violations >= %s) from entities where violations > 0"
 _TIERS = "select violations, count(*) from standings where violations > 0 group by violations"
@@ -215,7 +214,7 @@ def _account(connection: sa.Connection, seller: str) -> sanctions.Account | None
     row = connection.exec_driver_sql(_ACCOUNT, (seller,)).one_or_none()
     if row is None:
         return None
-    account = sanctions_store.account(seller, row)
+    account = sanctions_store.account(row)
     given = {"seller": seller, "in_force": None, "number": None, "sanction": None, "limit": None}
     found = [sanctions_store.sanction(one) for one in connection.exec_driver_sql(_SANCTIONS, given)]
     account.sanctions = sorted(found, key=lambda one: one.number)
@@ -227,19 +226,17 @@ def records(connection: sa.Connection, seller: str) -> list[Record]:
     anchors = clock.History.load(connection)
     return [
         Record(
-            entry=entry,
-            claim=claim,
-            ledger=ledger,
-            kind=kind,
-            points=points,
-            effective_at=effective,
-            expires_at=expires,
-            reverses=reverses,
-            recorded_at=anchors.at(wall) if at is None else at,
+            entry=row.entry,
+            claim=row.claim,
+            ledger=row.ledger,
+            kind=row.kind,
+            points=row.points,
+            effective_at=row.effective_at,
+            expires_at=row.expires_at,
+            reverses=row.reverses,
+            recorded_at=anchors.at(row.recorded_wall) if row.recorded_at is None else row.recorded_at,
         )
-        for entry, claim, ledger, kind, points, effective, expires, reverses, wall, at in connection.exec_driver_sql(
-            _RECORDS, (seller,)
-        )
+        for row in connection.exec_driver_sql(_RECORDS, (seller,))
     ]
 
 

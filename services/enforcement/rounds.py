@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import threading
 from collections.abc import Callable
@@ -11,13 +10,14 @@ from typing import Protocol
 import structlog
 
 from shared import db, metrics
+from shared.backoff import pause_s
 from shared.runtime.health import Health
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 
-class Troubled(Exception):
+class RoundFailed(Exception):
     """Another party's system is unavailable, and that has been logged: the next round waits longer."""
 
 
@@ -25,13 +25,13 @@ class Work(Protocol):
     """What the loop runs."""
 
     def once(self) -> int:
-        """Run one round; returns how much was done. May raise ``Troubled``."""
+        """Run one round; returns how much was done. May raise ``RoundFailed``."""
 
     def close(self) -> None:
         """Release all resources."""
 
 
-def keep_on(settings: Settings, name: str, begin: Callable[[], Work], idle_s: float) -> None:
+def run_rounds(settings: Settings, name: str, begin: Callable[[], Work], idle_s: float) -> None:
     """Run rounds until SIGTERM or SIGINT; waits while the database is unavailable.
 
     Args:
@@ -52,13 +52,13 @@ def keep_on(settings: Settings, name: str, begin: Callable[[], Work], idle_s: fl
             failures = 0
             health.ready()
         except Exception as error:
-            if isinstance(error, Troubled):
+            if isinstance(error, RoundFailed):
                 health.ready()
             elif not db.is_transient(error):
                 raise
             failures += 1
-            pause = random.uniform(0.5, 1.0) * min(settings.retry_max_s, 0.1 * 2 ** min(failures, 10))
-            if not isinstance(error, Troubled):
+            pause = pause_s(failures, settings.retry_max_s)
+            if not isinstance(error, RoundFailed):
                 log.warning("paused", pause_s=round(pause, 3), error=str(error))
         health.progress()
         metrics.PROGRESS.labels(name).set_to_current_time()

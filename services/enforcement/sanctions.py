@@ -54,7 +54,7 @@ class Ground(Struct, frozen=True, omit_defaults=True):
     fell_at: dt.datetime | None = None
 
 
-class Front(Struct, frozen=True, omit_defaults=True):
+class OpenGrounds(Struct, frozen=True, omit_defaults=True):
     """What the judgement of one more entry after all others depends on.
 
     Attributes:
@@ -68,7 +68,7 @@ class Front(Struct, frozen=True, omit_defaults=True):
     rules: str = ""
 
 
-BEGIN: Final = Front()
+BEGIN: Final = OpenGrounds()
 
 
 def thresholds(rules: Penalties, ledger: Ledger) -> tuple[Threshold, ...]:
@@ -125,14 +125,14 @@ def _course(entries: Sequence[Entry], rules: Penalties, ledger: Ledger, now: dt.
     return found + open_
 
 
-def front(found: Iterable[Ground], entries: Iterable[Entry], rules: str, now: dt.datetime) -> Front:
-    """The front that all grounds and entries leave for the next violation; ``rules``: the policy's version."""
+def open_grounds(found: Iterable[Ground], entries: Iterable[Entry], rules: str, now: dt.datetime) -> OpenGrounds:
+    """What all grounds and entries leave for the next violation; ``rules``: the policy's version."""
     expired = max((e.penalty.expires_at for e in entries if e.penalty.expires_at <= now), default=NEVER)
-    return Front(tuple(ground for ground in found if ground.fell_at is None), expired, rules)
+    return OpenGrounds(tuple(ground for ground in found if ground.fell_at is None), expired, rules)
 
 
-def advance(before: Front, entry: Entry, points: int, rules: Penalties, now: dt.datetime) -> Front:
-    """The front after one more entry that comes after all others.
+def advance(before: OpenGrounds, entry: Entry, points: int, rules: Penalties, now: dt.datetime) -> OpenGrounds:
+    """The open grounds after one more entry that comes after all others.
 
     Requires that nothing has expired since ``before``, and that the entry took effect after everything that had expired
     (``needs_history``).
@@ -142,7 +142,7 @@ def advance(before: Front, entry: Entry, points: int, rules: Penalties, now: dt.
     """
     penalty = entry.penalty
     if penalty.expires_at <= now:
-        return Front(before.open, max(before.expired, penalty.expires_at), before.rules)
+        return OpenGrounds(before.open, max(before.expired, penalty.expires_at), before.rules)
     known = sum(ground.ledger == penalty.ledger for ground in before.open)
     levels = reached(points, 1, rules, penalty.ledger)
     if levels <= known:
@@ -152,17 +152,17 @@ def advance(before: Front, entry: Entry, points: int, rules: Penalties, now: dt.
         for number in range(known + 1, levels + 1)
     ]
     open_ = sorted((*before.open, *more), key=lambda ground: (ground.ledger, ground.level))
-    return Front(tuple(open_), before.expired, before.rules)
+    return OpenGrounds(tuple(open_), before.expired, before.rules)
 
 
-def levels(known: Front) -> tuple[int, int]:
+def levels(known: OpenGrounds) -> tuple[int, int]:
     """(general, serious) thresholds reached."""
     general = sum(ground.ledger == "general" for ground in known.open)
     return general, len(known.open) - general
 
 
-def needs_history(known: Front, rules: str, at: dt.datetime) -> bool:
-    """Whether the front is not enough to judge a violation at ``at``: it lies before an expiry, or rules have changed.
+def needs_history(known: OpenGrounds, rules: str, at: dt.datetime) -> bool:
+    """Whether the open grounds are not enough to judge a violation at ``at``: it lies before an expiry, or rules have changed.
 
     ``penalties.needs_history`` says the same of the penalty.
     """
@@ -251,7 +251,7 @@ class Sanction:
         )
 
 
-class Entity(Struct, frozen=True, omit_defaults=True):
+class EntityRecord(Struct, frozen=True, omit_defaults=True):
     """The business behind a seller, if it has more accounts than this one.
 
     Attributes:
@@ -282,7 +282,7 @@ class Facts:
     whole: bool
     last: dt.datetime
     counts: bool
-    entity: Entity | None = None
+    entity: EntityRecord | None = None
 
     @property
     def latest(self) -> dt.datetime:
@@ -304,7 +304,7 @@ class Account:
     """
 
     seller: str
-    front: Front = BEGIN
+    open_grounds: OpenGrounds = BEGIN
     made: int = 0
     seq: int = 0
     measures: tuple[Measure, ...] = ()

@@ -9,16 +9,18 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from services.enforcement.sanctions import Account, Front, Sanction
+from services.enforcement.sanctions import Account, OpenGrounds, Sanction
 from shared.db import unnest
 from shared.events import SellerCommand
 
-ACCOUNT_COLUMNS = "front, sanctions, seq, measures, until, confirmed, result, resend_at, tries"
-"""Columns of ``standings``, in the order that ``account`` takes and ``account_row`` returns."""
+ACCOUNT_COLUMNS = "open_grounds, sanctions, seq, measures, until, confirmed, result, resend_at, tries"
+"""Columns of ``standings`` that ``account`` takes, in the order in which ``account_row`` returns them."""
+SANCTION_COLUMNS = """seller, number, scope, ledger, level, measures, withheld, entry, claim, began, ends, state, cause, over_at,
+    stands, reason, after"""
+"""Columns that ``sanction`` takes: all of the table but its id."""
 
-_OPEN = """
-    select seller, number, scope, ledger, level, measures, withheld, entry, claim, began, ends, state, cause, over_at, stands, reason,
-        after
+_OPEN = f"""
+    select {SANCTION_COLUMNS}
     from sanctions where seller = any(%s) and (state = 'in_force' or stands or (measures = '' and state <> 'lifted')
         or (scope = 'entity' and cause in ('timer', 'operator')))
     order by seller, number"""
@@ -60,22 +62,30 @@ _RESEND = """
     select seller from standings where partition = any(%s) and resend_at <= %s and seller <> all(%s::text[])
     order by resend_at limit %s"""
 
-_front = msgspec.json.Decoder(Front)
+_open_grounds = msgspec.json.Decoder(OpenGrounds)
 _command = msgspec.json.Decoder(SellerCommand)
 
 
-def account(seller: str, row: Sequence[Any]) -> Account:
-    """From a row of ``ACCOUNT_COLUMNS``, without sanctions."""
-    front, made, seq, measures, until, confirmed, result, resend_at, tries = row
+def account(row: Any) -> Account:
+    """From a row of ``standings`` with ``seller`` and ``ACCOUNT_COLUMNS``, without sanctions."""
     return Account(
-        seller, _front.decode(front), made, seq, _split(measures), until, confirmed, result, resend_at, tries
+        row.seller,
+        _open_grounds.decode(row.open_grounds),
+        row.sanctions,
+        row.seq,
+        _split(row.measures),
+        row.until,
+        row.confirmed,
+        row.result,
+        row.resend_at,
+        row.tries,
     )
 
 
 def account_row(account: Account) -> tuple[Any, ...]:
     """As a row of ``ACCOUNT_COLUMNS``."""
     return (
-        msgspec.json.encode(account.front).decode(),
+        msgspec.json.encode(account.open_grounds).decode(),
         account.made,
         account.seq,
         ",".join(account.measures),
@@ -91,10 +101,27 @@ def _split(measures: str) -> tuple[Any, ...]:
     return tuple(measures.split(",")) if measures else ()
 
 
-def sanction(row: Sequence[Any]) -> Sanction:
-    """From a row of the table: all its columns except ``sanction``, in order."""
-    seller, number, scope, ledger, level, measures, withheld, *rest = row
-    return Sanction(seller, number, scope, ledger, level, _split(measures), _split(withheld), *rest)
+def sanction(row: Any) -> Sanction:
+    """From a row of ``SANCTION_COLUMNS``."""
+    return Sanction(
+        row.seller,
+        row.number,
+        row.scope,
+        row.ledger,
+        row.level,
+        _split(row.measures),
+        _split(row.withheld),
+        row.entry,
+        row.claim,
+        row.began,
+        row.ends,
+        row.state,
+        row.cause,
+        row.over_at,
+        row.stands,
+        row.reason,
+        row.after,
+    )
 
 
 def sanction_row(sanction: Sanction) -> tuple[Any, ...]:
@@ -154,9 +181,9 @@ def deliver(connection: sa.Connection, commands: Sequence[tuple[int, SellerComma
         connection.exec_driver_sql(_SUPERSEDE, (list(newest), list(newest.values())))
 
 
-def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Sequence[tuple[Any, ...]]:
+def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Sequence[Any]:
     """Take receipts out of the queue, oldest first: (id, partition, command, seller, seq, result)."""
-    return sorted(tuple(row) for row in connection.exec_driver_sql(_PULL, (list(partitions), room)))
+    return sorted(connection.exec_driver_sql(_PULL, (list(partitions), room)), key=lambda row: row.id)
 
 
 def take(connection: sa.Connection, limit: int, lease_s: float) -> list[SellerCommand]:

@@ -152,7 +152,7 @@ def _facts(event: ItemChanged, rules: Policy, filed: dt.date, date: dt.date, by_
     return sentences
 
 
-def made(event: ItemChanged, down: Down, at: dt.datetime) -> NewStatement | None:
+def statement_of(event: ItemChanged, down: Down, at: dt.datetime) -> NewStatement | None:
     """The statement about a hold that was just taken; None for a canary's, or if the item's policy asks for none.
 
     Raises:
@@ -218,7 +218,7 @@ def build_account(change: SanctionChanged, rules: Policy, decision: AccountDecis
     )
 
 
-def made_account(change: SanctionChanged, rules: Policy) -> NewStatement | None:
+def account_statement_of(change: SanctionChanged, rules: Policy) -> NewStatement | None:
     """The statement about a sanction that has just begun; None if it needs none, or the policy asks for none."""
     wanted = rules.statements
     decision = account_decision(change.measures) if change.change == "imposed" else None

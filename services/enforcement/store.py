@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Sequence
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
 
 from services.enforcement.domain import Hold, Listing
 from services.enforcement.statements import NewStatement
-from shared.db import columns
+from shared.db import columns, unnest
 from shared.events import MarketplaceCommand
 
-_LISTINGS = """
-    select listing, partition, holds, seq, action, confirmed, result, resend_at, tries from listings
-    where listing = any(%s)"""
-_HOLDS = """
-    select item, claim, listing, revision, held, waits, seller, violation from holds where item = any(%s)"""
-_WAITING = """
-    select h.item, h.claim, h.listing, h.revision, h.held, h.waits, h.seller, h.violation
+_LISTING_COLUMNS = ", ".join(one.name for one in fields(Listing))
+_HOLD_COLUMNS = ", ".join(f"h.{one.name}" for one in fields(Hold))
+_LISTINGS = f"select {_LISTING_COLUMNS} from listings where listing = any(%s)"
+_HOLDS = f"select {_HOLD_COLUMNS} from holds h where item = any(%s)"
+_WAITING = f"""
+    select {_HOLD_COLUMNS}
     from listings l join holds h on h.listing = l.listing and h.waits > l.confirmed
     where l.listing = any(%s) and l.confirmed < l.seq"""
-_DUE = """
-    select listing, partition, holds, seq, action, confirmed, result, resend_at, tries from listings
+_DUE = f"""
+    select {_LISTING_COLUMNS} from listings
     where partition = any(%s) and resend_at <= %s and listing <> all(%s::text[]) order by resend_at limit %s"""
 _SAVE_LISTINGS = """
     insert into listings (listing, partition, holds, seq, action, confirmed, result, resend_at, tries)
@@ -88,16 +88,16 @@ def listings(connection: sa.Connection, ids: Collection[str]) -> dict[str, Listi
     """States of the listings that have one."""
     if not ids:
         return {}
-    return {row[0]: Listing(*row) for row in connection.exec_driver_sql(_LISTINGS, (list(ids),))}
+    return {row.listing: Listing(*row) for row in connection.exec_driver_sql(_LISTINGS, (list(ids),))}
 
 
 def holds(connection: sa.Connection, items: Collection[str], receipted: Collection[str]) -> dict[str, Hold]:
     """Holds of ``items``, and those that wait for a receipt on the listings ``receipted``."""
     found = {}
     if items:
-        found = {row[0]: Hold(*row) for row in connection.exec_driver_sql(_HOLDS, (list(items),))}
+        found = {row.item: Hold(*row) for row in connection.exec_driver_sql(_HOLDS, (list(items),))}
     if receipted:
-        found |= {row[0]: Hold(*row) for row in connection.exec_driver_sql(_WAITING, (list(receipted),))}
+        found |= {row.item: Hold(*row) for row in connection.exec_driver_sql(_WAITING, (list(receipted),))}
     return found
 
 
@@ -111,21 +111,19 @@ def due(
 
 def save(connection: sa.Connection, listings: Collection[Listing], holds: Collection[Hold]) -> None:
     """Write changed states."""
-    if listings:
-        columns = zip(
-            *[
-                (x.listing, x.partition, x.holds, x.seq, x.action, x.confirmed, x.result, x.resend_at, x.tries)
-                for x in listings
-            ],
-            strict=True,
-        )
-        connection.exec_driver_sql(_SAVE_LISTINGS, tuple(map(list, columns)))
-    if holds:
-        columns = zip(
-            *[(x.item, x.listing, x.claim, x.revision, x.held, x.waits, x.seller, x.violation) for x in holds],
-            strict=True,
-        )
-        connection.exec_driver_sql(_SAVE_HOLDS, tuple(map(list, columns)))
+    unnest(
+        connection,
+        _SAVE_LISTINGS,
+        [
+            (x.listing, x.partition, x.holds, x.seq, x.action, x.confirmed, x.result, x.resend_at, x.tries)
+            for x in listings
+        ],
+    )
+    unnest(
+        connection,
+        _SAVE_HOLDS,
+        [(x.item, x.listing, x.claim, x.revision, x.held, x.waits, x.seller, x.violation) for x in holds],
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ HTTP adapter
@@ -152,11 +150,9 @@ def deliver(connection: sa.Connection, commands: Sequence[tuple[int, Marketplace
         connection.exec_driver_sql(_SUPERSEDE, (list(newest), list(newest.values())))
 
 
-def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Sequence[tuple[Any, ...]]:
+def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Sequence[Any]:
     """Take receipts out of the queue, oldest first: (id, partition, command, listing, seq, result, trace context)."""
-    return sorted(
-        (tuple(row) for row in connection.exec_driver_sql(_PULL, (list(partitions), room))), key=lambda row: row[0]
-    )
+    return sorted(connection.exec_driver_sql(_PULL, (list(partitions), room)), key=lambda row: row.id)
 
 
 def take(connection: sa.Connection, limit: int, lease_s: float) -> list[tuple[MarketplaceCommand, str | None]]:

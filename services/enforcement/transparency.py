@@ -18,7 +18,7 @@ import structlog
 from msgspec import Struct
 
 from services.enforcement import store
-from services.enforcement.rounds import Troubled, keep_on
+from services.enforcement.rounds import RoundFailed, run_rounds
 from shared import db, metrics
 from shared.settings import Settings
 
@@ -64,7 +64,7 @@ Taken = tuple[str, str]
 """(puid, body)."""
 
 
-class Turned(Struct, frozen=True):
+class Rejection(Struct, frozen=True):
     """A rejected batch: the statements named as known already, and by position what is wrong with others."""
 
     status: int
@@ -75,25 +75,25 @@ class Turned(Struct, frozen=True):
     """The answer says that identifiers are taken."""
 
 
-def read_answer(status: int, raw: bytes) -> Turned:
-    """Parse a rejection (EU database: ``errors.existing_puids``, ``errors.statement_<place>``, ``existing``)."""
+def read_answer(status: int, raw: bytes) -> Rejection:
+    """Parse a rejection (EU database: ``errors.existing_puids``, ``errors.statement_<index>``, ``existing``)."""
     text = f"HTTP {status}: {raw[:300].decode(errors='replace')}".replace("\0", "\ufffd")
     try:
         answer = msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        return Turned(status, text, duplicate=status == 409)
+        return Rejection(status, text, duplicate=status == 409)
     found = answer.get("errors")
     errors: dict[str, Any] = found if isinstance(found, dict) else {}
     named = errors.get("existing_puids")
     known = frozenset(puid for puid in named if isinstance(puid, str)) if isinstance(named, list) else frozenset()
     bad = {}
     for name, problem in errors.items():
-        place = name.removeprefix("statement_")
-        if place != name and place.isascii() and place.isdigit() and len(place) < 4:
-            bad[int(place)] = f"HTTP {status}: {msgspec.json.encode(problem)[:300].decode(errors='replace')}"
-    return Turned(status, text, known, bad, status == 409 or "existing" in answer)
+        index = name.removeprefix("statement_")
+        if index != name and index.isascii() and index.isdigit() and len(index) < 4:
+            bad[int(index)] = f"HTTP {status}: {msgspec.json.encode(problem)[:300].decode(errors='replace')}"
+    return Rejection(status, text, known, bad, status == 409 or "existing" in answer)
 
 
 class Transparency:
@@ -143,13 +143,13 @@ class Transparency:
             if answer is None:
                 self._end([(puid, "sent", None) for puid, _ in batch], "sent")
             else:
-                batches += self._turned(batch, answer)
+                batches += self._rejected(batch, answer)
         return len(taken)
 
-    def _turned(self, batch: Sequence[Taken], answer: Turned) -> list[list[Taken]]:
+    def _rejected(self, batch: Sequence[Taken], answer: Rejection) -> list[list[Taken]]:
         """Record what the answer names; returns the batches in which to send the others again."""
         known = [taken for taken in batch if taken[0] in answer.known]
-        bad = {batch[place][0]: why for place, why in answer.bad.items() if place < len(batch)}
+        bad = {batch[index][0]: why for index, why in answer.bad.items() if index < len(batch)}
         if len(batch) == 1 and not known and not bad:
             if answer.duplicate:
                 known = list(batch)
@@ -167,7 +167,7 @@ class Transparency:
         half = len(batch) // 2
         return [list(batch[half:]), list(batch[:half])]
 
-    def _post(self, bodies: Sequence[str]) -> Turned | str | None:
+    def _post(self, bodies: Sequence[str]) -> Rejection | str | None:
         """Post a batch; None if it was accepted, else what is wrong with it, or why it could not be delivered."""
         content = f'{{"statements":[{",".join(bodies)}]}}'.encode()
         raw = b""
@@ -216,7 +216,7 @@ class Transparency:
         self._engine.dispose()
 
 
-class _Watched:
+class _Rounds:
     """Sends, sets the gauges now and then, and waits longer while the transparency database is unavailable."""
 
     def __init__(self, settings: Settings) -> None:
@@ -229,7 +229,7 @@ class _Watched:
             self._sender.look()
         self._rounds += 1
         if self._sender.troubled:
-            raise Troubled
+            raise RoundFailed
         return tried
 
     def close(self) -> None:
@@ -238,4 +238,4 @@ class _Watched:
 
 def run(settings: Settings) -> None:
     """Send until SIGTERM or SIGINT; waits while a database, ours or theirs, is unavailable."""
-    keep_on(settings, NAME, lambda: _Watched(settings), _IDLE_S)
+    run_rounds(settings, NAME, lambda: _Rounds(settings), _IDLE_S)

@@ -106,10 +106,12 @@ class Enforcement:
                 receipted.add(data.listing)
             elif isinstance(data, events.Listing) and data.state == "visible":
                 listings.add(data.listing)
-        return Holds(self, tx, store.listings(tx.connection, listings), store.holds(tx.connection, items, receipted))
+        return EnforcementBatch(
+            self, tx, store.listings(tx.connection, listings), store.holds(tx.connection, items, receipted)
+        )
 
 
-class Holds:
+class EnforcementBatch:
     """The holds of one batch."""
 
     def __init__(self, service: Enforcement, tx: Tx, listings: dict[str, Listing], holds: dict[str, Hold]) -> None:
@@ -134,7 +136,7 @@ class Holds:
         elif isinstance(data, Receipt):
             return self._receipt(incoming, data)
         elif isinstance(data, events.Listing):
-            return self._seen(incoming, data)
+            return self._reappeared(incoming, data)
         return ()
 
     def _item(self, incoming: Incoming, event: ItemChanged) -> list[Outgoing]:
@@ -157,7 +159,7 @@ class Holds:
         if (listing.holds, listing.seq) != (holds, seq):
             self._changed_listings[event.listing] = listing
         if hold.held and not held:
-            statement = statements.made(event, self._service.down, at)
+            statement = statements.statement_of(event, self._service.down, at)
             if statement is not None:
                 self._statements.append(statement)
         return self._outgoing(incoming.partition, out, incoming.id, event.claim, incoming.trace)
@@ -166,19 +168,19 @@ class Holds:
         if not receipt.seq:
             return []  # of a look-up, which is verification's
         listing = self._listings.get(receipt.listing)
-        told = domain.receive(listing, self._of.get(receipt.listing, ()), receipt, self._tx.now)
-        if told is None or listing is None:
+        changes = domain.receive(listing, self._of.get(receipt.listing, ()), receipt, self._tx.now)
+        if changes is None or listing is None:
             self._tx.count(IGNORED, "receipt")
             return []
         self._changed_listings[receipt.listing] = listing
-        return self._outgoing(incoming.partition, told, incoming.id, None, incoming.trace)
+        return self._outgoing(incoming.partition, changes, incoming.id, None, incoming.trace)
 
-    def _seen(self, incoming: Incoming, told: events.Listing) -> list[Outgoing]:
-        listing = self._listings.get(told.listing)
-        command = domain.seen(listing, told, self._service.down, self._tx.wall, self._service.resend)
+    def _reappeared(self, incoming: Incoming, reported: events.Listing) -> list[Outgoing]:
+        listing = self._listings.get(reported.listing)
+        command = domain.reappeared(listing, reported, self._service.down, self._tx.wall, self._service.resend)
         if command is None or listing is None:
             return []
-        self._changed_listings[told.listing] = listing
+        self._changed_listings[reported.listing] = listing
         self._tx.count(REAPPEARED)
         return self._outgoing(incoming.partition, [command], incoming.id, None, incoming.trace)
 

@@ -1,18 +1,16 @@
-"""The public HTTP API: the routes of claims and commands, and the application with all routes."""
+"""The public HTTP API: the application with the routes of all parts."""
 
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
-import msgspec
 import sqlalchemy as sa
 import structlog
-from litestar import Litestar, Request, Response, get, post
+from litestar import Litestar, Request, get
 from litestar.datastructures import State as AppState
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
@@ -20,336 +18,73 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from msgspec import Struct
 
 from services.intake import canary
-from services.intake.accounts import api as api_accounts
-from services.intake.accounts import webhooks_api as api_webhooks
-from services.intake.evidence import api as api_evidence
-from services.intake.evidence.uploads import Evidence
+from services.intake.accounts import api as accounts_api
+from services.intake.accounts import webhooks_api
+from services.intake.evidence import api as evidence_api
+from services.intake.evidence.uploads import EvidenceContext
+from services.intake.filing import api as filing_api
 from services.intake.filing.group_commit import GroupCommit
-from services.intake.goodfaith import api as api_goodfaith
-from services.intake.kernel import answers, domain, filings, metrics, publishing, requests, security, store
-from services.intake.kernel.domain import Account, Refused
-from services.intake.kernel.filings import Filing
+from services.intake.goodfaith import api as goodfaith_api
+from services.intake.kernel import metrics, publishing, requests, security, store
 from services.intake.kernel.web import (
-    EVERYONE,
-    HOLDER,
-    INTERNAL,
-    MAY_FAIL,
-    PARTIES,
     PUBLIC,
-    SELLER,
-    STAFF,
-    Body,
     Context,
-    Cursor,
-    IdempotencyKey,
-    ItemState,
-    Limit,
     authenticate,
-    command,
     context_of,
-    filed,
-    key_of,
-    known_id,
-    language_of,
-    on_error,
     on_http_error,
     on_key_missing,
     on_refused,
-    out,
-    page_of,
 )
-from services.intake.misuse import api as api_misuse
-from services.intake.reading import deliveries_api as api_deliveries
-from services.intake.reading import inbox_api as api_inbox
-from services.intake.reading import store as reading_store
-from services.intake.registry import api as api_rights
-from services.intake.registry import forms
-from services.intake.registry import forms_api as api_forms
-from services.intake.review import api as api_review
-from services.intake.sellers import api as api_standing
-from shared import languages, policy
-from shared.events import ItemChanged, State, Triage
+from services.intake.misuse import api as misuse_api
+from services.intake.reading import claims_api, deliveries_api, inbox_api
+from services.intake.registry import api as registry_api
+from services.intake.registry import forms_api
+from services.intake.review import api as review_api
+from services.intake.sellers import api as sellers_api
+from shared import languages, policy, problems
+from shared.refusals import Refused
 from shared.settings import Settings
 from shared.tracing import TRACE
 
 log = structlog.get_logger(__name__)
 
 
-# ---------------------------------------------------------------------------------------------------------------- claims
+class Alive(Struct, kw_only=True):
+    """The process answers. ``publishing``: whether accepted requests are being published.
 
-
-@post(
-    "/v1/claims",
-    opt={"roles": HOLDER},
-    dto=Body[requests.SubmitClaim],
-    return_dto=None,
-    status_code=202,
-    responses=MAY_FAIL,
-    tags=["claims"],
-)
-async def submit_claim(
-    request: Request[Account, Any, Any], data: requests.SubmitClaim, idempotency_key: IdempotencyKey = None
-) -> Response[answers.ClaimAccepted]:
-    """File a claim. Once answered with 202, it is durable and can be read."""
-    context, caller = context_of(request), request.user
-    rules = domain.check_claim(data, caller)
-    listings = domain.listings_of(data.listings, context.settings.site_hosts)
-    domain.check_canary(caller, listings, context.settings.canary_listing)
-    return await filed(
-        request,
-        Filing(
-            caller,
-            idempotency_key,
-            caller.id,
-            filings.digest("submit_claim", "", await request.body()),
-            "submit_claim",
-            data,
-            caller.channel,
-            listings=listings,
-            rules=rules,
-            over_quota=context.group_commit.quota.over(caller.id),
-        ),
-    )
-
-
-@get("/v1/claims", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
-async def list_claims(
-    request: Request[Account, Any, Any], item_state: ItemState = None, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.ClaimOut]:
-    """Claims that the caller is party to, latest first. With `state`, only those with an item in that state."""
-    (before,) = key_of(cursor, tuple[str]) or (None,)
-    rows = await context_of(request).read(
-        request.user, reading_store.list_claims, request.user, state=item_state, before=before, limit=limit + 1
-    )
-    return page_of([claim_out(row) for row in rows], limit, lambda claim: (claim.id,))
-
-
-@get("/v1/claims/{claim_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
-async def get_claim(request: Request[Account, Any, Any], claim_id: str) -> answers.ClaimOut:
-    """One claim."""
-    return claim_out(
-        await context_of(request).read(request.user, reading_store.get_claim, request.user, known_id(claim_id))
-    )
-
-
-@get("/v1/claims/{claim_id:str}/items", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
-async def list_items(
-    request: Request[Account, Any, Any],
-    claim_id: str,
-    item_state: ItemState = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
-) -> answers.Page[answers.ItemOut]:
-    """Items of a claim."""
-    (after,) = key_of(cursor, tuple[str]) or (None,)
-    rows = await context_of(request).read(
-        request.user,
-        reading_store.list_items,
-        request.user,
-        known_id(claim_id),
-        state=item_state,
-        after=after,
-        limit=limit + 1,
-    )
-    language = language_of(request)
-    return page_of([item_out(row, request.user, language) for row in rows], limit, lambda item: (item.id,))
-
-
-@get("/v1/claims/{claim_id:str}/timeline", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
-async def timeline(
-    request: Request[Account, Any, Any], claim_id: str, cursor: Cursor = None, limit: Limit = 100
-) -> answers.Page[answers.ChangeOut]:
-    """What happened to the items of a claim."""
-    after = key_of(cursor, tuple[str, Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]])
-    rows = await context_of(request).read(
-        request.user, reading_store.timeline, request.user, known_id(claim_id), after=after, limit=limit + 1
-    )
-    return page_of([out(answers.ChangeOut, row) for row in rows], limit, lambda change: (change.item, change.revision))
-
-
-@get("/v1/items/{item_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["items"])
-async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers.ItemOut:
-    """One item."""
-    row = await context_of(request).read(request.user, reading_store.get_item, request.user, known_id(item_id))
-    return item_out(row, request.user, language_of(request))
-
-
-@get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["commands"])
-async def get_command(request: Request[Account, Any, Any], command_id: str) -> answers.CommandOut:
-    """What became of a command."""
-    found = out(
-        answers.CommandOut,
-        await context_of(request).read(request.user, reading_store.get_command, request.user, known_id(command_id)),
-    )
-    found.detail = found.detail and languages.translate(found.detail, language_of(request))
-    return found
-
-
-def claim_out(row: Mapping[str, Any]) -> answers.ClaimOut:
-    """Convert a claim's row to the answer."""
-    return out(answers.ClaimOut, {**row, "states": msgspec.json.decode(row["states"])})
-
-
-_last_change = msgspec.json.Decoder(ItemChanged).decode
-
-
-_triage = msgspec.json.Decoder(Triage).decode
-
-
-def item_out(row: Mapping[str, Any], reader: Account, language: str) -> answers.ItemOut:
-    """Convert an item's row to the answer, with the fields of its last event and, if refused, how to cure it.
-
-    Only reviewers and operators see the triage.
+    If ``delayed``, they are durable and have waited for ``delayed_s`` seconds.
     """
-    last = msgspec.structs.asdict(_last_change(row["last"])) if row["last"] else {}
-    own = {name: value for name, value in row.items() if name in answers.ItemOut.__struct_fields__}
-    own["triage"] = _triage(row["triage"]) if row["triage"] and reader.sees_all else None
-    item = msgspec.convert({**last, **own}, answers.ItemOut, builtin_types=(dt.datetime,))
-    if item.state == State.REJECTED and item.code is not None:
-        item.cure = forms.cure(last["policy"], item.code, language)
-    return item
 
-
-# -------------------------------------------------------------------------------------------------------------- commands
-
-
-def _routes(
-    path: str,
-    kind: str,
-    body: type[requests.In],
-    roles: frozenset[str],
-    text: str,
-    *,
-    whole: str = "For all of the claim's items that the caller is party to.",
-) -> list[Any]:
-    """Make a command's two routes: for one item, and for items of a claim (``whole`` says which)."""
-    options: dict[str, Any] = {
-        "opt": {"roles": roles},
-        "dto": Body[body],
-        "return_dto": None,
-        "status_code": 202,
-        "responses": MAY_FAIL,  # type: ignore[valid-type]
-        "tags": ["commands"],
-    }
-
-    async def for_item(
-        request: Request[Account, Any, Any],
-        item_id: str,
-        data: Any,
-        idempotency_key: IdempotencyKey = None,
-    ) -> Response[answers.CommandsAccepted]:
-        return await command(request, kind, data, idempotency_key, item=item_id)
-
-    async def for_claim(
-        request: Request[Account, Any, Any],
-        claim_id: str,
-        data: Any,
-        idempotency_key: IdempotencyKey = None,
-    ) -> Response[answers.CommandsAccepted]:
-        return await command(request, kind, data, idempotency_key, claim=claim_id)
-
-    made = []
-    for function, owner in ((for_item, "item"), (for_claim, "claim")):
-        # the annotations are resolved here, where `body` is known
-        function.__annotations__ = {
-            "request": Request[Account, Any, Any],
-            f"{owner}_id": str,
-            "data": body,
-            "idempotency_key": IdempotencyKey,
-            "return": Response[answers.CommandsAccepted],
-        }
-        function.__doc__ = text if owner == "item" else f"{text} {whole}"
-        function.__name__ = f"{kind}_{owner}"
-        made.append(
-            post(f"/v1/{owner}s/{{{owner}_id:str}}/{path}", operation_id=f"{kind}_{owner}", **options)(function)
-        )
-    return made
-
-
-COMMAND_ROUTES: Final = [
-    *_routes("information", "add_information", requests.AddInformation, HOLDER, "Add what was missing (row 5)."),
-    *_routes("withdraw", "withdraw", requests.Withdraw, HOLDER, "Withdraw the claim (row 18)."),
-    *_routes("accept", "accept", requests.Accept, SELLER, "The seller accepts the takedown (row 8)."),
-    *_routes("counter", "counter", requests.Counter, SELLER, "The seller's counter-notification (row 10)."),
-    *_routes(
-        "response", "respond", requests.Respond, HOLDER, "The holder accepts or rejects the counter (rows 13, 14)."
-    ),
-    *_routes(
-        "action",
-        "report_action",
-        requests.ReportAction,
-        PARTIES,
-        "Report that a court or authority action was filed (row 16).",
-    ),
-    *_routes("result", "report_result", requests.ReportResult, PARTIES, "Report how the action ended (row 21)."),
-    *_routes(
-        "complaint",
-        "complain",
-        requests.Complain,
-        PARTIES,
-        "Complain about the decision, as the side that it went against (row 19).",
-    ),
-    *_routes(
-        "decision",
-        "decide",
-        requests.Decide,
-        STAFF,
-        "A reviewer's decision, under a lease (rows 6, 7, 12, 17, 19).",
-        whole="For all of the claim's items that the lease covers.",
-    ),
-]
-
-
-# -------------------------------------------------------------------------------------------------------------- internal
-
-
-@post(
-    "/internal/claims",
-    opt={"roles": INTERNAL},
-    dto=Body[requests.ContactIds],
-    return_dto=None,
-    status_code=200,
-    include_in_schema=False,
-)
-async def internal_claims(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.ClaimsFacts:
-    """Facts about claims for messages, many claims in one call."""
-    rows = await context_of(request).run(reading_store.claim_facts, data.ids)
-    return answers.ClaimsFacts(claims={row["claim"]: out(answers.ClaimFacts, row) for row in rows})
+    ok: bool = True
+    publishing: Literal["current", "delayed", "unknown"] = "unknown"
+    delayed_s: float | None = None
 
 
 @get("/healthz", opt={"roles": PUBLIC, "anonymous": True}, security=[{}], tags=["process"])
-async def healthz(request: Request[Any, Any, Any]) -> answers.Alive:
+async def healthz(request: Request[Any, Any, Any]) -> Alive:
     """Whether the process answers, and whether accepted requests are being published."""
     said = context_of(request).publishing
-    return answers.Alive(publishing=said.state, delayed_s=round(said.delay_s, 1) if said.state == "delayed" else None)
+    return Alive(publishing=said.state, delayed_s=round(said.delay_s, 1) if said.state == "delayed" else None)
 
-
-# ------------------------------------------------------------------------------------------------------------------- app
 
 ROUTES: Final = [
-    *api_accounts.ROUTES,
-    *api_rights.ROUTES,
-    *api_standing.ROUTES,
-    submit_claim,
-    list_claims,
-    get_claim,
-    list_items,
-    timeline,
-    get_item,
-    get_command,
-    *api_deliveries.ROUTES,
-    *api_inbox.ROUTES,
-    *api_evidence.ROUTES,
-    *api_goodfaith.ROUTES,
-    *api_misuse.ROUTES,
-    *api_review.ROUTES,
-    *api_webhooks.ROUTES,
-    *COMMAND_ROUTES,
-    internal_claims,
+    *accounts_api.ROUTES,
+    *registry_api.ROUTES,
+    *sellers_api.ROUTES,
+    *filing_api.ROUTES,
+    *claims_api.ROUTES,
+    *deliveries_api.ROUTES,
+    *inbox_api.ROUTES,
+    *evidence_api.ROUTES,
+    *goodfaith_api.ROUTES,
+    *misuse_api.ROUTES,
+    *review_api.ROUTES,
+    *webhooks_api.ROUTES,
+    *forms_api.ROUTES,
     healthz,
-    *api_forms.ROUTES,
 ]
 
 
@@ -446,7 +181,7 @@ def create(
 
     @asynccontextmanager
     async def life(app: Litestar) -> AsyncIterator[None]:
-        context = Context(settings, lambda engine: GroupCommit(engine, settings), Evidence.of(settings))
+        context = Context(settings, lambda engine: GroupCommit(engine, settings), EvidenceContext.of(settings))
         app.state.context = context
         for profile in policy.profiles():  # read and validate now, not on the first claim
             policy.current(profile)
@@ -474,7 +209,7 @@ def create(
             Refused: on_refused,
             HTTPException: on_http_error,
             security.KeyMissing: on_key_missing,
-            Exception: on_error,
+            Exception: problems.on_error,
         },
         request_max_body_size=settings.max_body_bytes,
         debug=False,

@@ -1,6 +1,6 @@
 """The canary's accounts: one that files and owns a right, and the seller of its listing. The API creates them once.
 
-The token can have only one listing taken down, the canary's own (``domain.check_canary``). The account has one token:
+The token can have only one listing taken down, the canary's own (``filing.domain.check_canary``). The account has one token:
 a new one in the settings replaces it.
 """
 

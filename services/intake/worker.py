@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import structlog
@@ -17,53 +18,31 @@ from kafka import TopicPartition
 from kafka.admin import OffsetSpec
 
 from services.intake.accounts import webhooks_store
-from services.intake.evidence import domain as evidence
-from services.intake.evidence import store as evidence_store
-from services.intake.evidence.blobs import Blobs
 from services.intake.filing import admission, recurrence
-from services.intake.filing import store as filing_store
 from services.intake.filing.watermark import Barrier, BrokerClock, published_upto
 from services.intake.goodfaith import domain as goodfaith
 from services.intake.goodfaith import store as goodfaith_store
-from services.intake.kernel import domain, metrics, right_jobs, store
+from services.intake.housekeeping import Housekeeping
+from services.intake.kernel import domain, metrics, store
 from services.intake.kernel.background import OBSERVE_S, Background
-from services.intake.kernel.domain import Refused
-from services.intake.misuse import store as misuse_store
-from services.intake.registry import store as registry_store
+from services.intake.kernel.outbox import AccountEvent, moment_of
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
-from shared import clock, concentration, db, events, kafka_links, policy
+from shared import db, events, kafka_links
+from shared.refusals import Refused
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
 from shared.topics import ACCOUNTS, FILINGS, INTAKE, NOTIFICATION, VERIFICATION, Topic, inbound
 
 log = structlog.get_logger(__name__)
 
-EXPIRE_S: Final = 5.0
-RIGHTS_S: Final = 0.5
-QUEUE_S: Final = 15.0
-EVIDENCE_S: Final = 60.0
-WEBHOOKS_S: Final = 60.0
-FILINGS_S: Final = 60.0
-JUDGE_S: Final = 2.0
-"""Seconds between searches for accounts due for judgement. The barrier notices a new business day at once."""
-NOTICE_DAY_S: Final = 0.1
 BROKER_S: Final = 1.0
 _SUBMITTED: Final = "goodfaith.item.submitted.v1"
 _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
-_commands: Final = {
+_queued: Final = {
     name: msgspec.json.Decoder(kind)
     for name, kind in events.TYPES.items()
-    if issubclass(
-        kind,
-        events.Command
-        | events.AccountNotice
-        | events.AccountChannels
-        | events.AccountErased
-        | events.MessageRead
-        | events.LiftSanction
-        | events.ClaimFiled,
-    )
+    if issubclass(kind, events.Command | AccountEvent | events.ClaimFiled)
 }
 
 
@@ -93,9 +72,9 @@ class Intake:
         self._inbound = tuple(inbound(name).name for name in settings.upstreams)
         self._brokers = BrokerClock(settings)
         self.barrier = Barrier(self._engine, settings, self._inbound, self._brokers.offsets)
+        self.housekeeping = Housekeeping(self._engine, settings, lambda: self.barrier.today)
         self._marked: dict[int, dt.datetime] = {}
         self._marked_at = 0.0
-        self._judged: tuple[dt.date | None, float] = (None, 0.0)
         self._pulled: tuple[dt.datetime | None, dict[int, dt.datetime]] = (None, {})
         self._admin: Any = None
         self._jobs: list[Background] = []
@@ -104,14 +83,7 @@ class Intake:
                 Background("marks", settings.watermark_ms / 1000, self.barrier.turn),
                 Background("broker-clock", max(settings.watermark_ms / 1000, BROKER_S), self._brokers.look),
                 Background("pressure", OBSERVE_S, self.observe),
-                Background("expiry", EXPIRE_S, self.expire),
-                Background("held", EXPIRE_S, self.release),
-                Background("rights", RIGHTS_S, self.tell_rights),
-                Background("review", QUEUE_S, self.look_at_the_queue),
-                Background("evidence", EVIDENCE_S, self.sweep),
-                Background("webhooks", WEBHOOKS_S, self.forget_webhooks),
-                Background("filings", FILINGS_S, self.tell_untold),
-                Background("good-faith", NOTICE_DAY_S, self.watch_day),
+                *(Background(*job) for job in self.housekeeping.jobs()),
             ]
 
     def close(self) -> None:
@@ -132,119 +104,21 @@ class Intake:
             self._admin = kafka_links.admin(settings, client_id="intake-pressure")
         topic = settings.topic_prefix + INTAKE.name
         group = settings.topic_prefix + "verification"
-        places = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
+        watched = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
         try:
-            ends = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=5_000)
-            consumed = self._admin.list_group_offsets({group: places})[group]
+            ends = self._admin.list_partition_offsets(dict.fromkeys(watched, OffsetSpec.LATEST), timeout_ms=5_000)
+            consumed = self._admin.list_group_offsets({group: watched})[group]
         except Exception:
             # a broken client does not recover
             admin, self._admin = self._admin, None
             admin.close()
             raise
         under_way = 0
-        for place in places:
-            position = consumed.get(place)
-            under_way += ends[place].offset - max(position.offset if position is not None else 0, 0)
+        for partition in watched:
+            position = consumed.get(partition)
+            under_way += ends[partition].offset - max(position.offset if position is not None else 0, 0)
         self.pressure.observe(max(under_way, 0))
         metrics.UNDER_WAY.set(under_way)
-
-    def expire(self) -> None:
-        """Expire rights and authorisations, and warn owners of rights that expire soon."""
-        warn = policy.current("ipp").registry.warn.exact
-        with self._engine.begin() as connection:
-            count = registry_store.expire(connection, self.settings.partitions, warn)
-        if count:
-            log.info("expired", worker=self.name, count=count)
-
-    def tell_rights(self) -> None:
-        """Tell open items what changed about their rights."""
-        with self._engine.begin() as connection:
-            right_jobs.pick_up(connection)
-        items = 0
-        while True:
-            with self._engine.begin() as connection:
-                told = right_jobs.tell_next(connection, self.settings.partitions)
-            if told is None:
-                break
-            items += told
-        if items:
-            log.info("items told about their rights", worker=self.name, items=items)
-        with self._engine.begin() as connection:
-            metrics.RIGHT_JOBS_SINCE.set(right_jobs.oldest(connection))
-
-    def release(self) -> None:
-        """Move items whose account is no longer suspended to the admission queue."""
-        while True:
-            with self._engine.begin() as connection:
-                count = misuse_store.release(connection, self.settings.partitions)
-            if not count:
-                return
-            metrics.RELEASED.inc(count)
-            log.info("held items released", worker=self.name, items=count)
-
-    def look_at_the_queue(self) -> None:
-        """Delete expired skips, and set the review queue's gauges."""
-        with self._engine.begin() as connection:
-            review_store.forget_skips(connection)
-            metrics.show_queue(review_store.depth(connection))
-
-    def sweep(self) -> None:
-        """Delete evidence that is no longer needed."""
-        count = evidence_store.sweep(self._engine, Blobs.of(self.settings), evidence.keeping())
-        if count:
-            metrics.EVIDENCE_DELETED.inc(count)
-            log.info("evidence deleted", worker=self.name, count=count)
-
-    def forget_webhooks(self) -> None:
-        """Delete webhooks that nobody confirmed in time."""
-        with self._engine.begin() as connection:
-            count = webhooks_store.forget_unconfirmed(connection)
-        if count:
-            metrics.WEBHOOK_CONFIRMATIONS.labels("forgotten").inc(count)
-            log.info("webhooks not confirmed", worker=self.name, count=count)
-
-    def tell_untold(self) -> None:
-        """Publish claims that an older version accepted without publishing them.
-
-        It may run next to this one, or have run again in between.
-        """
-        while True:
-            with self._engine.begin() as connection:
-                now, _ = clock.read(connection)
-                count = filing_store.tell_untold(connection, concentration.since(now), self.settings.partitions)
-            if not count:
-                return
-            log.info("filings queued", worker=self.name, claims=count)
-
-    def watch_day(self) -> None:
-        """Judge when the business day changes, and every ``JUDGE_S`` for accounts that become due in between."""
-        day, at = self._judged
-        today = self.barrier.today
-        if today is None or (today == day and time.monotonic() - at < JUDGE_S):
-            return
-        self.judge()
-        self._judged = (today, time.monotonic())
-
-    def judge(self) -> None:
-        """Judge good faith and misuse of the accounts that are due, some accounts per transaction."""
-        rules = policy.current(self.settings.misuse_profile)
-        with self._engine.begin() as connection:
-            goodfaith_store.find_due(connection, rules.misuse)
-        judged = changed = 0
-        while True:
-            with self._engine.begin() as connection:
-                accounts, changes, measures = goodfaith_store.judge_due(
-                    connection, self.settings.partitions, rules=rules
-                )
-            if not accounts:
-                break
-            judged, changed = judged + accounts, changed + len(changes) + len(measures)
-            for kind in changes:
-                metrics.GOOD_FAITH_CHANGES.labels(kind).inc()
-            for measure in measures:
-                metrics.MISUSE_CHANGES.labels(measure.kind).inc()
-        if judged:
-            log.info("good faith judged", worker=self.name, accounts=judged, changes=changed)
 
     # ---- in the batch
 
@@ -254,9 +128,9 @@ class Intake:
         mark = published_upto(tx.connection) if self._mark_due() else None
         taken = self._admission.take(tx.connection, tx.partitions, room)
         # nor may a watermark pass a dead letter, which is not published until it is replayed
-        held = store.parked_since(tx.connection, tx.partitions) if tx.parked else {}
+        dead = store.dead_letters_since(tx.connection, tx.partitions) if tx.parked else {}
         cut = dict(taken.cut)
-        for partition, since in held.items():
+        for partition, since in dead.items():
             before = since - dt.timedelta(microseconds=1)
             cut[partition] = min(cut.get(partition, before), before)
         self._pulled = (mark, cut)
@@ -281,7 +155,7 @@ class Intake:
             else:
                 assert row.type is not None
                 assert row.payload is not None
-                data = _commands[row.type].decode(row.payload)
+                data = _queued[row.type].decode(row.payload)
                 kind = row.type
                 if row.kind == "command":
                     counts["command"] = counts.get("command", 0) + 1
@@ -344,6 +218,41 @@ _INSERT_MESSAGES: Final = """
     values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing"""
 
 
+class ItemUpdate(NamedTuple):
+    """What a batch makes of an item in the read model, in the order of ``_UPDATE_ITEMS``."""
+
+    item: str
+    state: str
+    revision: int
+    seller: str | None
+    told: int
+    at: dt.datetime
+    last: str
+    held: bool
+    triage: str | None
+
+
+class TimelineEntry(NamedTuple):
+    """A change of an item, in the order of ``_INSERT_TIMELINE``."""
+
+    item: str
+    revision: int
+    type: str
+    state: str
+    by: str
+    code: str | None
+    at: dt.datetime
+
+
+class CommandUpdate(NamedTuple):
+    """What became of a command, in the order of ``_UPDATE_COMMANDS``."""
+
+    command: str
+    status: Literal["applied", "refused"]
+    code: str | None
+    detail: str | None
+
+
 class Fold:
     """One batch: queue rows become events, and events become the read model."""
 
@@ -352,28 +261,21 @@ class Fold:
         self._service = service
         self._mark = mark
         self._cut = cut
-        self._items: dict[str, tuple[Any, ...]] = {}
-        self._timeline: list[tuple[Any, ...]] = []
-        self._commands: list[tuple[str, str, str | None, str | None]] = []
+        self._items: dict[str, ItemUpdate] = {}
+        self._timeline: list[TimelineEntry] = []
+        self._commands: list[CommandUpdate] = []
         self._messages: list[tuple[Any, ...]] = []
-        self._moves: dict[str, review.Move] = {}
+        self._case_changes: dict[str, review.CaseChange] = {}
         self._decided: list[str] = []
-        self._turns: dict[str, goodfaith.Turn] = {}
+        self._outcomes: dict[str, goodfaith.OutcomeChange] = {}
         self._recurring: list[events.RecurrenceFound] = []
         self._disabled: list[events.WebhookDisabled] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the admission queue, or note what an event says."""
         data = incoming.data
-        if isinstance(
-            data,
-            events.AccountNotice
-            | events.AccountChannels
-            | events.AccountErased
-            | events.MessageRead
-            | events.LiftSanction,
-        ):
-            at = data.read_at if isinstance(data, events.MessageRead) else data.at
+        if isinstance(data, AccountEvent):
+            at = moment_of(data)
             return (
                 Outgoing(incoming.partition, ACCOUNTS, data.account, incoming.type, data, data.account, at, None, None),
             )
@@ -400,7 +302,7 @@ class Fold:
         if isinstance(data, events.ItemChanged):
             self._changed(incoming, data)
         elif isinstance(data, events.CommandRefused):
-            self._commands.append((data.command, "refused", data.code, data.detail))
+            self._commands.append(CommandUpdate(data.command, "refused", data.code, data.detail))
         elif isinstance(data, events.RecurrenceFound):
             self._recurring.append(data)
         elif isinstance(data, events.WebhookDisabled):
@@ -445,29 +347,31 @@ class Fold:
         at = envelope.time or self._tx.now
         known = self._items.get(data.item)
         told = domain.told(data)
-        if known is None or known[2] < data.revision:
-            seller = data.seller if data.seller is not None or known is None else known[3]
-            turn = goodfaith.turn_of(data, at, incoming.partition)
-            self._items[data.item] = (
+        if known is None or known.revision < data.revision:
+            seller = data.seller if data.seller is not None or known is None else known.seller
+            turn = goodfaith.outcome_change(data, at, incoming.partition)
+            self._items[data.item] = ItemUpdate(
                 data.item,
                 data.state.value,
                 data.revision,
                 seller,
-                max(told, known[4] if known else 0),
+                max(told, known.told if known else 0),
                 at,
                 bytes(envelope.data).decode(),
-                data.held or (known is not None and known[7]),
-                known[8] if data.triage is None and known else _encoded(data.triage),
+                data.held or (known is not None and known.held),
+                known.triage if data.triage is None and known else _encoded(data.triage),
             )
             if turn is not None:
-                self._turns[data.item] = goodfaith.follow(self._turns.get(data.item), turn)
+                self._outcomes[data.item] = goodfaith.follow(self._outcomes.get(data.item), turn)
         code = data.begun_by or data.code
-        self._timeline.append((data.item, data.revision, incoming.type, data.state.value, data.by, code, at))
+        self._timeline.append(
+            TimelineEntry(data.item, data.revision, incoming.type, data.state.value, data.by, code, at)
+        )
         if data.command is not None:
-            self._commands.append((data.command, "applied", data.code, None))
+            self._commands.append(CommandUpdate(data.command, "applied", data.code, None))
         if review.concerns(data):
-            self._moves[data.item] = review.follow(
-                self._moves.get(data.item), data, overdue=incoming.type == review.OVERDUE, at=at
+            self._case_changes[data.item] = review.follow(
+                self._case_changes.get(data.item), data, overdue=incoming.type == review.OVERDUE, at=at
             )
             if data.command is not None:
                 self._decided.append(data.command)
@@ -487,17 +391,19 @@ class Fold:
             self._recur()
         if self._items:
             connection.exec_driver_sql(_UPDATE_ITEMS, db.columns(sorted(self._items.values())))
-        if self._turns:
-            goodfaith_store.settle(connection, list(self._turns.values()))
+        if self._outcomes:
+            goodfaith_store.settle(connection, list(self._outcomes.values()))
         if self._timeline:
-            connection.exec_driver_sql(_INSERT_TIMELINE, db.columns(sorted(self._timeline, key=lambda row: row[:2])))
+            timeline = sorted(self._timeline, key=attrgetter("item", "revision"))
+            connection.exec_driver_sql(_INSERT_TIMELINE, db.columns(timeline))
         if self._commands:
-            connection.exec_driver_sql(_UPDATE_COMMANDS, db.columns(sorted(self._commands, key=lambda row: row[0])))
-        if self._moves:
-            review_store.fold(connection, self._moves.values())
+            commands = sorted(self._commands, key=attrgetter("command"))
+            connection.exec_driver_sql(_UPDATE_COMMANDS, db.columns(commands))
+        if self._case_changes:
+            review_store.fold(connection, self._case_changes.values())
         if self._decided:
             review_store.applied(connection, self._decided)
-        if refused := [command for command, status, _, _ in self._commands if status == "refused"]:
+        if refused := [row.command for row in self._commands if row.status == "refused"]:
             review_store.refused(connection, refused)
         for message in self._messages:
             connection.exec_driver_sql(_INSERT_MESSAGES, message)
@@ -517,7 +423,7 @@ class Fold:
                 log.info("recurrence not filed", listing=found.listing, original=found.item, reason=result.reason)
             elif result.rows is not None and result.rows.claim is not None:
                 lane = result.rows.answer["lane"]
-                self._tx.count(metrics.CLAIMS_RECEIVED, recurrence.CHANNEL, result.rows.claim[4], lane)
+                self._tx.count(metrics.CLAIMS_RECEIVED, recurrence.CHANNEL, result.rows.claim.right_type, lane)
                 self._tx.count(metrics.ITEMS_RECEIVED, recurrence.CHANNEL, lane)
 
     def marks(self) -> dict[int, dt.datetime]:

@@ -12,8 +12,8 @@ from services.notification import store, webhook_store
 from services.notification.domain import ACCOUNT, DIGEST
 from shared import internal
 from shared.deliveries import Delivery, Step
-from shared.internal import Cursor, GivenId, Limit, Page, Parts, StrictStruct, body_of, page_of, parts_of
-from shared.paging import bad_cursor, key_of
+from shared.internal import GivenId, Parts, StrictStruct, body_of, parts_of
+from shared.paging import Cursor, Limit, Moment, Page, key_of, page_of
 from shared.refusals import Refused
 from shared.settings import Settings
 from shared.webhooks import Replayed, WebhookDelivery, WebhookHealth
@@ -35,26 +35,28 @@ def of_party(
     at, id_ = before or (None, None)
     rows = connection.exec_driver_sql(_MESSAGES, (party, at, at, id_, limit)).all()
     steps: dict[str, list[Step]] = {}
-    for message, channel, state, reason, when in connection.exec_driver_sql(_STEPS, ([row[0] for row in rows],)):
-        steps.setdefault(message, []).append(Step(channel=channel, state=state, reason=reason, at=when))
+    for step in connection.exec_driver_sql(_STEPS, ([row.id for row in rows],)):
+        steps.setdefault(step.message, []).append(
+            Step(channel=step.channel, state=step.state, reason=step.reason, at=step.at)
+        )
     return [
         Delivery(
-            message=row[0],
-            kind=row[1],
-            claim=None if row[1].startswith(ACCOUNT) or row[1] == DIGEST else row[2],
-            state=row[3],
-            channel=row[4],
-            failed_channels=tuple(row[5]),
-            queued_at=row[6],
-            sent_at=row[7],
-            delivered_at=row[8],
-            read_at=row[9],
-            window_began_at=row[10],
-            window_begun_by=row[11],
-            attempts=row[12],
-            repeats=row[13],
-            digest=row[14],
-            steps=tuple(steps.get(row[0], ())),
+            message=row.id,
+            kind=row.kind,
+            claim=None if row.kind.startswith(ACCOUNT) or row.kind == DIGEST else row.claim,
+            state=row.state,
+            channel=row.channel,
+            failed_channels=tuple(row.tried),
+            queued_at=row.opened_wall,
+            sent_at=row.sent_at,
+            delivered_at=row.delivered_at,
+            read_at=row.read_at,
+            window_began_at=row.begun_at,
+            window_begun_by=row.begun_by,
+            attempts=row.attempts,
+            repeats=row.repeats,
+            digest=row.digest,
+            steps=tuple(steps.get(row.id, ())),
         )
         for row in rows
     ]
@@ -65,9 +67,7 @@ async def deliveries(
     request: Request[Any, Any, Any], party: GivenId, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Delivery]:
     """Messages to a party, latest first."""
-    before = key_of(cursor, tuple[dt.datetime, str])
-    if before is not None and before[0].tzinfo is None:
-        raise bad_cursor()
+    before = key_of(cursor, tuple[Moment, str])
     rows = await parts_of(request).run(of_party, party, before=before, limit=limit + 1)
     return page_of(rows, limit, lambda one: (one.queued_at, one.message))
 
@@ -86,9 +86,7 @@ async def webhook_deliveries(
     request: Request[Any, Any, Any], webhook: GivenId, account: GivenId, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[WebhookDelivery]:
     """Past and pending deliveries to a webhook of the account, latest first."""
-    before = key_of(cursor, tuple[dt.datetime, str])
-    if before is not None and before[0].tzinfo is None:
-        raise bad_cursor()
+    before = key_of(cursor, tuple[Moment, str])
     rows = await parts_of(request).run(webhook_store.deliveries, webhook, account, before, limit + 1)
     return page_of(rows, limit, lambda row: (row.made_at, row.message))
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import structlog
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from services.notification import store
+from services.notification import bounce_store, store
 from services.notification.reports import MAX_BYTES, message_of, parse
 from shared import clock, db, metrics
 from shared.runtime.health import Health
@@ -67,7 +67,7 @@ class BounceHandler:
 
     def __init__(self, settings: Settings, health: Health | None = None) -> None:
         if settings.mail_key is None:
-            raise ValueError("GOODFAITH_MAIL_KEY: needed to know return paths again")
+            raise ValueError("GOODFAITH_MAIL_KEY: needed to recognise return paths")
         self._key = settings.mail_key.get_secret_value()
         self.domain = settings.bounce_domain or settings.smtp_from.rpartition("@")[2]
         self._health = health or Health(NAME)
@@ -113,7 +113,7 @@ class BounceHandler:
             try:
                 with self._engine.begin() as connection:
                     now, wall = clock.read(connection)
-                    result = store.report(connection, id, report.outcome, report.reason, now, wall)
+                    result = bounce_store.report(connection, id, report.outcome, report.reason, now, wall)
             except Exception as error:
                 if not db.is_transient(error):
                     raise

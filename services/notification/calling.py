@@ -33,8 +33,8 @@ from services.notification import circuit, payload, retrying
 from services.notification.circuit import Circuit
 from services.notification.render import Rendered
 from services.notification.retrying import Answer
-from services.notification.store import Message
-from services.notification.webhook_store import Due
+from services.notification.types import Message
+from services.notification.webhook_store import DueDelivery
 from shared import outbound
 from shared.outbound import Names, Rules, Unfit
 from shared.settings import Settings
@@ -52,11 +52,11 @@ KEPT: Final = 2000
 _KEEP_S: Final = 15.0
 
 
-class Private(OSError):
+class PrivateAddress(OSError):
     """A socket would have connected to an address that may not be called."""
 
 
-class Guard(AbstractResolver):
+class GuardedResolver(AbstractResolver):
     """Resolves names for aiohttp to addresses that may be called. aiohttp itself looks nothing up."""
 
     def __init__(self, rules: Rules, names: Names) -> None:
@@ -75,7 +75,7 @@ class Guard(AbstractResolver):
         try:
             found = await outbound.public(target, self._rules, self._names)
         except Unfit as unfit:
-            raise Private(unfit.reason) if unfit.reason == "url_private" else OSError(unfit.reason) from None
+            raise PrivateAddress(unfit.reason) if unfit.reason == "url_private" else OSError(unfit.reason) from None
         return [
             ResolveResult(
                 hostname=host,
@@ -98,7 +98,7 @@ def opener(rules: Rules) -> Callable[[Any], socket.socket]:
     def make(info: Any) -> socket.socket:
         family, kind, proto, _, address = info
         if not outbound.allowed(ipaddress.ip_address(address[0]), rules):
-            raise Private("url_private")
+            raise PrivateAddress("url_private")
         return socket.socket(family, kind, proto)
 
     return make
@@ -138,10 +138,10 @@ class _Bounded(ResponseHandler):
 
 
 @dataclass(slots=True)
-class Parcel:
+class Call:
     """A delivery ready to go. It is signed only when called, because the signature covers the time of the call."""
 
-    due: Due
+    due: DueDelivery
     message: Message
     raw: bytes
     digest: str
@@ -150,7 +150,7 @@ class Parcel:
 
 
 @dataclass(slots=True)
-class Flight:
+class CallBatch:
     """The deliveries for one endpoint, in order, ``room`` at a time. After the first failure the rest is not sent."""
 
     endpoint: str
@@ -159,7 +159,7 @@ class Flight:
     circuit: Circuit
     url: str
     secrets: Sequence[str]
-    parcels: deque[Parcel] = field(default_factory=deque)
+    calls: deque[Call] = field(default_factory=deque)
     until: float = 0.0
     """Monotonic time after which no call begins, because the lease might expire during it."""
     gone: bool = False
@@ -167,7 +167,7 @@ class Flight:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ChallengeCall:
     """A call that asks the owner of webhook ``endpoint`` to confirm it, for the ``ask``-th time."""
 
     endpoint: str
@@ -183,21 +183,21 @@ class Question:
 
 
 @dataclass(slots=True)
-class Landed:
+class CallResult:
     """The result of a call."""
 
-    flight: Flight
-    parcel: Parcel
+    batch: CallBatch
+    call: Call
     answer: Answer
     at: dt.datetime
     """This process's wall time, only for the log of tries."""
 
 
 @dataclass(slots=True)
-class FlightEnded:
-    """A flight has ended. Its endpoint has to be given back, and so do the parcels that were not tried."""
+class BatchEnded:
+    """A batch has ended. Its endpoint has to be given back, and so do the calls that were not tried."""
 
-    flight: Flight
+    batch: CallBatch
 
 
 class Caller:
@@ -205,25 +205,25 @@ class Caller:
 
     Args:
         names: the resolver; tests pass one with their own zone.
-        landed: called on the loop's thread after each call; tests kill the process there.
+        after_call: called on the loop's thread after each call; tests kill the process there.
     """
 
     def __init__(
-        self, settings: Settings, *, names: Names | None = None, landed: Callable[[], None] | None = None
+        self, settings: Settings, *, names: Names | None = None, after_call: Callable[[], None] | None = None
     ) -> None:
         self._settings = settings
         self._rules = Rules.of(settings)
         self._names = names or outbound.Dns(settings.webhook_timeout_s / 3)
-        self._landed = landed or (lambda: None)
-        self._out: deque[Landed | FlightEnded] = deque()
-        self._asked: deque[tuple[Question, Answer]] = deque()
+        self._after_call = after_call or (lambda: None)
+        self._out: deque[CallResult | BatchEnded] = deque()
+        self._challenged: deque[tuple[ChallengeCall, Answer]] = deque()
         self.news = threading.Event()
         """Set when there may be something to drain."""
         self._hosts: OrderedDict[str, float] = OrderedDict()
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._flights: dict[str, Flight] = {}
+        self._batches: dict[str, CallBatch] = {}
         self._session: aiohttp.ClientSession | None = None
         self._began = threading.Event()
         self._thread.start()
@@ -245,7 +245,7 @@ class Caller:
         connector = aiohttp.TCPConnector(
             # the number of calls at a time is limited where flights are created
             limit=0,
-            resolver=Guard(self._rules, self._names),
+            resolver=GuardedResolver(self._rules, self._names),
             socket_factory=opener(self._rules),
             ssl=context,
             keepalive_timeout=_KEEP_S,
@@ -264,11 +264,11 @@ class Caller:
             trace_configs=[trace],
         )
 
-    def fly(self, flights: Sequence[Flight]) -> None:
-        """Start flights. Safe from any thread."""
-        self._loop.call_soon_threadsafe(self._start, list(flights))
+    def start(self, batches: Sequence[CallBatch]) -> None:
+        """Start calling. Safe from any thread."""
+        self._loop.call_soon_threadsafe(self._start, list(batches))
 
-    def drain(self) -> list[Landed | FlightEnded]:
+    def drain(self) -> list[CallResult | BatchEnded]:
         """The results since the last call."""
         self.news.clear()
         found = []
@@ -276,15 +276,15 @@ class Caller:
             found.append(self._out.popleft())
         return found
 
-    def ask(self, questions: Sequence[Question]) -> None:
+    def challenge(self, calls: Sequence[ChallengeCall]) -> None:
         """Call each unconfirmed webhook once. Safe from any thread."""
-        self._loop.call_soon_threadsafe(self._begin_asking, list(questions))
+        self._loop.call_soon_threadsafe(self._start_challenges, list(calls))
 
-    def answers(self) -> list[tuple[Question, Answer]]:
-        """The answers to ``ask`` since the last call."""
+    def challenge_answers(self) -> list[tuple[ChallengeCall, Answer]]:
+        """The answers to challenges since the last call."""
         found = []
-        while self._asked:
-            found.append(self._asked.popleft())
+        while self._challenged:
+            found.append(self._challenged.popleft())
         return found
 
     def close(self, timeout_s: float) -> None:
@@ -305,53 +305,53 @@ class Caller:
             # the loop closes connections in its next iterations
             await asyncio.sleep(0.05)
 
-    def stop_flights(self) -> None:
-        """Start no further call of any flight. Safe from any thread."""
+    def stop_calls(self) -> None:
+        """Start no further call of any batch. Safe from any thread."""
         self._loop.call_soon_threadsafe(self._clear)
 
     def _clear(self) -> None:
-        for flight in self._flights.values():
-            flight.until = 0.0
+        for batch in self._batches.values():
+            batch.until = 0.0
 
-    def _start(self, flights: Sequence[Flight]) -> None:
-        for flight in flights:
-            self._flights[flight.endpoint] = flight
-            self._task(self._go(flight))
+    def _start(self, batches: Sequence[CallBatch]) -> None:
+        for batch in batches:
+            self._batches[batch.endpoint] = batch
+            self._task(self._go(batch))
 
-    def _begin_asking(self, questions: Sequence[Question]) -> None:
-        for question in questions:
-            self._task(self._put(question))
+    def _start_challenges(self, calls: Sequence[ChallengeCall]) -> None:
+        for call in calls:
+            self._task(self._challenge(call))
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _put(self, question: Question) -> None:
-        self._asked.append((question, await self._call(question, question.id, question.raw)))
+    async def _challenge(self, call: ChallengeCall) -> None:
+        self._challenged.append((call, await self._call(call, call.id, call.raw)))
 
-    async def _go(self, flight: Flight) -> None:
+    async def _go(self, batch: CallBatch) -> None:
         now = dt.datetime.now(dt.UTC)
-        lanes = max(1, min(circuit.room(flight.circuit, now), len(flight.parcels)))
+        lanes = max(1, min(circuit.room(batch.circuit, now), len(batch.calls)))
         try:
-            await asyncio.gather(*(self._lane(flight) for _ in range(lanes)))
+            await asyncio.gather(*(self._lane(batch) for _ in range(lanes)))
         finally:
-            self._flights.pop(flight.endpoint, None)
-            self._out.append(FlightEnded(flight))
+            self._batches.pop(batch.endpoint, None)
+            self._out.append(BatchEnded(batch))
             self.news.set()
 
-    async def _lane(self, flight: Flight) -> None:
-        while flight.parcels and time.monotonic() < flight.until:
-            parcel = flight.parcels.popleft()
-            answer = await self._call(flight, parcel.due.message, parcel.raw)
-            self._landed()
-            flight.gone = flight.gone or answer.outcome == "gone"
-            self._out.append(Landed(flight, parcel, answer, dt.datetime.now(dt.UTC)))
+    async def _lane(self, batch: CallBatch) -> None:
+        while batch.calls and time.monotonic() < batch.until:
+            call = batch.calls.popleft()
+            answer = await self._call(batch, call.due.message, call.raw)
+            self._after_call()
+            batch.gone = batch.gone or answer.outcome == "gone"
+            self._out.append(CallResult(batch, call, answer, dt.datetime.now(dt.UTC)))
             self.news.set()
             if answer.outcome != "delivered":
-                flight.until = 0.0
+                batch.until = 0.0
 
-    async def _call(self, to: Flight | Question, id: str, raw: bytes) -> Answer:
+    async def _call(self, to: CallBatch | ChallengeCall, id: str, raw: bytes) -> Answer:
         assert self._session is not None
         began = time.monotonic()
         sent: dict[str, bool] = {}
@@ -425,7 +425,7 @@ def _word(error: BaseException) -> str:
     """What went wrong, in a word of ours; never text from the other side."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, Private):
+        if isinstance(cause, PrivateAddress):
             return "url_private"
         cause = getattr(cause, "os_error", None) or cause.__cause__
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
 Channel = Literal["email", "webhook", "inbox"]
-Outcome = Literal["sent", "relayed", "delayed", "delivered", "bounced", "refused", "gave_up", "failed"]
+ChannelOutcome = Literal["sent", "relayed", "delayed", "delivered", "bounced", "refused", "gave_up", "failed"]
 """What a message's timeline says about one channel. ``delayed`` and ``relayed`` change nothing; after ``bounced``,
 ``refused`` or ``gave_up`` the message goes by another channel."""
 

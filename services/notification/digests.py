@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from services.notification.domain import DIGEST, Collected, Pending
+from services.notification import store
+from services.notification.domain import GatheredMessage, Pending
 from shared.db import columns
 from shared.events import AccountChannels
 
@@ -45,25 +46,18 @@ _STRAYS: Final = """
 _DUE: Final = (
     "select account, hour, zone from digests where next_at <= %s order by next_at limit %s for update skip locked"
 )
-_ROWS: Final = """
-    select claim, kind, party, item, revision, claim_size, partition, listing, opened_wall from message_items
+_ROWS: Final = f"""
+    select {store.PENDING_COLUMNS} from message_items
     where message is null and held and party = %s order by opened_wall, item, revision limit %s"""
-_STAMP: Final = """
-    update message_items as t set message = %s from unnest(%s::text[], %s::int[], %s::text[]) as n(item, revision, kind)
-    where t.item = n.item and t.revision = n.revision and t.kind = n.kind and t.party = %s and t.message is null"""
-_CLOSE: Final = (
-    "insert into messages (id, claim, party, kind, items, revisions, opened_wall, route)"
-    " values (%s, %s, %s, %s, %s, %s, %s, %s)"
-)
 _NEXT: Final = "update digests set next_at = %s where account = %s"
 
 
 def next_at(after: dt.datetime, hour: int, zone: str) -> dt.datetime:
     """When that hour next begins in the zone after ``after`` (aware), in UTC. A skipped hour counts as the next."""
-    place = ZoneInfo(zone)
-    day = after.astimezone(place).date()
+    local = ZoneInfo(zone)
+    day = after.astimezone(local).date()
     while True:
-        at = dt.datetime.combine(day, dt.time(hour), place).astimezone(dt.UTC)
+        at = dt.datetime.combine(day, dt.time(hour), local).astimezone(dt.UTC)
         if at > after:
             return at
         day += dt.timedelta(days=1)
@@ -105,36 +99,12 @@ def close(connection: sa.Connection, now: dt.datetime, route: Callable[[str], st
         route: the channel to try first for an account.
     """
     closed = 0
-    for account, hour, zone in connection.exec_driver_sql(_DUE, (now, AT_ONCE)).all():
-        rows = [Pending(*row) for row in connection.exec_driver_sql(_ROWS, (account, MOST))]
+    for due in connection.exec_driver_sql(_DUE, (now, AT_ONCE)).all():
+        rows = [Pending(*row) for row in connection.exec_driver_sql(_ROWS, (due.account, MOST))]
         if rows:
-            one = Collected(rows)
-            stamped = connection.exec_driver_sql(
-                _STAMP,
-                (
-                    one.id,
-                    [row.item for row in rows],
-                    [row.revision for row in rows],
-                    [row.kind for row in rows],
-                    account,
-                ),
-            ).rowcount
-            if stamped != len(rows):
-                raise RuntimeError(f"{len(rows)} rows to stamp, {stamped} were free")
-            connection.exec_driver_sql(
-                _CLOSE,
-                (
-                    one.id,
-                    rows[0].claim,
-                    account,
-                    DIGEST,
-                    [row.item for row in rows],
-                    [row.revision for row in rows],
-                    rows[0].opened_wall,
-                    route(account),
-                ),
-            )
+            message = GatheredMessage(rows, digest=True)
+            store.close(connection, [message], {message.id: route(due.account)})
             closed += 1
         if len(rows) < MOST:  # otherwise the rest goes in another digest at once
-            connection.exec_driver_sql(_NEXT, (next_at(now, hour, zone), account))
+            connection.exec_driver_sql(_NEXT, (next_at(now, due.hour, due.zone), due.account))
     return closed

@@ -1,4 +1,4 @@
-"""Who is told what, and which items go into one message. Pure: no I/O, no clock, no randomness."""
+"""Which messages each party gets, and which items go into one message. Pure: no I/O, no clock, no randomness."""
 
 from __future__ import annotations
 
@@ -44,10 +44,8 @@ Kind = Literal[
 ]
 
 WINDOW_KINDS: Final = frozenset({"seller_notice", "counter_forwarded", "counter_defect", "info_request"})
-"""Messages that begin a window of the party (``begins`` says when). Each of their items gets a ``NoticeSent``."""
+"""Messages that begin a window of the party (``window_rule`` says when). Each of their items gets a ``NoticeSent``."""
 _WindowKind = Literal["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
-Told = tuple[Id, int, Id]
-"""An item in a message: (item, revision, listing)."""
 
 ACCOUNT: Final = "account."
 """Prefix of the kind of a message to an account about itself; the notice's own kind follows."""
@@ -194,10 +192,16 @@ class Pending(Struct, frozen=True, array_like=True):
 
 
 @dataclass(slots=True)
-class Collected:
+class GatheredMessage:
     """The items of one message. ``rows`` are in the order in which the message numbers them."""
 
     rows: list[Pending] = field(default_factory=list)
+    digest: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The message's kind: that of its rows, unless it is a digest."""
+        return DIGEST if self.digest else self.rows[0].kind
 
     @property
     def id(self) -> Id:
@@ -207,7 +211,9 @@ class Collected:
         return "m-" + hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
 
-def gather(rows: Sequence[Pending], now: dt.datetime, collect: dt.timedelta, *, full: bool = False) -> list[Collected]:
+def gather(
+    rows: Sequence[Pending], now: dt.datetime, collect: dt.timedelta, *, full: bool = False
+) -> list[GatheredMessage]:
     """The messages that can be closed: one per (claim, kind, party), with each item at most once.
 
     A message is closed when any of these holds:
@@ -230,10 +236,10 @@ def gather(rows: Sequence[Pending], now: dt.datetime, collect: dt.timedelta, *, 
     seen: defaultdict[tuple[str, str, str, str], int] = defaultdict(int)
     groups: dict[tuple[str, str, str, int], list[Pending]] = {}
     for row in rows:
-        place = (row.claim, row.kind, row.party, row.item)
+        key = (row.claim, row.kind, row.party, row.item)
         # the same item again is another occasion, so another message
-        groups.setdefault((row.claim, row.kind, row.party, seen[place]), []).append(row)
-        seen[place] += 1
+        groups.setdefault((row.claim, row.kind, row.party, seen[key]), []).append(row)
+        seen[key] += 1
     received = {
         claim
         for (claim, kind, _, nth), group in groups.items()
@@ -246,7 +252,7 @@ def gather(rows: Sequence[Pending], now: dt.datetime, collect: dt.timedelta, *, 
             or group[0].opened_wall + collect <= now
             or (claim in received and all(row.revision == 1 for row in group))
         ):
-            closed.append(Collected(sorted(group, key=lambda row: (natural(row.item), row.revision))))
+            closed.append(GatheredMessage(sorted(group, key=lambda row: (natural(row.item), row.revision))))
     return closed
 
 
@@ -266,7 +272,7 @@ _TIMERS: Final = {
 
 
 def _window(timers: policy.Timers, timer: str, abroad: bool) -> policy.Span:
-    """The window that verification starts (``services.verification.rules.open_window``)."""
+    """The window that verification starts (``services.verification.rules.notices.open_window``)."""
     if timer == "holder_response" and abroad and timers.holder_response_abroad is not None:
         return timers.holder_response_abroad
     span: policy.Span = getattr(timers, timer)
@@ -354,7 +360,7 @@ def announcement_of(sent: MessageSent, notice: AccountNotice) -> AccountTold:
 
 
 def notices_of(
-    message: Id, claim: Id, kind: str, sent_at: dt.datetime, begun: Begun, told: Sequence[Told]
+    message: Id, claim: Id, kind: str, sent_at: dt.datetime, begun: WindowStart, items: Sequence[ItemRevision]
 ) -> list[NoticeSent]:
     """The windows that a message begins, one per item; none for kinds that begin no window."""
     if kind not in WINDOW_KINDS:
@@ -371,28 +377,36 @@ def notices_of(
             begins_at=None if begun.by == "sent" else begun.at,
             begun_by=begun.by,
         )
-        for item, revision, listing in told
+        for item, revision, listing in items
     ]
 
 
-# --------------------------------------------------------------------------------------- the moment of a window's beginning
+# ----------------------------------------------------------------------------------------------- when a window begins
 
 
-class Begun(NamedTuple):
+class ItemRevision(NamedTuple):
+    """An item in a message, as of a revision."""
+
+    item: Id
+    revision: int
+    listing: Id
+
+
+class WindowStart(NamedTuple):
     """When a window began, and what began it."""
 
     by: Moment
     at: dt.datetime
 
 
-class Begins(NamedTuple):
+class WindowRule(NamedTuple):
     """The policy's rule for when a message's window begins: by which event, and at the latest at the deemed time."""
 
     by: Literal["sent", "delivered", "read"]
     deemed_at: dt.datetime | None
 
 
-def begins(kind: str, rules: str, sent_at: dt.datetime) -> Begins | None:
+def window_rule(kind: str, rules: str, sent_at: dt.datetime) -> WindowRule | None:
     """What begins the windows of a message sent at ``sent_at``; None if its kind begins none.
 
     ``rules`` is the policy version of its items. If it cannot be read here, the windows begin when the message is
@@ -404,13 +418,13 @@ def begins(kind: str, rules: str, sent_at: dt.datetime) -> Begins | None:
         found = policy.load(rules)
         notice = found.notice
         if notice.begins == "sent" or notice.deemed is None:
-            return Begins("sent", None)
-        return Begins(notice.begins, notice.deemed.after(sent_at, calendars.calendar(found.calendar)))
+            return WindowRule("sent", None)
+        return WindowRule(notice.begins, notice.deemed.after(sent_at, calendars.calendar(found.calendar)))
     except (PolicyError, CalendarError):
-        return Begins("sent", None)
+        return WindowRule("sent", None)
 
 
-def beginning(
+def window_start(
     by: Literal["sent", "delivered", "read"],
     *,
     sent_at: dt.datetime | None,
@@ -418,7 +432,7 @@ def beginning(
     read_at: dt.datetime | None,
     deemed_at: dt.datetime | None,
     now: dt.datetime,
-) -> Begun | None:
+) -> WindowStart | None:
     """When a message's windows begin, as far as is known ``now``; None: not yet. All times are business time.
 
     No window begins before the message was sent, whatever another system's clock says. A message that was read was
@@ -439,7 +453,7 @@ def beginning(
     if not known:
         return None
     at, _, moment = min(known)
-    return Begun(moment, max(at, sent_at))
+    return WindowStart(moment, max(at, sent_at))
 
 
 # ------------------------------------------------------------------------------------------------------- sanctions

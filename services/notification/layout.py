@@ -307,8 +307,8 @@ class Text(Layout):
         if len(pieces) == 1:
             return pieces[0]
         out = list(pieces)
-        for place in range(1, len(out), 2):
-            out[place] = isolated(str(values[out[place]]))
+        for index in range(1, len(out), 2):
+            out[index] = isolated(str(values[out[index]]))
         return "".join(out)
 
     def value(self, text: object) -> str:
@@ -373,8 +373,8 @@ class Html(Layout):
         if len(pieces) == 1:
             return pieces[0]
         out = list(pieces)
-        for place in range(1, len(out), 2):
-            out[place] = self.value(values[out[place]])
+        for index in range(1, len(out), 2):
+            out[index] = self.value(values[out[index]])
         return _made("".join(out))
 
     def value(self, text: object) -> Markup:
@@ -432,5 +432,5 @@ class Html(Layout):
 @cache
 def _escaped(locale: str, english: str, context: str) -> tuple[Markup, ...]:
     return tuple(
-        escape(part) if place % 2 == 0 else _made(part) for place, part in enumerate(parts(locale, english, context))
+        escape(part) if index % 2 == 0 else _made(part) for index, part in enumerate(parts(locale, english, context))
     )

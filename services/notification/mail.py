@@ -25,7 +25,7 @@ _DOT: Final = re.compile(rb"^\.", re.MULTILINE)
 _NOTIFY: Final = {"failures": " NOTIFY=FAILURE,DELAY", "all": " NOTIFY=SUCCESS,FAILURE,DELAY"}
 
 
-class Down(Exception):
+class RelayDown(Exception):
     """The server cannot be used now; the current message was not accepted."""
 
 
@@ -47,7 +47,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class MailResult:
     """The outcome of sending a letter.
 
     Args:
@@ -124,14 +124,14 @@ class Mailer:
         self._context = None if relay.tls == "off" else relay.context()
         self._smtp: smtplib.SMTP | None = None
 
-    def send(self, letters: Iterable[Letter], deadline: float = float("inf")) -> Iterator[Answer]:
+    def send(self, letters: Iterable[Letter], deadline: float = float("inf")) -> Iterator[MailResult]:
         """Send letters and yield the outcome of each, in order. Reads one letter ahead.
 
         Args:
             deadline: by ``time.monotonic``; no wait goes beyond it.
 
         Raises:
-            Down: no connection, or the server takes no mail from us now. The current letter was not accepted, and
+            RelayDown: no connection, or the server takes no mail from us now. The current letter was not accepted, and
                 later ones were not tried.
         """
         todo = iter(letters)
@@ -147,8 +147,8 @@ class Mailer:
                     self.close()
                     if kept and not opened and not isinstance(error, TimeoutError):
                         continue  # the server had closed an idle connection: reconnect at once
-                    raise Down(type(error).__name__) from error
-                except Down:
+                    raise RelayDown(type(error).__name__) from error
+                except RelayDown:
                     self.close()
                     raise
                 opened = False
@@ -167,7 +167,7 @@ class Mailer:
                     code, said = smtp.getreply()
                 except (OSError, smtplib.SMTPException) as error:
                     self.close()
-                    answer = Answer("unknown", type(error).__name__)
+                    answer = MailResult("unknown", type(error).__name__)
                 else:
                     opened = bool(ahead) and code != 421
                     if code == 421:
@@ -213,10 +213,10 @@ class Mailer:
                 raise ValueError("a line end within an address")
         return f"{mail}\r\n{rcpt}\r\nDATA\r\n".encode()
 
-    def _begin(self, smtp: smtplib.SMTP, letter: Letter, deadline: float) -> Answer | None:
+    def _begin(self, smtp: smtplib.SMTP, letter: Letter, deadline: float) -> MailResult | None:
         """Send a letter's three commands; None if its text may follow."""
         if self._unfit(smtp, letter):
-            return Answer("refused", "5.6.7")
+            return MailResult("refused", "5.6.7")
         assert smtp.sock is not None
         self._patience(smtp, self._relay.timeout_s, deadline)
         commands = self._commands(smtp, letter)
@@ -238,7 +238,7 @@ class Mailer:
         self._reset(smtp)
         return refused
 
-    def _begun(self, smtp: smtplib.SMTP) -> Answer | None:
+    def _begun(self, smtp: smtplib.SMTP) -> MailResult | None:
         """Read the answers to a letter's three commands; None if its text may follow."""
         refused = _of_sender(*smtp.getreply())
         recipient = _of_recipient(*smtp.getreply())
@@ -251,7 +251,7 @@ class Mailer:
             assert smtp.sock is not None
             smtp.sock.sendall(b".\r\n")
             if smtp.getreply()[0] // 100 == 2:
-                raise Down("takes mail for recipients that it refused")
+                raise RelayDown("takes mail for recipients that it refused")
         elif refused is None:
             refused = _of_recipient(code, said)
         self._reset(smtp)
@@ -259,7 +259,7 @@ class Mailer:
 
     def _reset(self, smtp: smtplib.SMTP) -> None:
         if smtp.docmd("RSET")[0] != 250:
-            raise Down("RSET refused")
+            raise RelayDown("RSET refused")
 
     def _patience(self, smtp: smtplib.SMTP, wait_s: float, deadline: float) -> None:
         assert smtp.sock is not None
@@ -281,25 +281,25 @@ class Mailer:
                 smtp._host = relay.host  # type: ignore[attr-defined]
             code, _ = smtp.connect(relay.host, relay.port)
             if code != 220:
-                raise Down(f"greeting {code}")
+                raise RelayDown(f"greeting {code}")
             smtp.ehlo_or_helo_if_needed()
             if relay.tls in ("required", "opportunistic"):
                 if smtp.has_extn("starttls"):
                     code, _ = smtp.starttls(context=self._context)
                     if code != 220:
-                        raise Down(f"STARTTLS {code}")
+                        raise RelayDown(f"STARTTLS {code}")
                     smtp.ehlo_or_helo_if_needed()
                 elif relay.tls == "required":
-                    raise Down("no STARTTLS")
+                    raise RelayDown("no STARTTLS")
             if relay.user:
                 smtp.login(relay.user, relay.password)
             assert smtp.sock is not None
             smtp.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except (OSError, smtplib.SMTPException, Down) as error:
+        except (OSError, smtplib.SMTPException, RelayDown) as error:
             if smtp is not None:
                 smtp.close()
             # the text of a failed login may contain the user's name: report only the kind of error
-            raise Down(str(error) if isinstance(error, Down) else type(error).__name__) from None
+            raise RelayDown(str(error) if isinstance(error, RelayDown) else type(error).__name__) from None
         self._smtp = smtp
         return smtp
 
@@ -315,26 +315,26 @@ def _reason(code: int, said: bytes) -> str:
     return status(said.decode("ascii", "replace")) or str(code)
 
 
-def _of_text(code: int, said: bytes) -> Answer:
+def _of_text(code: int, said: bytes) -> MailResult:
     if code // 100 == 2:
-        return Answer("sent", text=True)
-    return Answer("refused" if code >= 500 else "later", _reason(code, said), text=True)
+        return MailResult("sent", text=True)
+    return MailResult("refused" if code >= 500 else "later", _reason(code, said), text=True)
 
 
-def _of_sender(code: int, said: bytes) -> Answer | None:
+def _of_sender(code: int, said: bytes) -> MailResult | None:
     if code == 250:
         return None
     if code == 552:
-        return Answer("refused", _reason(code, said), text=True)
+        return MailResult("refused", _reason(code, said), text=True)
     if code == 452 and (_reason(code, said)).startswith("4.3.4"):
-        return Answer("later", _reason(code, said), text=True)
+        return MailResult("later", _reason(code, said), text=True)
     # not the message's fault: the server takes no mail from us
-    raise Down(f"MAIL FROM answered {code}")
+    raise RelayDown(f"MAIL FROM answered {code}")
 
 
-def _of_recipient(code: int, said: bytes) -> Answer | None:
+def _of_recipient(code: int, said: bytes) -> MailResult | None:
     if code in (250, 251):
         return None
     if code == 421:
-        raise Down("421")
-    return Answer("refused" if code >= 500 else "later", _reason(code, said))
+        raise RelayDown("421")
+    return MailResult("refused" if code >= 500 else "later", _reason(code, said))

@@ -135,7 +135,7 @@ def of_domain(reason: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Quiet:
+class QuietPeriod:
     """Hours during which messages that can wait are held back.
 
     Args:
@@ -149,7 +149,7 @@ class Quiet:
     zone: str
 
 
-def quiet_until(quiet: Quiet, zone: str | None, now: dt.datetime) -> dt.datetime | None:
+def quiet_until(quiet: QuietPeriod, zone: str | None, now: dt.datetime) -> dt.datetime | None:
     """When the quiet hours around ``now`` end; None outside quiet hours.
 
     Args:
@@ -157,14 +157,14 @@ def quiet_until(quiet: Quiet, zone: str | None, now: dt.datetime) -> dt.datetime
     """
     for name in (zone, quiet.zone):
         try:
-            place = ZoneInfo(name) if name else None
+            local_zone = ZoneInfo(name) if name else None
         except (ZoneInfoNotFoundError, ValueError, OSError):
             continue
-        if place is not None:
+        if local_zone is not None:
             break
     else:
         return None
-    local = now.astimezone(place)
+    local = now.astimezone(local_zone)
     time = local.time()
     if quiet.begins == quiet.ends:
         return None
@@ -179,4 +179,4 @@ def quiet_until(quiet: Quiet, zone: str | None, now: dt.datetime) -> dt.datetime
     else:
         return None
     # when the clock is put back, this hour occurs twice: quiet hours end at the second one
-    return dt.datetime.combine(day, quiet.ends, place).replace(fold=1).astimezone(dt.UTC)
+    return dt.datetime.combine(day, quiet.ends, local_zone).replace(fold=1).astimezone(dt.UTC)

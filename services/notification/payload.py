@@ -12,19 +12,19 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
-from standardwebhooks import Webhook
 
 from services.notification.domain import ACCOUNT, DIGEST, deadline
-from services.notification.render import Contact, Rendered, Told, render, render_notice
-from services.notification.store import Item, Message
+from services.notification.render import Contact, MessageItem, Rendered, render, render_notice
+from services.notification.types import Item, Message
 from shared.events import AccountNotice
 from shared.marketplace import listing_url
+from shared.webhook_signatures import signed_headers
 
 AGENT: Final = "goodfaith-webhooks/1"
 CHALLENGE: Final = "webhook.challenge"
 
 
-class ItemTold(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ItemBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An item in a message."""
 
     item: str
@@ -56,7 +56,7 @@ class Data(Struct, frozen=True, kw_only=True, omit_defaults=True):
     policy: str | None = None
     deadline: dt.datetime | None = None
     """Until when the party may act; only in a message that begins a window."""
-    items: tuple[ItemTold, ...] = ()
+    items: tuple[ItemBody, ...] = ()
     figures: dict[str, int | float | str] = {}
     subject: str
     text: str
@@ -112,7 +112,7 @@ def body(
     """
     if message.notice is not None:
         return _notice(message, message.notice, contacts.get(message.party), now)
-    told = [Told(item.item, item.facts) for item in message.items]
+    told = [MessageItem(item.item, item.facts) for item in message.items]
     shown = render(
         id=message.id,
         claim=message.claim,
@@ -147,9 +147,9 @@ def body(
     return _encode(Body(type=message.kind, timestamp=now, data=data)), shown
 
 
-def _item(one: Item, site: str, *, several: bool) -> ItemTold:
+def _item(one: Item, site: str, *, several: bool) -> ItemBody:
     facts = one.facts
-    told = ItemTold(
+    told = ItemBody(
         item=one.item,
         listing=facts.listing,
         link=listing_url(site, facts.listing),
@@ -196,11 +196,8 @@ def headers(id: str, raw: bytes, secrets: Sequence[str], at: dt.datetime) -> dic
     Raises:
         ValueError: a secret is malformed.
     """
-    text = raw.decode()
     return {
         "content-type": "application/json; charset=utf-8",
         "user-agent": AGENT,
-        "webhook-id": id,
-        "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": " ".join(Webhook(secret).sign(id, at, text) for secret in secrets),
+        **signed_headers(id, raw, secrets, at),
     }

@@ -18,8 +18,8 @@ from services.notification.render import (
     SAYS,
     VERSIONS,
     Contact,
+    MessageItem,
     Rendered,
-    Told,
     legacy,
     render,
     render_notice,
@@ -134,7 +134,7 @@ def preview(
             abroad=abroad,
             **shapes[number % len(shapes)],
         )
-        told.append(Told(f"i-preview.{number + 1}", facts))
+        told.append(MessageItem(f"i-preview.{number + 1}", facts))
     return render(
         id="m-preview",
         claim="c-preview",

@@ -180,7 +180,7 @@ class Contact:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class MessageItem:
     """An item in a message."""
 
     id: str
@@ -334,7 +334,7 @@ def _law(rules: policy.Policy | None, kind: str, right_type: str, locale: str) -
     }
 
 
-def _item(item: Told, site: str, locale: str) -> dict[str, Any]:
+def _item(item: MessageItem, site: str, locale: str) -> dict[str, Any]:
     facts = item.facts
     cured = cure(facts)
     return {
@@ -359,7 +359,7 @@ def render(
     claim: str,
     party: str,
     kind: str,
-    items: Sequence[Told],
+    items: Sequence[MessageItem],
     claim_size: int,
     contacts: Mapping[str, Contact | None],
     right_number: str | None,

@@ -29,8 +29,8 @@ _ID: Final = re.compile(r"m-([0-9a-f]{32})")
 PARTS: Final = 50
 """Most parts of a report that are read."""
 
-Outcome = Literal["delivered", "bounced", "delayed", "relayed"]
-_ACTIONS: Final[dict[str, Outcome]] = {
+ReportOutcome = Literal["delivered", "bounced", "delayed", "relayed"]
+_ACTIONS: Final[dict[str, ReportOutcome]] = {
     "failed": "bounced",
     "delayed": "delayed",
     "delivered": "delivered",
@@ -43,7 +43,7 @@ _ACTIONS: Final[dict[str, Outcome]] = {
 class Report:
     """What became of a message, and the enhanced status (RFC 3463) reported for it."""
 
-    outcome: Outcome
+    outcome: ReportOutcome
     reason: str
 
 
@@ -85,7 +85,7 @@ def parse(raw: bytes) -> Report | None:
     except Exception:
         # the parser is documented not to raise, but this input is written by others
         return None
-    order: tuple[Outcome, ...] = ("bounced", "delivered", "relayed", "delayed")
+    order: tuple[ReportOutcome, ...] = ("bounced", "delivered", "relayed", "delayed")
     return min(found, key=lambda report: order.index(report.outcome), default=None)
 
 

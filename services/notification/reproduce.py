@@ -12,8 +12,8 @@ from services.notification.render import (
     MASK,
     UNCONFIRMED,
     Contact,
+    MessageItem,
     Rendered,
-    Told,
     edition,
     legacy,
     mail,
@@ -21,7 +21,7 @@ from services.notification.render import (
     render_notice,
     render_unconfirmed,
 )
-from services.notification.store import Item, Message
+from services.notification.types import Item, Message
 from shared.events import AccountNotice
 
 
@@ -42,7 +42,7 @@ class SentMessage:
     sent_wall: dt.datetime
     digest: str
     claim_size: int = 1
-    items: Sequence[Told] = ()
+    items: Sequence[MessageItem] = ()
     notice: AccountNotice | None = None
 
     @property
@@ -60,7 +60,7 @@ def again(
     """The message as it was rendered, and the bytes from which its digest was computed.
 
     Raises:
-        ValueError: it was mailed and there is no address any more, or it went to a webhook and its template is no
+        ValueError: it was mailed and there is no longer an address, or it went to a webhook and its template is no
             longer in use.
         jinja2.TemplateError: the template no longer exists.
     """
@@ -105,7 +105,7 @@ def again(
         return shown, f"{shown.subject}\n{shown.body}".encode()
     to = contacts.get(kept.party)
     if to is None or not to.email:
-        raise ValueError("no address any more")
+        raise ValueError("there is no longer an address")
     return shown, mail(shown, id=kept.id, sender=sender, to=to, at=kept.rendered_at)
 
 
@@ -128,7 +128,7 @@ def _called(
     then = {a: None if contact is None else replace(contact, language=kept.locale) for a, contact in contacts.items()}
     raw, shown = payload.body(message, then, right_number, site=site, now=kept.rendered_at)
     if (shown.template, shown.version) != (kept.template, kept.version):
-        raise ValueError("another template is in use by now, and what a webhook was sent is not made of an older one")
+        raise ValueError("the template has been replaced, and what a webhook was sent is not rendered from an older one")
     return shown, raw
 
 
@@ -144,7 +144,7 @@ def differences(
     for account in kept.parties:
         at = changed.get(account)
         if contacts.get(account) is None:
-            found.append(f"the contact of {account} is not on file any more (erased), or never was")
+            found.append(f"the contact of {account} is no longer on file (erased), or never was")
         elif at is not None and at > kept.sent_wall:
             found.append(f"the contact of {account} was changed on {at:%Y-%m-%d %H:%M} UTC, after the sending")
     name = kept.template.removeprefix("en.")

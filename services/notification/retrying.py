@@ -24,7 +24,7 @@ PAUSES: Final = (
 LONGEST_WAIT: Final = dt.timedelta(days=1)
 """A longer ``Retry-After`` is cut to this."""
 
-Outcome = Literal["delivered", "failed", "unknown", "wait", "gone"]
+CallOutcome = Literal["delivered", "failed", "unknown", "wait", "gone"]
 """``unknown``: it may have been accepted. ``wait``: the webhook asks to retry later. ``gone``: 410, never retried."""
 
 
@@ -46,7 +46,7 @@ class Answer(Struct, frozen=True):
     ms: int = 0
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CallOutcome:
         """How to treat the delivery."""
         if self.status is None:
             return "unknown" if self.sent else "failed"

@@ -20,50 +20,44 @@
   message is ``queued`` again (a bounce comes after ``sent``); ``channels.choose`` finds the next channel, in the end
   the inbox. ``sent_at`` is the first sending, which is announced once. ``channel``, ``result`` and ``digest`` are
   those of the last sending.
-- ``deliveries``: the append-only history of a message by channel, written in the transaction that changes the
-  message.
-- ``bouncing``: the address, as a keyed hash, from which a party's mail bounced. It counts while the party has that
-  address.
-- ``announcements``: written in the same transaction as ``sent``. The owner of the partition deletes them in the
-  transaction that appends the events to its log.
-- Beginning of a window: ``begins`` (the event that begins it under the policy) and ``deemed_at`` are written with
-  ``sent``; ``delivered_at`` and ``read_at`` by the process that learns of it (``begin_windows``); ``begun_by`` and
-  ``begun_at``, with the announcements, by the first process to find that the windows begin, once, under the message's
-  row lock. None of these ever changes, except ``deemed_at``: until a window has begun, it counts from the latest
-  sending.
+- ``deliveries``, ``announcements``: ``history.py``. ``announcements`` are written in the same transaction as ``sent``;
+  the owner of the partition deletes them in the transaction that appends the events to its log.
+- ``bouncing``: the address, as a keyed hash, from which a party's mail bounced (``bounce_store.py``). It counts while
+  the party has that address.
+- Beginning of a window: ``windows.py``.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 
-from services.notification.channels import bad_address
+from services.notification import bounce_store, history, windows
 from services.notification.domain import (
     ACCOUNT,
     DIGEST,
     HELD,
-    Begins,
-    Begun,
-    Collected,
     Facts,
+    GatheredMessage,
+    ItemRevision,
     Pending,
+    WindowRule,
+    WindowStart,
     announcement_of,
-    beginning,
-    begins,
     notices_of,
+    window_rule,
 )
+from services.notification.types import Announcement, HistoryEntry, Item, ItemRows, Message, PutOff, Sent
 from shared.db import columns
-from shared.events import AccountNotice, DeliveryChanged, MessageSent
+from shared.events import AccountNotice, MessageSent
 
 SCHEMA: Final = "notification"
-_NOTICE: Final = "goodfaith.notice.sent.v1"
 COLLECT: Final = 0x600DC011
+"""Advisory lock under which messages are closed."""
 
 _INSERT = """
     insert into message_items (item, revision, kind, party, claim, claim_size, partition, listing, facts,
@@ -72,15 +66,12 @@ _INSERT = """
     from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::int[], %s::int[], %s::text[], %s::text[],
         %s::text[]) as n(item, revision, kind, party, claim, claim_size, partition, listing, facts, traceparent)
     on conflict do nothing"""
-_PULL = """
-    delete from announcements where id = any(array(
-        select id from announcements where partition = any(%s) and listing <> all(%s) order by id limit %s))
-    returning id, partition, listing, message, type, payload, traceparent"""
-_PENDING = """
-    select claim, kind, party, item, revision, claim_size, partition, listing, opened_wall from message_items
+PENDING_COLUMNS: Final = ", ".join(Pending.__struct_fields__)
+_PENDING = f"""
+    select {PENDING_COLUMNS} from message_items
     where message is null and not held order by opened_wall limit %s"""
-_PENDING_OF_WEBHOOKS = """
-    select claim, kind, party, item, revision, claim_size, partition, listing, opened_wall from message_items i
+_PENDING_OF_WEBHOOKS = f"""
+    select {PENDING_COLUMNS} from message_items i
     where message is null and not held and exists (select from channels c where c.party = i.party and c.webhooks <> '[]')
     order by opened_wall limit %s"""
 _STAMP = """
@@ -102,10 +93,10 @@ _TAKE = """
           order by due_wall limit %s for update skip locked) as n
     where t.id = n.id
     returning t.id, t.claim, t.party, t.kind, t.items, t.revisions, n.state, t.tries, t.opened_wall, t.tried,
-        t.sent_at is null, t.result"""
+        t.sent_at is null as first, t.result"""
 _READ = """
     select t.id, t.claim, t.party, t.kind, t.items, t.revisions, t.state, t.tries, t.opened_wall, t.tried,
-        t.sent_at is null, t.result from messages t where t.id = any(%s)"""
+        t.sent_at is null as first, t.result from messages t where t.id = any(%s)"""
 _FACTS = """
     select i.message, i.item, i.revision, i.partition, i.claim_size, i.facts, i.claim, i.traceparent
     from unnest(%s::text[], %s::int[], %s::text[], %s::text[]) as n(item, revision, kind, party)
@@ -129,28 +120,8 @@ _SENT = """
                   %s::text[], %s::timestamptz[], %s::timestamptz[])
               as u(id, channel, result, template, version, digest, locale, edition, rendered_at, address, delivered, failed, begins, deemed_at, begun_at)) as n
     where t.id = n.id and t.holder = %s and t.state in ('queued', 'sending')
-    returning t.id, t.begins is not null and t.begun_at is null and (t.delivered_at is not null or t.read_at is not null)"""
-_HOLD = "select id, party from messages where id = any(%s) order by id for update"
-_LEARN = """
-    update messages as t set
-        delivered_at = case when %s = 'delivered' then coalesce(t.delivered_at, n.at) else t.delivered_at end,
-        read_at = case when %s = 'read' then coalesce(t.read_at, n.at) else t.read_at end
-    from unnest(%s::text[], %s::timestamptz[]) as n(id, at) where t.id = n.id"""
-_CAME = """
-    update messages as m set state = 'delivered', delivered_at = coalesce(m.delivered_at, n.at)
-    from unnest(%s::text[], %s::timestamptz[]) as n(id, at), message_items i
-    where m.id = n.id and m.state = 'sent' and i.item = m.items[1] and i.revision = m.revisions[1] and i.party = m.party
-        and (i.kind = m.kind or (m.kind = 'digest' and i.message = m.id))
-    returning m.id, m.claim, m.party, m.kind, i.partition, i.listing, n.at, m.opened_wall"""
-_OPEN = """
-    select id, claim, kind, party, items, revisions, begins, sent_at, delivered_at, read_at, deemed_at from messages
-    where id = any(%s) and begins is not null and begun_at is null order by id for update"""
-_DEEMED = """
-    select id from messages where begun_at is null and deemed_at <= %s and state not in ('queued', 'sending', 'failed')
-    order by deemed_at limit %s for update skip locked"""
-_BEGUN = """
-    update messages as t set begun_at = n.at, begun_by = n.by
-    from unnest(%s::text[], %s::timestamptz[], %s::text[]) as n(id, at, by) where t.id = n.id"""
+    returning t.id, t.begins is not null and t.begun_at is null
+        and (t.delivered_at is not null or t.read_at is not null) as may_begin"""
 _PUT_OFF = """
     update messages as t set state = n.state, holder = null, result = n.result,
         route = coalesce(n.route, t.route),
@@ -160,36 +131,11 @@ _PUT_OFF = """
     from unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::float8[], %s::text[], %s::text[])
         as n(id, state, tries, result, pause, route, failed)
     where t.id = n.id and t.holder = %s and t.state in ('queued', 'sending') returning t.id"""
-_NOTE = """
-    insert into deliveries (message, party, channel, state, reason, at)
-    select n.*, %s from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) as n"""
-_REPORTED = """
-    select m.claim, m.party, m.kind, m.state, m.channel, m.address, 'email' = any(m.tried), i.partition, i.listing, i.facts,
-        (select count(*) from deliveries d where d.message = m.id)
-    from messages m join message_items i on i.item = m.items[1] and i.revision = m.revisions[1] and i.party = m.party
-        and (i.kind = m.kind or (m.kind = 'digest' and i.message = m.id))
-    where m.id = %s for update of m"""
-_DELIVERED = "update messages set state = 'delivered' where id = %s"
-_BOUNCED = """
-    update messages set state = 'queued', route = 'email', tried = tried || 'email'::text, tries = 0, result = 'bounced',
-        due_wall = clock_timestamp() where id = %s"""
-_MARK = """
-    insert into bouncing (party, address, reason, since, since_wall)
-    select n.*, %s, %s from unnest(%s::text[], %s::text[], %s::text[]) as n
-    on conflict (party) do update set address = excluded.address, reason = excluded.reason, since = excluded.since,
-        since_wall = excluded.since_wall"""
-_MARKED = """
-    select party, address from bouncing
-    where party = any(%s) and since_wall > clock_timestamp() - %s * interval '1 day'"""
-_ANNOUNCE = """
-    insert into announcements (partition, listing, message, type, payload, traceparent)
-    select * from unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])"""
 _OLDEST = """
     select least((select min(opened_wall) from message_items where message is null and not held),
                  (select min(opened_wall) from messages
                   where state in ('queued', 'sending') and route = %s and result is distinct from 'quiet'))"""
 
-_UNTRACED: Final[Mapping[str, str]] = {}
 _facts = msgspec.json.Decoder(Facts)
 _notice = msgspec.json.Decoder(AccountNotice)
 _encode = msgspec.json.Encoder().encode
@@ -198,23 +144,7 @@ _encode = msgspec.json.Encoder().encode
 # --------------------------------------------------------------------------------------------------- the worker's
 
 
-@dataclass(slots=True)
-class Rows:
-    """Rows of ``message_items`` to insert, by column."""
-
-    items: list[str] = field(default_factory=list)
-    revisions: list[int] = field(default_factory=list)
-    kinds: list[str] = field(default_factory=list)
-    parties: list[str] = field(default_factory=list)
-    claims: list[str] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    partitions: list[int] = field(default_factory=list)
-    listings: list[str] = field(default_factory=list)
-    facts: list[str] = field(default_factory=list)
-    traces: list[str | None] = field(default_factory=list)
-
-
-def insert(connection: sa.Connection, rows: Rows, wall: dt.datetime) -> None:
+def insert(connection: sa.Connection, rows: ItemRows, wall: dt.datetime) -> None:
     """Insert rows to tell; existing rows are left unchanged."""
     if rows.items:
         connection.exec_driver_sql(
@@ -236,116 +166,7 @@ def insert(connection: sa.Connection, rows: Rows, wall: dt.datetime) -> None:
         )
 
 
-def pull(
-    connection: sa.Connection, partitions: Sequence[int], parked: Iterable[str], room: int
-) -> list[tuple[int, int, str, str, str, str, str | None]]:
-    """Delete and return announcements: (id, partition, listing, message, type, payload, trace context), oldest first.
-
-    Announcements of keys that wait for a dead letter (``parked``) stay, so a key's events keep their order.
-    """
-    rows = connection.exec_driver_sql(_PULL, (list(partitions), list(parked), room))
-    return sorted((tuple(row) for row in rows), key=lambda row: row[0])
-
-
-# --------------------------------------------------------------------------------------------------- the sender's
-
-
-@dataclass(slots=True)
-class Item:
-    """An item in a message."""
-
-    item: str
-    revision: int
-    partition: int
-    facts: Facts
-    claim: str = ""
-
-
-@dataclass(slots=True)
-class Message:
-    """A message that this sender holds. ``unknown``: an earlier sending began, and its outcome is unknown."""
-
-    id: str
-    claim: str
-    party: str
-    kind: str
-    unknown: bool
-    tries: int
-    opened_wall: dt.datetime
-    claim_size: int = 1
-    items: list[Item] = field(default_factory=list)
-    notice: AccountNotice | None = None
-    """A notice to an account about itself; ``items`` is then empty."""
-    partition: int = 0
-    """The notice's partition."""
-    tried: Sequence[str] = ()
-    """Channels that failed permanently."""
-    first: bool = True
-    """Whether it was never sent by any channel; otherwise it has been announced already."""
-    result: str | None = None
-    """Result of the previous try."""
-    traces: list[str] = field(default_factory=list)
-    """Trace contexts of its items that are traced."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A channel that failed permanently for a message, which now goes by another one.
-
-    Args:
-        outcome: one of ``channels.Outcome``: ``refused`` or ``gave_up``.
-        reason: enhanced mail status, HTTP status or a word of ours; never a server's text.
-        address: keyed hash of an address to remember because it takes no mail at all.
-    """
-
-    channel: str
-    outcome: Literal["refused", "gave_up"]
-    reason: str | None = None
-    address: str | None = None
-
-
-@dataclass(slots=True)
-class Sent:
-    """A message that a channel has accepted, for ``finish``.
-
-    Args:
-        address: keyed hash of the address that it went to.
-        delivered: whether the channel's answer says that it arrived (a webhook's 2xx).
-        failure: the channel that was tried just before and failed.
-        trace: trace context of the sending, if it is traced.
-    """
-
-    message: Message
-    channel: str
-    result: str
-    template: str
-    version: int
-    digest: str
-    locale: str = "en"
-    edition: str = ""
-    rendered_at: dt.datetime | None = None
-    address: str | None = None
-    delivered: bool = False
-    failure: Failure | None = None
-    trace: str | None = None
-
-
-@dataclass(slots=True)
-class PutOff:
-    """A message given back, to be taken again after ``pause_s``. State ``sending`` records that an outcome is unknown.
-
-    Args:
-        route: the other channel that it takes from now on.
-        failure: why this channel is given up.
-    """
-
-    message: Message
-    state: str
-    result: str
-    pause_s: float = 0.0
-    tried: bool = False
-    route: str | None = None
-    failure: Failure | None = None
+# --------------------------------------------------------------------------------------------------- the senders'
 
 
 def lock_collect(connection: sa.Connection) -> bool:
@@ -359,7 +180,7 @@ def pending(connection: sa.Connection, limit: int, *, webhooks: bool = False) ->
     return [Pending(*row) for row in connection.exec_driver_sql(query, (limit,))]
 
 
-def close(connection: sa.Connection, messages: Sequence[Collected], routes: Mapping[str, str]) -> None:
+def close(connection: sa.Connection, messages: Sequence[GatheredMessage], routes: Mapping[str, str]) -> None:
     """Close messages; the advisory lock must be held.
 
     Args:
@@ -377,7 +198,7 @@ def close(connection: sa.Connection, messages: Sequence[Collected], routes: Mapp
         stamps += [(row.item, row.revision, row.kind, row.party, id_) for row in message.rows]
         first = message.rows[0]
         opened = min(row.opened_wall for row in message.rows)
-        inserts.append((id_, first.claim, first.party, first.kind, opened, routes.get(id_, "email")))
+        inserts.append((id_, first.claim, first.party, message.kind, opened, routes.get(id_, "email")))
     stamped = connection.exec_driver_sql(_STAMP, columns(stamps)).rowcount
     if stamped != len(stamps):
         raise RuntimeError(f"{len(stamps)} rows to stamp, {stamped} were free")
@@ -399,25 +220,33 @@ def _filled(connection: sa.Connection, rows: Iterable[Any]) -> list[Message]:
     messages: dict[str, Message] = {}
     keys: list[tuple[str, int, str, str]] = []
     order: dict[tuple[str, str, int], int] = {}
-    for id_, claim, party, kind, items, revisions, state, tries, opened, tried, first, result in rows:
-        messages[id_] = Message(
-            id_, claim, party, kind, state == "sending", tries, opened, tried=tried, first=first, result=result
+    for row in rows:
+        messages[row.id] = Message(
+            row.id,
+            row.claim,
+            row.party,
+            row.kind,
+            row.state == "sending",
+            row.tries,
+            row.opened_wall,
+            tried=row.tried,
+            first=row.first,
+            result=row.result,
         )
-        for index, (item, revision) in enumerate(zip(items, revisions, strict=True)):
+        for index, (item, revision) in enumerate(zip(row.items, row.revisions, strict=True)):
             # rows of a digest keep their own kinds and are found by their message
-            keys.append((item, revision, id_ if kind == DIGEST else kind, party))
-            order[id_, item, revision] = index
+            keys.append((item, revision, row.id if row.kind == DIGEST else row.kind, row.party))
+            order[row.id, item, revision] = index
     if messages:
-        for id_, item, revision, partition, size, facts, claim, trace in connection.exec_driver_sql(
-            _FACTS, columns(keys)
-        ):
-            messages[id_].claim_size = size
-            if trace is not None:
-                messages[id_].traces.append(trace)
-            if messages[id_].kind.startswith(ACCOUNT):
-                messages[id_].notice, messages[id_].partition = _notice.decode(facts), partition
+        for row in connection.exec_driver_sql(_FACTS, columns(keys)):
+            message = messages[row.message]
+            message.claim_size = row.claim_size
+            if row.traceparent is not None:
+                message.traces.append(row.traceparent)
+            if message.kind.startswith(ACCOUNT):
+                message.notice, message.partition = _notice.decode(row.facts), row.partition
                 continue
-            messages[id_].items.append(Item(item, revision, partition, _facts.decode(facts), claim))
+            message.items.append(Item(row.item, row.revision, row.partition, _facts.decode(row.facts), row.claim))
     for message in messages.values():
         message.items.sort(key=lambda item: order[message.id, item.item, item.revision])
     return sorted(messages.values(), key=lambda message: message.opened_wall)
@@ -427,8 +256,7 @@ def sending(connection: sa.Connection, holder: str, messages: Sequence[Message])
     """Record that sending begins; returns the messages whose lease still holds."""
     if not messages:
         return []
-    rows = connection.exec_driver_sql(_SENDING, ([message.id for message in messages], holder))
-    ours = {row[0] for row in rows}
+    ours = set(connection.exec_driver_sql(_SENDING, ([message.id for message in messages], holder)).scalars())
     return [message for message in messages if message.id in ours]
 
 
@@ -441,9 +269,9 @@ def finish(
     """
     if not sent:
         return []
-    plans = [_plan(one.message, now) for one in sent]
-    pairs = list(zip(sent, plans, strict=True))
-    columns = (
+    rules = [_window_rule(one.message, now) for one in sent]
+    pairs = list(zip(sent, rules, strict=True))
+    values = (
         [one.message.id for one in sent],
         [one.channel for one in sent],
         [one.result for one in sent],
@@ -456,43 +284,43 @@ def finish(
         [one.address for one in sent],
         [one.delivered for one in sent],
         [None if one.failure is None else one.failure.channel for one in sent],
-        [None if plan is None else plan.by for plan in plans],
-        [None if plan is None else plan.deemed_at for plan in plans],
-        [now if plan is not None and plan.by == "sent" and one.message.first else None for one, plan in pairs],
+        [None if rule is None else rule.by for rule in rules],
+        [None if rule is None else rule.deemed_at for rule in rules],
+        [now if rule is not None and rule.by == "sent" and one.message.first else None for one, rule in pairs],
     )
-    rows = connection.exec_driver_sql(_SENT, (now, now, wall, *columns, holder)).all()
-    ours = {row[0] for row in rows}
+    rows = connection.exec_driver_sql(_SENT, (now, now, wall, *values, holder)).all()
+    ours = {row.id for row in rows}
     done = [one for one in sent if one.message.id in ours]
-    out: list[tuple[int, str, str, str, str]] = []
-    notes: list[_Note] = []
+    out: list[Announcement] = []
+    entries: list[HistoryEntry] = []
     for one in done:
         message = one.message
-        key = _key(message)
+        key = history.key_of(message)
         if one.failure is not None:
-            notes.append(_failed(message, one.failure))
-            out.append(_changed(message, key, one.failure.channel, one.failure.outcome, one.failure.reason, now))
+            entries.append(history.failed(message, one.failure))
+            out.append(history.changed(message, key, one.failure.channel, one.failure.outcome, one.failure.reason, now))
         reason = one.result if one.result != "sent" else None
-        notes.append((message.id, message.party, one.channel, "sent", reason))
+        entries.append(HistoryEntry(message.id, message.party, one.channel, "sent", reason))
         if message.first:
             out += _announced(one, now)
         else:
-            out.append(_changed(message, key, one.channel, "sent", reason, now, digest=one.digest))
+            out.append(history.changed(message, key, one.channel, "sent", reason, now, digest=one.digest))
         if one.delivered:
-            notes.append((message.id, message.party, one.channel, "delivered", None))
-            out.append(_changed(message, key, one.channel, "delivered", None, now))
+            entries.append(HistoryEntry(message.id, message.party, one.channel, "delivered", None))
+            out.append(history.changed(message, key, one.channel, "delivered", None, now))
     traces = {one.message.id: one.trace for one in done if one.trace is not None}
-    _write(connection, notes, out, now, traces)
-    _mark(connection, [one for one in done if one.failure], now, wall)
+    history.write(connection, entries, out, now, traces)
+    bounce_store.remember(connection, [one for one in done if one.failure], now, wall)
     # already known to be delivered or read: by the channel's answer, or by news that arrived before this commit
-    _begin(connection, [row[0] for row in rows if row[1]], now, traces)
+    windows.begin(connection, [row.id for row in rows if row.may_begin], now, traces)
     return done
 
 
-def _plan(message: Message, now: dt.datetime) -> Begins | None:
-    return begins(message.kind, message.items[0].facts.policy, now) if message.items else None
+def _window_rule(message: Message, now: dt.datetime) -> WindowRule | None:
+    return window_rule(message.kind, message.items[0].facts.policy, now) if message.items else None
 
 
-def _announced(one: Sent, now: dt.datetime) -> Iterator[tuple[int, str, str, str, str]]:
+def _announced(one: Sent, now: dt.datetime) -> Iterator[Announcement]:
     """Announcements of a message sent for the first time."""
     message = one.message
     event = MessageSent(
@@ -511,93 +339,17 @@ def _announced(one: Sent, now: dt.datetime) -> Iterator[tuple[int, str, str, str
         rendered_at=one.rendered_at,
     )
     if message.notice is not None:
-        account_told = announcement_of(event, message.notice)
-        payload = _encode(account_told).decode()
-        yield message.partition, message.party, message.id, "goodfaith.account.told.v1", payload
+        payload = _encode(announcement_of(event, message.notice)).decode()
+        yield Announcement(message.partition, message.party, message.id, "goodfaith.account.told.v1", payload)
         return
     partitions = {item.facts.listing: item.partition for item in message.items}
-    plan = _plan(message, now)
-    if plan is not None and plan.by == "sent":
-        told = [(item.item, item.revision, item.facts.listing) for item in message.items]
-        begun = Begun("sent", now)
-        for notice in notices_of(message.id, message.claim, message.kind, now, begun, told):
-            yield partitions[notice.listing], notice.listing, message.id, _NOTICE, _encode(notice).decode()
-    yield *_key(message), message.id, "goodfaith.message.sent.v1", _encode(event).decode()
-
-
-_Note = tuple[str, str, str, str, str | None]
-"""A row of ``deliveries``: message, party, channel, state, reason."""
-
-
-def _failed(message: Message, failure: Failure) -> _Note:
-    return message.id, message.party, failure.channel, failure.outcome, failure.reason
-
-
-def _key(message: Message) -> tuple[int, str]:
-    """Partition and key of the events about a message."""
-    if message.notice is not None:
-        return message.partition, message.party
-    first = message.items[0]
-    return first.partition, first.facts.listing
-
-
-def _changed(
-    message: Message,
-    key: tuple[int, str],
-    channel: str,
-    state: Literal["sent", "delivered", "bounced", "refused", "gave_up"],
-    reason: str | None,
-    now: dt.datetime,
-    *,
-    digest: str | None = None,
-) -> tuple[int, str, str, str, str]:
-    event = DeliveryChanged(
-        message=message.id,
-        claim=None if message.kind.startswith(ACCOUNT) else message.claim,
-        party=message.party,
-        kind=message.kind,
-        channel=channel,
-        state=state,
-        reason=reason,
-        digest=digest,
-        at=now,
-    )
-    return *key, message.id, "goodfaith.delivery.changed.v1", _encode(event).decode()
-
-
-def announce(
-    connection: sa.Connection, out: Sequence[tuple[int, str, str, str, str]], traces: Mapping[str, str] = _UNTRACED
-) -> None:
-    """Queue events for publication: (partition, key, subject, type, payload).
-
-    Args:
-        traces: by subject, the trace contexts of those that are traced.
-    """
-    if out:
-        connection.exec_driver_sql(_ANNOUNCE, (*columns(out), [traces.get(row[2]) for row in out]))
-
-
-def _write(
-    connection: sa.Connection,
-    notes: Sequence[_Note],
-    out: Sequence[tuple[int, str, str, str, str]],
-    now: dt.datetime,
-    traces: Mapping[str, str] = _UNTRACED,
-) -> None:
-    if notes:
-        connection.exec_driver_sql(_NOTE, (now, *columns(notes)))
-    announce(connection, out, traces)
-
-
-def _mark(connection: sa.Connection, done: Sequence[Sent | PutOff], now: dt.datetime, wall: dt.datetime) -> None:
-    """Remember addresses that accept no mail."""
-    marks = {
-        one.message.party: (one.message.party, one.failure.address, one.failure.reason or "")
-        for one in done
-        if one.failure is not None and one.failure.address is not None
-    }
-    if marks:
-        connection.exec_driver_sql(_MARK, (now, wall, *columns(sorted(marks.values()))))
+    rule = _window_rule(message, now)
+    if rule is not None and rule.by == "sent":
+        items = [ItemRevision(item.item, item.revision, item.facts.listing) for item in message.items]
+        for notice in notices_of(message.id, message.claim, message.kind, now, WindowStart("sent", now), items):
+            payload = _encode(notice).decode()
+            yield Announcement(partitions[notice.listing], notice.listing, message.id, windows.NOTICE, payload)
+    yield Announcement(*history.key_of(message), message.id, "goodfaith.message.sent.v1", _encode(event).decode())
 
 
 def put_off(
@@ -619,185 +371,20 @@ def put_off(
             holder,
         ),
     )
-    ours = {row[0] for row in rows}
+    ours = set(rows.scalars())
     done = [one for one in messages if one.message.id in ours]
-    notes: list[_Note] = []
+    entries: list[HistoryEntry] = []
     out = []
     for one in done:
-        if one.failure is not None:
-            notes.append(_failed(one.message, one.failure))
-            out.append(
-                _changed(
-                    one.message, _key(one.message), one.failure.channel, one.failure.outcome, one.failure.reason, now
-                )
-            )
+        message, failure = one.message, one.failure
+        if failure is not None:
+            entries.append(history.failed(message, failure))
+            key = history.key_of(message)
+            out.append(history.changed(message, key, failure.channel, failure.outcome, failure.reason, now))
         if one.state == "failed":
-            notes.append((one.message.id, one.message.party, "email", "failed", one.result))
-    _write(connection, notes, out, now)
-    _mark(connection, done, now, wall)
-
-
-# --------------------------------------------------------------------------------------------- when a window begins
-
-
-def begin_windows(
-    connection: sa.Connection,
-    ids: Sequence[str],
-    moment: Literal["delivered", "read"],
-    at: dt.datetime | Sequence[dt.datetime],
-    *,
-    parties: Sequence[str] | None = None,
-    now: dt.datetime,
-) -> list[str]:
-    """Record that messages were delivered or read, and begin the windows that start with that under the policy.
-
-    Call this in the transaction that learns of it, for messages of any kind and state. Calls may be repeated, out of
-    order, or earlier than the record of the sending: a window begins only once.
-
-    Args:
-        at: business time of the event, one for all messages or one for each.
-        parties: the party that each message must belong to; others are ignored.
-        now: business time.
-
-    Returns:
-        The messages whose windows this call began.
-    """
-    if not ids:
-        return []
-    times = [at] * len(ids) if isinstance(at, dt.datetime) else list(at)
-    whose: dict[str, str] = {row[0]: row[1] for row in connection.exec_driver_sql(_HOLD, (sorted(set(ids)),))}
-    first: dict[str, dt.datetime] = {}
-    for id_, time, party in zip(ids, times, parties or map(whose.get, ids), strict=True):
-        if id_ in whose and whose[id_] == party and (id_ not in first or time < first[id_]):
-            first[id_] = time
-    if first:
-        connection.exec_driver_sql(_LEARN, (moment, moment, list(first), list(first.values())))
-    if first and moment == "read":
-        _came(connection, first, now)
-    return _begin(connection, list(first), now)
-
-
-def _came(connection: sa.Connection, read: Mapping[str, dt.datetime], now: dt.datetime) -> None:
-    """Record messages that were read as delivered too, unless that is already known."""
-    notes: list[_Note] = []
-    out = []
-    for id_, claim, party, kind, partition, listing, at, opened in connection.exec_driver_sql(
-        _CAME, (list(read), list(read.values()))
-    ):
-        message = Message(id_, claim, party, kind, False, 0, opened)
-        notes.append((id_, party, "inbox", "delivered", "read"))
-        out.append(_changed(message, (partition, listing), "inbox", "delivered", "read", at))
-    _write(connection, notes, out, now)
-
-
-def deem(connection: sa.Connection, now: dt.datetime, limit: int = 200) -> int:
-    """Begin the windows of messages that count as received by ``now`` (business time); returns how many."""
-    ids = list(connection.exec_driver_sql(_DEEMED, (now, limit)).scalars())
-    return len(_begin(connection, ids, now))
-
-
-def _begin(
-    connection: sa.Connection, ids: Sequence[str], now: dt.datetime, traces: Mapping[str, str] = _UNTRACED
-) -> list[str]:
-    """Begin and announce windows that are due; those that have begun are left unchanged."""
-    if not ids:
-        return []
-    begun: dict[str, tuple[Begun, Any]] = {}
-    keys: list[tuple[str, int, str, str]] = []
-    for row in connection.exec_driver_sql(_OPEN, (list(ids),)).mappings():
-        found = beginning(
-            row["begins"],
-            sent_at=row["sent_at"],
-            delivered_at=row["delivered_at"],
-            read_at=row["read_at"],
-            deemed_at=row["deemed_at"],
-            now=now,
-        )
-        if found is not None:
-            begun[row["id"]] = (found, row)
-            pairs = zip(row["items"], row["revisions"], strict=True)
-            keys += [(item, revision, row["kind"], row["party"]) for item, revision in pairs]
-    if not begun:
-        return []
-    connection.exec_driver_sql(
-        _BEGUN, (list(begun), [found.at for found, _ in begun.values()], [found.by for found, _ in begun.values()])
-    )
-    places: dict[tuple[str, str, int], tuple[int, str]] = {}
-    for id_, item, revision, partition, _, facts, _, _ in connection.exec_driver_sql(_FACTS, columns(keys)):
-        places[id_, item, revision] = (partition, _facts.decode(facts).listing)
-    out: list[tuple[int, str, str, str, str]] = []
-    for id_, (found, row) in begun.items():
-        pairs = zip(row["items"], row["revisions"], strict=True)
-        told = [(item, revision, places[id_, item, revision][1]) for item, revision in pairs]
-        notices = notices_of(id_, row["claim"], row["kind"], row["sent_at"], found, told)
-        for notice in notices:
-            partition, listing = places[id_, notice.item, notice.revision]
-            out.append((partition, listing, id_, _NOTICE, _encode(notice).decode()))
-    announce(connection, out, traces)
-    return list(begun)
-
-
-# --------------------------------------------------------------------------------------------- what comes back later
-
-REPORTS: Final = 50
-"""Most history rows of a message; further reports that change nothing are not recorded."""
-
-
-def report(
-    connection: sa.Connection,
-    id: str,
-    outcome: Literal["delivered", "bounced", "delayed", "relayed"],
-    reason: str,
-    now: dt.datetime,
-    wall: dt.datetime,
-) -> Literal["noted", "unknown", "busy", "late"]:
-    """Record a delivery report about one of our e-mails.
-
-    A bounce gives the message back to the senders, which find another channel. An address that accepts no mail at all
-    is remembered.
-
-    Returns:
-        ``unknown``: there is no such message. ``busy``: it is being sent right now; the report must be sent again.
-        ``late``: the message already went by another channel, or the report says nothing new.
-    """
-    row = connection.exec_driver_sql(_REPORTED, (id,)).one_or_none()
-    if row is None:
-        return "unknown"
-    claim, party, kind, state, channel, address, given_up, partition, listing, facts, notes = row
-    if given_up:
-        return "late"  # it is already going by another channel
-    if state in ("queued", "sending"):
-        return "busy"
-    if channel != "email" or state == "failed" or (outcome == "delivered" and state == "delivered"):
-        return "late"
-    if outcome in ("delayed", "relayed") and (notes >= REPORTS or state == "delivered"):
-        return "late"
-    message = Message(id, claim, party, kind, False, 0, wall)
-    if kind.startswith(ACCOUNT):
-        message.notice = _notice.decode(facts)
-    out = []
-    if outcome == "delivered":
-        connection.exec_driver_sql(_DELIVERED, (id,))
-        begin_windows(connection, [id], "delivered", now, now=now)
-        _begin(connection, [id], now)
-    elif outcome == "bounced":
-        connection.exec_driver_sql(_BOUNCED, (id,))
-        if address is not None and bad_address(reason):
-            connection.exec_driver_sql(_MARK, (now, wall, [party], [address], [reason]))
-    if outcome in ("delivered", "bounced"):
-        out.append(_changed(message, (partition, listing), "email", outcome, reason, now))
-    _write(connection, [(id, party, "email", outcome, reason)], out, now)
-    return "noted"
-
-
-def forget(connection: sa.Connection, parties: Sequence[str]) -> None:
-    """Forget the bounced addresses (keyed hashes) of parties that were erased."""
-    connection.exec_driver_sql("delete from bouncing where party = any(%s)", (sorted(set(parties)),))
-
-
-def bouncing(connection: sa.Connection, parties: Iterable[str], days: float) -> dict[str, str]:
-    """By party, the keyed hash of the address that bounced within the last ``days`` days."""
-    return {row[0]: row[1] for row in connection.exec_driver_sql(_MARKED, (sorted(set(parties)), days))}
+            entries.append(HistoryEntry(message.id, message.party, "email", "failed", one.result))
+    history.write(connection, entries, out, now)
+    bounce_store.remember(connection, done, now, wall)
 
 
 def processes(connection: sa.Connection, name: str) -> int:

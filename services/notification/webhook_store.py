@@ -30,10 +30,10 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from services.notification import routing, store
+from services.notification import history, routing, store
 from services.notification.circuit import OPENS_AT, Circuit
 from services.notification.domain import WINDOW_KINDS
-from services.notification.store import Failure, Message, PutOff
+from services.notification.types import Announcement, Failure, Message, PutOff
 from shared.db import columns
 from shared.events import AccountChannels, WebhookDisabled, WebhookKnown
 from shared.topics import partition_of
@@ -130,11 +130,11 @@ _LEFT = """
     select id from messages t where id = any(%s) and route = 'webhook' and state in ('queued', 'sending') and holder = %s
     and not exists (select from webhook_deliveries d where d.message = t.id and d.state in ('queued', 'sending'))
     order by id for update"""
-_STATES = """
-    select case when state = 'disabled' then 'disabled' when until_wall > clock_timestamp() then 'open'
-        when failures >= %s then 'half_open' else 'closed' end, count(*) from endpoints group by 1"""
+_CIRCUIT = """case when state = 'disabled' then 'disabled' when until_wall > clock_timestamp() then 'open'
+        when failures >= %s then 'half_open' else 'closed' end as circuit"""
+_STATES = f"select {_CIRCUIT}, count(*) as endpoints from endpoints group by circuit"
 _SENT_AT = """
-    select id, coalesce(rendered_at, sent_at) from messages where id = any(%s) and sent_at is not null
+    select id, coalesce(rendered_at, sent_at) as at from messages where id = any(%s) and sent_at is not null
     and (id = any(%s) or begins is null or begun_at is not null)"""
 _known = msgspec.json.Decoder(list[WebhookKnown])
 _encode = msgspec.json.Encoder().encode
@@ -157,21 +157,21 @@ def fold(connection: sa.Connection, events: Sequence[AccountChannels]) -> None:
             known = [(one.webhook, event.account, one.generation) for one in event.webhooks]
             connection.exec_driver_sql(_UPSERT, columns(known))
         ids = [one.webhook for one in event.webhooks]
-        gone = [row[0] for row in connection.exec_driver_sql(_GONE, (event.account, ids))]
+        gone = list(connection.exec_driver_sql(_GONE, (event.account, ids)).scalars())
         if gone:
             drop(connection, gone)
 
 
 def drop(connection: sa.Connection, endpoints: Sequence[str]) -> None:
     """Drop what waits for endpoints no longer called. Messages left without an endpoint become due at once."""
-    messages = sorted({row[0] for row in connection.exec_driver_sql(_DROP, (list(endpoints),))})
+    messages = sorted(set(connection.exec_driver_sql(_DROP, (list(endpoints),)).scalars()))
     left(connection, messages)
 
 
 def left(connection: sa.Connection, messages: Sequence[str]) -> None:
     """Make those messages due that no webhook will accept any more: they go by another channel."""
     if messages:
-        ids = [row[0] for row in connection.exec_driver_sql(_LEFT, (list(messages), HOLDER))]
+        ids = list(connection.exec_driver_sql(_LEFT, (list(messages), HOLDER)).scalars())
         if ids:
             connection.exec_driver_sql("update messages set due_wall = clock_timestamp() where id = any(%s)", (ids,))
 
@@ -204,7 +204,7 @@ def assign(
     Returns:
         How many messages went to webhooks, and how many to another channel.
     """
-    holders = {row[0]: row[1] for row in connection.exec_driver_sql(_TAKE_MESSAGES, (limit,))}
+    holders = {row.id: row.holder for row in connection.exec_driver_sql(_TAKE_MESSAGES, (limit,))}
     if not holders:
         return 0, 0
     ids = list(holders)
@@ -214,7 +214,7 @@ def assign(
     begun = {id_ for id_, holder in holders.items() if holder == HOLDER}
     # a webhook disabled here a moment ago may still be in intake's list
     hooks = sorted({one.webhook for preference in known.values() for one in preference.webhooks})
-    working = {row[0] for row in connection.exec_driver_sql(_WORKING, (hooks,))} if hooks else set()
+    working = set(connection.exec_driver_sql(_WORKING, (hooks,)).scalars()) if hooks else set()
     added: list[tuple[str, str, str, str]] = []
     held: list[tuple[str, float]] = []
     away: list[tuple[Message, bool]] = []
@@ -229,7 +229,7 @@ def assign(
     if held:
         connection.exec_driver_sql(_HOLD, (HOLDER, *columns(held)))
         connection.exec_driver_sql(_ADD, columns(added))
-        connection.exec_driver_sql(_WAKE, (sorted({row[0] for row in added}),))
+        connection.exec_driver_sql(_WAKE, (sorted({endpoint for endpoint, *_ in added}),))
     if away:
         connection.exec_driver_sql(_HOLD, (HOLDER, [message.id for message, _ in away], [0.0] * len(away)))
         back = [
@@ -247,7 +247,7 @@ def assign(
 
 
 @dataclass(slots=True)
-class Due:
+class DueDelivery:
     """A delivery that is due. ``unknown``: an earlier call may have been accepted."""
 
     message: str
@@ -265,7 +265,7 @@ class Endpoint:
     party: str
     generation: int
     circuit: Circuit
-    due: list[Due]
+    due: list[DueDelivery]
 
 
 def take(
@@ -286,11 +286,11 @@ def take(
     if found:
         rows = [(one.id, each[one.circuit.proven]) for one in found.values()]
         for id_, message, state, tries, began, replays in connection.exec_driver_sql(_DUE, columns(rows)):
-            found[id_].due.append(Due(message, state == "sending", tries, began, replays > 0))
+            found[id_].due.append(DueDelivery(message, state == "sending", tries, began, replays > 0))
     return list(found.values())
 
 
-def begin(connection: sa.Connection, due: Sequence[tuple[str, Due]]) -> set[tuple[str, str]]:
+def begin(connection: sa.Connection, due: Sequence[tuple[str, DueDelivery]]) -> set[tuple[str, str]]:
     """Record that calls begin, as (endpoint, delivery); returns (endpoint, message) of those still to be sent."""
     if not due:
         return set()
@@ -300,7 +300,7 @@ def begin(connection: sa.Connection, due: Sequence[tuple[str, Due]]) -> set[tupl
 
 
 @dataclass(slots=True)
-class Ended:
+class DeliveryOutcome:
     """The outcome of a delivery. ``due``: when it is tried again; None: never, or as due before."""
 
     endpoint: str
@@ -312,7 +312,7 @@ class Ended:
     entry: WebhookTry | None = None
 
 
-def end(connection: sa.Connection, ended: Sequence[Ended]) -> None:
+def end(connection: sa.Connection, ended: Sequence[DeliveryOutcome]) -> None:
     """Record the outcomes of deliveries. Messages that no webhook will accept any more become due."""
     if not ended:
         return
@@ -336,7 +336,7 @@ def end(connection: sa.Connection, ended: Sequence[Ended]) -> None:
 
 
 @dataclass(slots=True)
-class Released:
+class ReleasedEndpoint:
     """An endpoint to give back. ``pause``: not leased before this time, whatever is due."""
 
     endpoint: str
@@ -351,7 +351,7 @@ def lock(connection: sa.Connection, holder: str, endpoints: Sequence[str]) -> No
         connection.exec_driver_sql(_LOCK, (list(endpoints), holder)).all()
 
 
-def release(connection: sa.Connection, holder: str, released: Sequence[Released]) -> None:
+def release(connection: sa.Connection, holder: str, released: Sequence[ReleasedEndpoint]) -> None:
     """Give endpoints back with their new circuits; they must be locked."""
     if not released:
         return
@@ -387,7 +387,7 @@ def disable(
     if not endpoints:
         return []
     rows = sorted((one.id, one.generation) for one in endpoints)
-    done = {row[0] for row in connection.exec_driver_sql(_DISABLE, columns(rows))}
+    done = set(connection.exec_driver_sql(_DISABLE, columns(rows)).scalars())
     out = []
     for one in endpoints:
         if one.id in done:
@@ -403,10 +403,12 @@ def disable(
             )
             payload = _encode(event).decode()
             out.append(
-                (partition_of(one.party, partitions), one.party, one.id, "goodfaith.webhook.disabled.v1", payload)
+                Announcement(
+                    partition_of(one.party, partitions), one.party, one.id, "goodfaith.webhook.disabled.v1", payload
+                )
             )
     if out:
-        store.announce(connection, out)
+        history.announce(connection, out)
         drop(connection, sorted(done))
     return sorted(done)
 
@@ -420,12 +422,12 @@ def sent_at(
     message that is ``replayed`` on request is always rendered as it was.
     """
     rows = connection.exec_driver_sql(_SENT_AT, (sorted(messages), sorted(replayed)))
-    return {row[0]: row[1] for row in rows}
+    return {row.id: row.at for row in rows}
 
 
 def states(connection: sa.Connection) -> dict[str, int]:
     """Number of webhooks by state of their circuit."""
-    return {row[0]: row[1] for row in connection.exec_driver_sql(_STATES, (OPENS_AT,))}
+    return {row.circuit: row.endpoints for row in connection.exec_driver_sql(_STATES, (OPENS_AT,))}
 
 
 # ------------------------------------------------------------------------------------------------------- the API's
@@ -462,21 +464,20 @@ def deliveries(
     ]
 
 
-_HEALTH = """
-    select case when state = 'disabled' then 'disabled' when until_wall > clock_timestamp() then 'open'
-            when failures >= %s then 'half_open' else 'closed' end, failures, since_wall,
-        case when until_wall > clock_timestamp() then until_wall end,
+_HEALTH = f"""
+    select {_CIRCUIT}, failures, since_wall as failing_since,
+        case when until_wall > clock_timestamp() then until_wall end as next_at,
         (select count(*) from (select from webhook_deliveries d where d.endpoint = e.id and d.state in ('queued', 'sending')
-            limit 10000) t)
+            limit 10000) t) as waiting
     from endpoints e where id = %s and party = %s"""
 
 
 def health(connection: sa.Connection, endpoint: str, party: str) -> WebhookHealth:
     """The health of a webhook of the party; ``unknown``: intake has not announced it yet."""
-    row = connection.exec_driver_sql(_HEALTH, (OPENS_AT, endpoint, party)).one_or_none()
+    row = connection.exec_driver_sql(_HEALTH, (OPENS_AT, endpoint, party)).mappings().one_or_none()
     if row is None:
         return WebhookHealth(circuit="unknown")
-    return WebhookHealth(circuit=row[0], failures=row[1], failing_since=row[2], next_at=row[3], waiting=row[4])
+    return WebhookHealth(**row)
 
 
 _REPLAYED = """

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
-import random
 import resource
 import signal
 import time
@@ -28,24 +27,36 @@ from typing import Any, Final
 
 import structlog
 
-from services.notification import circuit, payload, retrying, store, webhook_store
-from services.notification.calling import Caller, Flight, FlightEnded, Landed, Parcel, Question
+from services.notification import circuit, payload, store, webhook_store, windows
+from services.notification.call_results import call_spans, circuits_after, outcome_of, sent_of, untried
+from services.notification.calling import BatchEnded, Call, CallBatch, Caller, CallResult, ChallengeCall
 from services.notification.circuit import Circuit
 from services.notification.closing import Closer
+from services.notification.intake_client import ChallengeEnded, IntakeClient, IntakeDown
+from services.notification.metrics import (
+    ATTEMPTS,
+    CHALLENGES_SENT,
+    DELIVERIES,
+    DISABLED,
+    ENDPOINTS,
+    IN_FLIGHT,
+    OLDEST,
+    REPLAYS,
+    SECONDS,
+)
+from services.notification.metrics import WEBHOOKS as NAME
 from services.notification.render import Contact, digest
-from services.notification.sender import DELIVERIES, OLDEST, ChallengeEnded, IntakeClient, IntakeDown
-from services.notification.store import Message, Sent
-from services.notification.webhook_store import Due, Ended, Endpoint, Released
+from services.notification.types import Message, Sent
+from services.notification.webhook_store import DeliveryOutcome, DueDelivery, Endpoint, ReleasedEndpoint
 from shared import clock, db, metrics, tracing
+from shared.backoff import pause_s
 from shared.outbound import Names
+from shared.runtime.crashes import crash_from
 from shared.runtime.health import Health
-from shared.runtime.worker import crash_from
 from shared.settings import Settings
-from shared.webhooks import WebhookTry
 
 log = structlog.get_logger(__name__)
 
-NAME: Final = "notification-webhooks"
 TAKE: Final = 250
 """Endpoints leased at a time."""
 EACH: Final = {True: 4, False: 1}
@@ -54,61 +65,16 @@ BYTES_MOST: Final = 64_000_000
 """Bytes of rendered messages above which nothing more is leased."""
 ASSIGN: Final = 500
 """Messages assigned to endpoints at a time."""
-SWEEP_S: Final = 5.0
+GAUGES_S: Final = 5.0
+"""Wall seconds between updates of the gauges."""
 CHALLENGE_S: Final = 3.0
+"""Wall seconds between requests for new webhooks."""
 CHALLENGES: Final = 20
 """New webhooks called at a time."""
 
-ATTEMPTS = metrics.counter(
-    "goodfaith_webhook_attempts_total",
-    "Calls to webhooks by outcome: `delivered`, `failed`, `unknown` (may have been accepted), `wait` (429 or "
-    "`Retry-After`), `gone` (410).",
-    {"outcome": ("delivered", "failed", "unknown", "wait", "gone")},
-    of=NAME,
-    do="mostly `failed` or `unknown`: is it one receiver, or our own outbound network?",
-)
-CHALLENGES_SENT = metrics.counter(
-    "goodfaith_webhook_challenges_total",
-    "Calls to new webhooks with the code that confirms them, by outcome as for other calls.",
-    {"outcome": ("delivered", "failed", "unknown", "wait", "gone")},
-    of=NAME,
-    do="mostly `failed` or `unknown`: our own outbound network, or webhooks that point at servers that expect none",
-)
-REPLAYS = metrics.counter(
-    "goodfaith_webhook_replays_total",
-    "Calls to webhooks made for a replay; also counted among the others.",
-    of=NAME,
-)
-SECONDS = metrics.histogram(
-    "goodfaith_webhook_seconds",
-    "How long webhooks took to answer the calls that they accepted.",
-    buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0),
-    of=NAME,
-)
-IN_FLIGHT = metrics.gauge(
-    "goodfaith_webhook_in_flight",
-    "Webhooks that this process is calling now.",
-    of=NAME,
-    do="at `GOODFAITH_WEBHOOK_IN_FLIGHT` for long: run more processes",
-)
-ENDPOINTS = metrics.gauge(
-    "goodfaith_webhook_endpoints",
-    "Webhooks by state of their circuit.",
-    {"state": ("closed", "open", "half_open", "disabled")},
-    of=NAME,
-    do="many `open` at once: check our own outbound network",
-)
-DISABLED = metrics.counter(
-    "goodfaith_webhooks_disabled_total",
-    "Webhooks that were disabled because they are gone (410) or have been failing for days.",
-    {"reason": ("gone", "failing")},
-    of=NAME,
-    do="nothing: their owners are told",
-)
-
 
 class Webhooks:
-    """Runs until told to stop. Any number of processes may run.
+    """Works until ``stop``. Any number of processes may run.
 
     Args:
         crash: called with the name of each step; tests pass one that kills the process.
@@ -144,18 +110,18 @@ class Webhooks:
         self._lasts = dt.timedelta(seconds=settings.webhook_retry_s)
         self._hopeless = dt.timedelta(seconds=settings.webhook_disable_s)
         self._fallback_s = {True: settings.webhook_fallback_s, False: settings.webhook_retry_s}
-        self._caller = Caller(settings, names=names, landed=lambda: self._crash("after_call"))
+        self._caller = Caller(settings, names=names, after_call=lambda: self._crash("after_call"))
         self._held: dict[str, tuple[bool, int]] = {}
         """Endpoints being called: whether each accepted its previous call, and the bytes being sent to it."""
         self._failures = 0
         self._stop = False
         self._tracing = tracing.current()
-        self._sweep_at = 0.0
+        self._gauges_at = 0.0
         self._challenge_at = 0.0
         self._asking = 0
         """New webhooks being called, or whose result has not been reported to intake yet."""
-        self._told: list[ChallengeEnded] = []
-        self._back: list[Landed | FlightEnded] = []
+        self._ended: list[ChallengeEnded] = []
+        self._results: list[CallResult | BatchEnded] = []
 
     def stop(self) -> None:
         """Start no further call, and record the outcome of those under way. Safe from a signal handler."""
@@ -178,7 +144,7 @@ class Webhooks:
 
     def close(self) -> None:
         """Let calls under way end, record their outcomes and release everything."""
-        self._caller.stop_flights()
+        self._caller.stop_calls()
         self._caller.close(self.settings.webhook_timeout_s + 1)
         until = time.monotonic() + 10
         while True:
@@ -191,7 +157,7 @@ class Webhooks:
                 self._pause("database", type(error).__name__)
         self._hear()
         with contextlib.suppress(IntakeDown):  # intake repeats challenges without a reported result
-            self._intake.challenges(self._told, 0)
+            self._intake.challenges(self._ended, 0)
         self._intake.close()
         self._engine.dispose()
 
@@ -200,27 +166,27 @@ class Webhooks:
         self._progress()
         noted = self._note()
         assigned = self._assign()
-        flown = 0
+        called = 0
         try:
-            flown = self._fly()
+            called = self._call()
             self._failures = 0
-        except IntakeDown as away:
-            self._pause("intake", str(away))
+        except IntakeDown as error:
+            self._pause("intake", str(error))
         self._challenge()
-        closed = 0 if flown >= TAKE else self._closer.close()
+        closed = 0 if called >= TAKE else self._closer.close()
         self._observe()
-        return bool(noted or assigned or flown or closed)
+        return bool(noted or assigned or called or closed)
 
-    # ------------------------------------------------------------------------------------------------------ a round
+    # ---------------------------------------------------------------------------------------------------- calls
 
     def _assign(self) -> int:
         """Assign messages with route ``webhook`` to endpoints or to another channel."""
         with self._engine.begin() as connection:
             now, wall = clock.read(connection)
-            held, away = webhook_store.assign(connection, ASSIGN, self._fallback_s, now, wall)
-        if away:
-            DELIVERIES.labels("webhook", "gave_up").inc(away)
-        return held + away
+            held, fell_back = webhook_store.assign(connection, ASSIGN, self._fallback_s, now, wall)
+        if fell_back:
+            DELIVERIES.labels("webhook", "gave_up").inc(fell_back)
+        return held + fell_back
 
     def _room(self) -> tuple[int, int]:
         """How many endpoints may be leased: those that accepted the last call, and others.
@@ -234,7 +200,7 @@ class Webhooks:
         second = max(0, min(TAKE, free, most // 2 - sum(not proven for proven, _ in self._held.values())))
         return max(0, min(TAKE, free - second)), second
 
-    def _fly(self) -> int:
+    def _call(self) -> int:
         """Lease endpoints, render what is due to them and start calling. Returns how many calls will be made.
 
         Raises:
@@ -255,33 +221,33 @@ class Webhooks:
             return 0
         self._crash("after_take")
         try:
-            flights, ended = self._prepare(endpoints, messages, sent, now)
+            batches, ended = self._prepare(endpoints, messages, sent, now)
         except IntakeDown:
             pause = wall + dt.timedelta(seconds=self._next_pause())
-            self._give_back([Released(one.id, one.generation, one.circuit, pause) for one in endpoints])
+            self._give_back([ReleasedEndpoint(one.id, one.generation, one.circuit, pause) for one in endpoints])
             raise
-        flying = {flight.endpoint for flight in flights}
-        idle = [Released(one.id, one.generation, one.circuit) for one in endpoints if one.id not in flying]
+        called = {batch.endpoint for batch in batches}
+        idle = [ReleasedEndpoint(one.id, one.generation, one.circuit) for one in endpoints if one.id not in called]
         with self._engine.begin() as connection:
-            wanted = [(flight.endpoint, parcel.due) for flight in flights for parcel in flight.parcels]
+            wanted = [(batch.endpoint, call.due) for batch in batches for call in batch.calls]
             webhook_store.lock(connection, self._holder, [one.endpoint for one in idle])
             ours = webhook_store.begin(connection, wanted)
             webhook_store.end(connection, ended)
             webhook_store.release(connection, self._holder, idle)
         self._crash("after_sending")
         repeated = count = 0
-        for flight in flights:
-            kept = [parcel for parcel in flight.parcels if (flight.endpoint, parcel.due.message) in ours]
-            flight.parcels.clear()
-            flight.parcels.extend(kept)
-            flight.until = started + self._begin_within_s
-            self._held[flight.endpoint] = (flight.circuit.proven, sum(len(parcel.raw) for parcel in kept))
-            repeated += sum(parcel.due.unknown for parcel in kept)
+        for batch in batches:
+            kept = [call for call in batch.calls if (batch.endpoint, call.due.message) in ours]
+            batch.calls.clear()
+            batch.calls.extend(kept)
+            batch.until = started + self._begin_within_s
+            self._held[batch.endpoint] = (batch.circuit.proven, sum(len(call.raw) for call in kept))
+            repeated += sum(call.due.unknown for call in kept)
             count += len(kept)
         if repeated:
             DELIVERIES.labels("webhook", "repeated").inc(repeated)
             log.warning("called again after an unknown outcome", count=repeated)
-        self._caller.fly(flights)
+        self._caller.start(batches)
         return count
 
     def _prepare(
@@ -290,56 +256,57 @@ class Webhooks:
         messages: dict[str, Message],
         sent: dict[str, dt.datetime],
         now: dt.datetime,
-    ) -> tuple[list[Flight], list[Ended]]:
-        """The flights, and the deliveries that end without a call.
+    ) -> tuple[list[CallBatch], list[DeliveryOutcome]]:
+        """The calls to make, and the deliveries that end without a call.
 
         Raises:
             IntakeDown: no usable answer; nothing may be sent.
         """
-        hooks = self._intake.webhooks({endpoint.party for endpoint in endpoints})
         parties = {endpoint.party for endpoint in endpoints}
-        for known in messages.values():
-            if known.notice is None:
-                facts = known.items[0].facts
-                parties.update(filter(None, (facts.complainant, facts.principal, facts.seller)))
-        contacts = self._intake.contacts(parties)
+        hooks = self._intake.webhooks(parties)
+        contacts = self._intake.contacts(parties.union(*(message.parties for message in messages.values())))
         claims = [message.claim for message in messages.values() if message.notice is None]
         numbers = self._intake.right_numbers(claims) if claims else {}
-        flights: list[Flight] = []
-        ended: list[Ended] = []
-        made: dict[tuple[str, bool], Parcel | None] = {}
+        batches: list[CallBatch] = []
+        ended: list[DeliveryOutcome] = []
+        rendered: dict[tuple[str, bool], Call | None] = {}
         for endpoint in endpoints:
             hook = hooks.get(endpoint.party, {}).get(endpoint.id)
             if hook is None:
                 # deleted, disabled or erased: the event that says so is on its way
-                ended += [Ended(endpoint.id, one.message, "dropped", "disabled", tried=False) for one in endpoint.due]
+                ended += [
+                    DeliveryOutcome(endpoint.id, one.message, "dropped", "disabled", tried=False)
+                    for one in endpoint.due
+                ]
                 continue
-            flight = Flight(endpoint.id, endpoint.party, endpoint.generation, endpoint.circuit, hook.url, hook.secrets)
+            batch = CallBatch(
+                endpoint.id, endpoint.party, endpoint.generation, endpoint.circuit, hook.url, hook.secrets
+            )
             for one in endpoint.due:
                 message = messages.get(one.message)
                 if message is None:
-                    ended.append(Ended(endpoint.id, one.message, "dropped", "unknown", tried=False))
+                    ended.append(DeliveryOutcome(endpoint.id, one.message, "dropped", "unknown", tried=False))
                     continue
                 key = (message.id, one.replay)
-                if key not in made:
-                    made[key] = self._render(message, one, contacts, numbers, sent.get(message.id, now))
-                parcel = made[key]
-                if parcel is None:
-                    ended.append(Ended(endpoint.id, one.message, "failed", "not_rendered", tried=False))
+                if key not in rendered:
+                    rendered[key] = self._render(message, one, contacts, numbers, sent.get(message.id, now))
+                call = rendered[key]
+                if call is None:
+                    ended.append(DeliveryOutcome(endpoint.id, one.message, "failed", "not_rendered", tried=False))
                     continue
-                flight.parcels.append(Parcel(one, message, parcel.raw, parcel.digest, parcel.shown))
-            if flight.parcels:
-                flights.append(flight)
-        return flights, ended
+                batch.calls.append(replace(call, due=one))
+            if batch.calls:
+                batches.append(batch)
+        return batches, ended
 
     def _render(
         self,
         message: Message,
-        due: Due,
+        due: DueDelivery,
         contacts: dict[str, Contact | None],
         numbers: dict[str, str | None],
         at: dt.datetime,
-    ) -> Parcel | None:
+    ) -> Call | None:
         try:
             raw, shown = payload.body(
                 message, contacts, numbers.get(message.claim), site=self.settings.marketplace_url, now=at
@@ -349,66 +316,90 @@ class Webhooks:
             log.error("rendering failed", message=message.id, kind=message.kind, error=type(error).__name__)
             DELIVERIES.labels("webhook", "failed").inc()
             return None
-        return Parcel(due, message, raw, digest(raw), replace(shown, body="", html=""))
+        return Call(due, message, raw, digest(raw), replace(shown, body="", html=""))
+
+    def _give_back(self, released: Sequence[ReleasedEndpoint]) -> None:
+        with self._engine.begin() as connection:
+            webhook_store.lock(connection, self._holder, [one.endpoint for one in released])
+            webhook_store.release(connection, self._holder, released)
+
+    # -------------------------------------------------------------------------------------------------- results
 
     def _note(self) -> int:
         """Record the results that have arrived, in one transaction; returns how many."""
-        self._back += self._caller.drain()
-        if not self._back:
+        self._results += self._caller.drain()
+        if not self._results:
             return 0
-        landed = [one for one in self._back if isinstance(one, Landed)]
-        spans = {} if self._tracing is None else call_spans(self._tracing, landed)
-        over = [one.flight for one in self._back if isinstance(one, FlightEnded)]
+        results = [one for one in self._results if isinstance(one, CallResult)]
+        spans = {} if self._tracing is None else call_spans(self._tracing, results)
+        ended = [one.batch for one in self._results if isinstance(one, BatchEnded)]
         with self._engine.begin() as connection:
             now, wall = clock.read(connection)
-            circuits = _circuits(landed, over, wall)
+            circuits = circuits_after(results, ended, wall)
             reasons = {
-                one.endpoint: "failing"
-                for one in over
-                if circuit.hopeless(circuits[one.endpoint], wall, self._hopeless)
+                batch.endpoint: "failing"
+                for batch in ended
+                if circuit.hopeless(circuits[batch.endpoint], wall, self._hopeless)
             }
-            reasons |= {one.endpoint: "gone" for one in over if one.gone}
-            webhook_store.lock(connection, self._holder, [one.endpoint for one in over])
-            taken = _sent(landed)
-            for sent in taken:
+            reasons |= {batch.endpoint: "gone" for batch in ended if batch.gone}
+            webhook_store.lock(connection, self._holder, [batch.endpoint for batch in ended])
+            accepted = sent_of(results)
+            for sent in accepted:
                 found = spans.get(sent.message.id)
                 sent.trace = next(iter(sent.message.traces), None) if found is None else tracing.context_of(found[0])
-            noted = store.finish(connection, webhook_store.HOLDER, taken, now, wall)
+            noted = store.finish(connection, webhook_store.HOLDER, accepted, now, wall)
             # sent before by another channel or webhook: arriving here may still begin a window
-            before = {one.message.id for one in taken} - {one.message.id for one in noted}
-            store.begin_windows(connection, sorted(before), "delivered", now, now=now)
-            webhook_store.end(connection, [self._ended(one, wall) for one in landed] + _untried(over))
+            before = {one.message.id for one in accepted} - {one.message.id for one in noted}
+            windows.begin_windows(connection, sorted(before), "delivered", now, now=now)
+            outcomes = [outcome_of(result, wall, self._lasts) for result in results]
+            webhook_store.end(connection, outcomes + untried(ended))
             webhook_store.release(
                 connection,
                 self._holder,
-                [Released(one.endpoint, one.generation, circuits[one.endpoint]) for one in over],
+                [ReleasedEndpoint(batch.endpoint, batch.generation, circuits[batch.endpoint]) for batch in ended],
             )
             hopeless = [
-                Endpoint(one.endpoint, one.party, one.generation, Circuit(), [])
-                for one in over
-                if one.endpoint in reasons
+                Endpoint(batch.endpoint, batch.party, batch.generation, Circuit(), [])
+                for batch in ended
+                if batch.endpoint in reasons
             ]
             disabled = webhook_store.disable(connection, hopeless, reasons, now, self.settings.partitions)
         self._crash("after_commit")
-        for span, ended in spans.values():
-            span.end(ended)
-        for one in landed:
-            one.flight.circuit = circuits[one.flight.endpoint]
-        self._count(landed, over, noted, {id_: reasons[id_] for id_ in disabled})
-        done, self._back = len(self._back), []
+        for span, ended_ns in spans.values():
+            span.end(ended_ns)
+        for result in results:
+            result.batch.circuit = circuits[result.batch.endpoint]
+        self._count(results, ended, noted, {id_: reasons[id_] for id_ in disabled})
+        done, self._results = len(self._results), []
         return done
 
-    def _ended(self, one: Landed, wall: dt.datetime) -> Ended:
-        """The outcome of a delivery, from the answer to its call."""
-        answer, due = one.answer, one.parcel.due
-        entry = WebhookTry(at=one.at, result=answer.reason, ms=answer.ms, replay=due.replay)
-        if answer.outcome == "delivered":
-            return Ended(one.flight.endpoint, due.message, "delivered", answer.reason, entry=entry)
-        again = retrying.next_try(due.tries + 1, due.began, wall, self._lasts, random.random(), answer.wait)
-        if again is None or answer.outcome == "gone":
-            return Ended(one.flight.endpoint, due.message, "failed", answer.reason, entry=entry)
-        state = "sending" if answer.outcome == "unknown" else "queued"
-        return Ended(one.flight.endpoint, due.message, state, answer.reason, due=again, entry=entry)
+    def _count(
+        self,
+        results: Sequence[CallResult],
+        ended: Sequence[CallBatch],
+        noted: Sequence[Sent],
+        disabled: dict[str, str],
+    ) -> None:
+        for result in results:
+            outcome = result.answer.outcome
+            ATTEMPTS.labels(outcome).inc()
+            if result.call.due.replay:
+                REPLAYS.inc()
+            if outcome == "delivered":
+                SECONDS.observe(result.answer.ms / 1000)
+            else:
+                DELIVERIES.labels("webhook", "refused" if outcome == "gone" else "later").inc()
+            proven, size = self._held.get(result.batch.endpoint, (False, 0))
+            self._held[result.batch.endpoint] = (proven, size - len(result.call.raw))
+        for batch in ended:
+            self._held.pop(batch.endpoint, None)
+        for sent in noted:
+            DELIVERIES.labels(sent.channel, sent.result).inc()
+        for endpoint, reason in disabled.items():
+            DISABLED.labels(reason).inc()
+            log.warning("webhook disabled", webhook=endpoint, reason=reason)
+
+    # ------------------------------------------------------------------------------------------------ challenges
 
     def _challenge(self) -> None:
         """Report the results of challenges to intake, and call further new webhooks."""
@@ -417,19 +408,19 @@ class Webhooks:
             return
         self._challenge_at = time.monotonic() + CHALLENGE_S
         try:
-            found = self._intake.challenges(self._told, CHALLENGES - self._asking)
-        except IntakeDown as away:
-            # an older version of intake does not have this route; nothing else depends on it
-            log.info("challenges unavailable", error=str(away))
+            found = self._intake.challenges(self._ended, CHALLENGES - self._asking)
+        except IntakeDown as error:
+            # nothing else depends on challenges
+            log.info("challenges unavailable", error=str(error))
             return
-        self._asking -= len(self._told)
-        self._told.clear()
+        self._asking -= len(self._ended)
+        self._ended.clear()
         self._crash("after_challenges")
         now = dt.datetime.now(dt.UTC)
         self._asking += len(found)
-        self._caller.ask(
+        self._caller.challenge(
             [
-                Question(
+                ChallengeCall(
                     one.id, one.ask, one.url, one.secrets, payload.challenge(one.id, one.code, one.expires_at, now)
                 )
                 for one in found
@@ -437,45 +428,18 @@ class Webhooks:
         )
 
     def _hear(self) -> None:
-        for question, answer in self._caller.answers():
+        for call, answer in self._caller.challenge_answers():
             CHALLENGES_SENT.labels(answer.outcome).inc()
             over = answer.outcome in ("delivered", "gone")
-            self._told.append(ChallengeEnded(question.endpoint, question.ask, answer.reason, over))
+            self._ended.append(ChallengeEnded(call.endpoint, call.ask, answer.reason, over))
 
-    def _give_back(self, released: Sequence[Released]) -> None:
-        with self._engine.begin() as connection:
-            webhook_store.lock(connection, self._holder, [one.endpoint for one in released])
-            webhook_store.release(connection, self._holder, released)
-
-    def _count(
-        self, landed: Sequence[Landed], over: Sequence[Flight], noted: Sequence[Sent], disabled: dict[str, str]
-    ) -> None:
-        for one in landed:
-            outcome = one.answer.outcome
-            ATTEMPTS.labels(outcome).inc()
-            if one.parcel.due.replay:
-                REPLAYS.inc()
-            if outcome == "delivered":
-                SECONDS.observe(one.answer.ms / 1000)
-            else:
-                DELIVERIES.labels("webhook", "refused" if outcome == "gone" else "later").inc()
-            proven, size = self._held.get(one.flight.endpoint, (False, 0))
-            self._held[one.flight.endpoint] = (proven, size - len(one.parcel.raw))
-        for flight in over:
-            self._held.pop(flight.endpoint, None)
-        for sent in noted:
-            DELIVERIES.labels(sent.channel, sent.result).inc()
-        for endpoint, reason in disabled.items():
-            DISABLED.labels(reason).inc()
-            log.warning("webhook disabled", webhook=endpoint, reason=reason)
-
-    # ---------------------------------------------------------------------------------------------------- the rest
+    # ---------------------------------------------------------------------------------------------------- health
 
     def _observe(self) -> None:
         IN_FLIGHT.set(len(self._held))
-        if time.monotonic() < self._sweep_at:
+        if time.monotonic() < self._gauges_at:
             return
-        self._sweep_at = time.monotonic() + SWEEP_S
+        self._gauges_at = time.monotonic() + GAUGES_S
         with self._engine.connect() as connection:
             oldest = store.oldest(connection, "webhook")
             states = webhook_store.states(connection)
@@ -488,8 +452,7 @@ class Webhooks:
         metrics.PROGRESS.labels(NAME).set_to_current_time()
 
     def _next_pause(self) -> float:
-        ceiling = min(self.settings.retry_max_s, 0.1 * 2 ** min(self._failures + 1, 12))
-        return random.uniform(ceiling / 2, ceiling)
+        return pause_s(self._failures + 1, self.settings.retry_max_s)
 
     def _pause(self, part: str, error: str) -> None:
         """Wait before the next round: doubling from 100 ms, at most ``retry_max_s``, with jitter."""
@@ -501,76 +464,6 @@ class Webhooks:
         while not self._stop and (left := until - time.monotonic()) > 0:
             self._progress()
             time.sleep(min(0.1, left))
-
-
-def call_spans(tracing_: tracing.Tracing, landed: Sequence[Landed]) -> dict[str, tuple[Any, int]]:
-    """Spans of traced calls and their ends, by message: the first accepted call, else the last. Without addresses."""
-    spans: dict[str, tuple[Any, int]] = {}
-    taken: set[str] = set()
-    for one in landed:
-        message, answer = one.parcel.message, one.answer
-        if not message.traces or message.id in taken:
-            continue
-        attributes: dict[str, Any] = {"http.request.method": "POST", "goodfaith.message.result": answer.outcome}
-        if answer.status is not None:
-            attributes["http.response.status_code"] = answer.status
-        if message.items:
-            attributes["goodfaith.claim"] = message.claim
-        ended = int(one.at.timestamp() * 1e9)
-        begun = ended - answer.ms * 1_000_000
-        spans[message.id] = (
-            tracing_.span("POST", "CLIENT", message.traces[0], attributes, start_ns=begun),
-            ended,
-        )
-        if answer.outcome == "delivered":
-            taken.add(message.id)
-    return spans
-
-
-def _sent(landed: Sequence[Landed]) -> list[Sent]:
-    """Messages that a webhook has accepted, each once."""
-    found: dict[str, Sent] = {}
-    for one in landed:
-        parcel = one.parcel
-        if one.answer.outcome == "delivered" and parcel.message.id not in found:
-            shown = parcel.shown
-            found[parcel.message.id] = Sent(
-                parcel.message,
-                "webhook",
-                "sent",
-                shown.template,
-                shown.version,
-                parcel.digest,
-                locale=shown.locale,
-                edition=shown.edition,
-                rendered_at=shown.at,
-                delivered=True,
-            )
-    return list(found.values())
-
-
-def _untried(over: Sequence[Flight]) -> list[Ended]:
-    """Deliveries for which no call was made: they stay as they were."""
-    return [
-        Ended(flight.endpoint, one.due.message, "sending" if one.due.unknown else "queued", "given_back", tried=False)
-        for flight in over
-        for one in flight.parcels
-    ]
-
-
-def _circuits(landed: Sequence[Landed], over: Sequence[Flight], wall: dt.datetime) -> dict[str, Circuit]:
-    """Circuits of endpoints after their calls, in order. The flights themselves are not changed before the commit."""
-    found = {flight.endpoint: flight.circuit for flight in (*(one.flight for one in landed), *over)}
-    for one in landed:
-        before = found[one.flight.endpoint]
-        if one.answer.outcome == "delivered":
-            after = circuit.succeeded()
-        elif one.answer.outcome == "wait":
-            after = circuit.throttled(before, wall, wall + (one.answer.wait or circuit.FIRST_PAUSE))
-        else:
-            after = circuit.failed(before, wall, random.random())
-        found[one.flight.endpoint] = after
-    return found
 
 
 def room_for_sockets() -> None:

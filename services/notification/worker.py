@@ -8,8 +8,9 @@ from typing import Final
 
 import msgspec
 
-from services.notification import digests, store, webhook_store
+from services.notification import bounce_store, digests, history, store, webhook_store, windows
 from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for, notice_of
+from services.notification.types import ItemRows
 from shared.events import (
     TYPES,
     AccountChannels,
@@ -41,12 +42,12 @@ _decoders: Final = {
 }
 
 
-class Collecting:
+class NotificationBatch:
     """One batch: rows to tell parties about, and events about what was sent."""
 
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
-        self._rows = store.Rows()
+        self._rows = ItemRows()
         self._channels: list[AccountChannels] = []
         self._read: list[MessageRead] = []
         self._erased: list[str] = []
@@ -55,92 +56,39 @@ class Collecting:
         data = incoming.data
         if isinstance(data, ItemChanged):
             self._collect(incoming, data)
-            return ()
-        if isinstance(data, AccountNotice):
-            self._tell(incoming, data)
-            return ()
-        if isinstance(data, SanctionChanged):
+        elif isinstance(data, AccountNotice):
+            self._collect_notice(incoming, data)
+        elif isinstance(data, SanctionChanged):
             notice = notice_of(data)
             if notice is not None:
-                self._tell(incoming, notice)
-            return ()
-        if isinstance(data, AccountErased):
+                self._collect_notice(incoming, notice)
+        elif isinstance(data, AccountErased):
             self._erased.append(data.account)
-            return ()
-        if isinstance(data, MessageRead):
+        elif isinstance(data, MessageRead):
             self._read.append(data)
-            return ()
-        if isinstance(data, AccountTold):
-            return (
-                Outgoing(
-                    incoming.partition,
-                    NOTIFICATION,
-                    incoming.key,
-                    incoming.type,
-                    data,
-                    data.message,
-                    data.sent_at,
-                    None,
-                    data.message,
-                ),
-            )
-        if isinstance(data, AccountChannels):
+        elif isinstance(data, AccountChannels):
             self._channels.append(data)
-            return ()
-        if isinstance(data, WebhookDisabled):
-            return (
-                Outgoing(
-                    incoming.partition,
-                    NOTIFICATION,
-                    incoming.key,
-                    incoming.type,
-                    data,
-                    data.webhook,
-                    data.at,
-                    None,
-                    None,
-                ),
-            )
-        if isinstance(data, DeliveryChanged):
-            return (
-                Outgoing(
-                    incoming.partition,
-                    NOTIFICATION,
-                    incoming.key,
-                    incoming.type,
-                    data,
-                    data.message,
-                    data.at,
-                    data.claim,
-                    data.message,
-                ),
-            )
-        if isinstance(data, NoticeSent | MessageSent):
-            # from the service's own queue, or a row of it that was a dead letter
-            subject, at = (data.item, data.begins) if isinstance(data, NoticeSent) else (data.message, data.sent_at)
-            return (
-                Outgoing(
-                    incoming.partition,
-                    NOTIFICATION,
-                    incoming.key,
-                    incoming.type,
-                    data,
-                    subject,
-                    at,
-                    data.claim,
-                    data.message,
-                ),
-            )
+        # the rest comes from the service's own queue, or is a row of it that was a dead letter
+        elif isinstance(data, AccountTold):
+            return (_published(incoming, data.message, data.sent_at, None, data.message),)
+        elif isinstance(data, WebhookDisabled):
+            return (_published(incoming, data.webhook, data.at, None, None),)
+        elif isinstance(data, DeliveryChanged):
+            return (_published(incoming, data.message, data.at, data.claim, data.message),)
+        elif isinstance(data, NoticeSent):
+            return (_published(incoming, data.item, data.begins, data.claim, data.message),)
+        elif isinstance(data, MessageSent):
+            return (_published(incoming, data.message, data.sent_at, data.claim, data.message),)
         return ()  # a refused command is reported by the command resource
 
     def _collect(self, incoming: Incoming, change: ItemChanged) -> None:
-        told = messages_for(incoming.type, change)
-        if not told:
+        messages = messages_for(incoming.type, change)
+        if not messages:
             return
         facts: Facts = facts_of(change)
         text = _encode(facts).decode()
         rows = self._rows
-        for kind, party in told:
+        for kind, party in messages:
             rows.items.append(change.item)
             rows.revisions.append(change.revision)
             rows.kinds.append(kind)
@@ -152,7 +100,7 @@ class Collecting:
             rows.facts.append(text)
             rows.traces.append(incoming.trace)
 
-    def _tell(self, incoming: Incoming, notice: AccountNotice) -> None:
+    def _collect_notice(self, incoming: Incoming, notice: AccountNotice) -> None:
         rows = self._rows
         rows.items.append(notice.notice)
         rows.revisions.append(1)
@@ -177,9 +125,9 @@ class Collecting:
         if self._channels:
             webhook_store.fold(self._tx.connection, self._channels)
         if self._erased:
-            store.forget(self._tx.connection, self._erased)
+            bounce_store.forget(self._tx.connection, self._erased)
         if self._read:
-            store.begin_windows(
+            windows.begin_windows(
                 self._tx.connection,
                 [read.message for read in self._read],
                 "read",
@@ -190,6 +138,13 @@ class Collecting:
 
     def marks(self) -> dict[int, dt.datetime]:
         return {}
+
+
+def _published(incoming: Incoming, subject: str, at: dt.datetime, claim: str | None, message: str | None) -> Outgoing:
+    """The announcement as an event of our log, keyed as it was queued."""
+    return Outgoing(
+        incoming.partition, NOTIFICATION, incoming.key, incoming.type, incoming.data, subject, at, claim, message
+    )
 
 
 class Notification:
@@ -207,23 +162,22 @@ class Notification:
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """Announcements of the owned partitions, deleted in the same transaction."""
         pulled = []
-        for id_, partition, listing, message, type_, payload, trace in store.pull(
-            tx.connection, tx.partitions, tx.parked, room
-        ):
-            raw = payload.encode()
+        for row in history.pull(tx.connection, tx.partitions, tx.parked, room):
+            id_ = f"{row.subject}.{row.id}"
+            raw = row.payload.encode()
             # a complete envelope, so the row can be replayed if it becomes a dead letter
             envelope = b'{"specversion":"1.0","id":"%b","source":"/goodfaith/notification","type":"%b","data":%b}' % (
-                f"{message}.{id_}".encode(),
-                type_.encode(),
+                id_.encode(),
+                row.type.encode(),
                 raw,
             )
-            data = _decoders[type_].decode(raw)
-            entry = Incoming(QUEUE, partition, id_, listing, f"{message}.{id_}", type_, data, raw=envelope)
-            if trace is not None:
-                entry.traced, entry.parent = True, trace
+            data = _decoders[row.type].decode(raw)
+            entry = Incoming(QUEUE, row.partition, row.id, row.key, id_, row.type, data, raw=envelope)
+            if row.trace is not None:
+                entry.traced, entry.parent = True, row.trace
             pulled.append(entry)
         return pulled
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
         """Nothing to load: workers only insert."""
-        return Collecting(tx)
+        return NotificationBatch(tx)

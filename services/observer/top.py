@@ -259,7 +259,7 @@ def top(
     board: Annotated[str, typer.Option(help=f"One of {', '.join(board.key for board in BOARDS)}.")] = BOARDS[0].key,
     every: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between updates.")] = 5.0,
     once: Annotated[
-        bool, typer.Option("--once", help="Print the board once and exit, with exit code 1 if nothing is known.")
+        bool, typer.Option("--once", help="Print the board once and exit, with exit code 75 if nothing is known.")
     ] = False,
     svg: Annotated[Path | None, typer.Option(help="Write the board once, as an SVG picture, to this file.")] = None,
     json: JsonOption = False,
@@ -272,11 +272,13 @@ def top(
     from rich.live import Live
 
     from services.ops.terminal import console, print_json
-    from shared.failures import CommandError
+    from shared.failures import CommandError, Unavailable
 
     shown = next((one for one in BOARDS if one.key == board), None)
     if shown is None:
-        raise CommandError(f"no board {board!r}; there are {', '.join(one.key for one in BOARDS)}")
+        raise CommandError(f"there is no board {board!r}, only {', '.join(one.key for one in BOARDS)}")
+    if not (once or json or svg or console.is_terminal):
+        raise CommandError("standard output is not a terminal: use --once or --json")
     url = prometheus_url(stack)
     panels = [panel for one in BOARDS for panel in one.panels() if panel.kind != "table"]
     if once or json or svg:
@@ -288,7 +290,7 @@ def top(
         if json:
             print_json(as_json(snapshot, url, BOARDS))
         if snapshot.trouble:
-            raise typer.Exit(1)
+            raise typer.Exit(Unavailable.exit_code)
         return
     with _keyboard() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
         snapshot = look_once(url, panels)

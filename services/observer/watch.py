@@ -361,9 +361,9 @@ class Database:
             ).scalars()
         )
         parts = [
-            f"select '{reader.name}', topic, partition, next_offset from {reader.schema}.{reader.prefix}cursors"
+            f"select '{reader.name}', topic, partition, next_offset from {reader.tables}cursors"
             for reader in self._readers
-            if f"{reader.schema}.{reader.prefix}cursors" in readable
+            if f"{reader.tables}cursors" in readable
         ]
         if not parts:
             return {}

@@ -73,8 +73,8 @@ _SETTINGS: Final = (
 _BLOCK: Final = 2_000
 
 
-class _Told(Struct):
-    """The fields of a change or refusal that are read here."""
+class _Change(Struct):
+    """The fields of a change or refusal that are needed here."""
 
     item: str
     revision: int = 0
@@ -88,8 +88,8 @@ class _Effect(Struct):
     causationid: str | None = None
 
 
-class _Place(NamedTuple):
-    """When verification judged an input: the transaction, the effect there, and the place in the writer's log."""
+class _Position(NamedTuple):
+    """When verification judged an input: the transaction, the effect there, and the position in the writer's log."""
 
     wall: dt.datetime
     effect: int
@@ -108,7 +108,7 @@ class _Row(NamedTuple):
 
 
 _effect = msgspec.json.Decoder(_Effect)
-_told = msgspec.json.Decoder(_Told)
+_facts = msgspec.json.Decoder(_Change)
 _change = msgspec.json.Decoder(ItemChanged)
 _listing = msgspec.json.Decoder(Listing)
 
@@ -180,7 +180,7 @@ class Recorded:
             return None
         given = [row for row in rows if row.id is not None]
         if not any(row.writer == "intake" for row in given):
-            return None  # a listing that nobody filed against
+            return None  # no claim was filed against the listing
         caused: dict[str, tuple[int, dt.datetime]] = {}
         nows: dict[dt.datetime, dt.datetime] = {}
         weighed: dict[str, Triage] = {}
@@ -191,7 +191,7 @@ class Recorded:
             assert row.wall is not None
             if effect.causationid is not None:
                 caused.setdefault(effect.causationid, (row.seq, row.wall))
-            told = _told.decode(effect.data)
+            told = _facts.decode(effect.data)
             # an event without a cause comes from a timer and has its time, except for duplicates that were reopened
             if effect.causationid is not None or told.previous is State.DUPLICATE:
                 nows[row.wall] = max(nows.get(row.wall, effect.time), effect.time)
@@ -200,14 +200,14 @@ class Recorded:
             if told.revision:
                 last[told.item] = max(last.get(told.item, (0, effect.data)), (told.revision, effect.data), key=_first)
                 changes.append((row, effect.data))
-        placed = [(place, self._input(row, place.wall, nows)) for place, row in _placed(given, caused, self._writers)]
+        positioned = [(position, self._input(row, position.wall, nows)) for position, row in _positioned(given, caused, self._writers)]
         if not any(row.writer == "marketplace" for row in given):
             latest = next((row.payload for row in rows if row.writer == "listings"), None)
-            placed += self._inferred(listing, changes, None if latest is None else _listing.decode(latest), nows)
-        placed.sort(key=_first)
+            positioned += self._inferred(listing, changes, None if latest is None else _listing.decode(latest), nows)
+        positioned.sort(key=_first)
         partition = next(row.partition for row in given if row.writer == "intake")
         stored = {item: _change.decode(data) for item, (_, data) in last.items()}
-        return Record(listing, partition, [found for _, found in placed if found is not None], nows, stored, weighed)
+        return Record(listing, partition, [found for _, found in positioned if found is not None], nows, stored, weighed)
 
     def _inferred(
         self,
@@ -215,9 +215,9 @@ class Recorded:
         changes: Iterable[tuple[_Row, msgspec.Raw]],
         latest: Listing | None,
         nows: Mapping[dt.datetime, dt.datetime],
-    ) -> list[tuple[_Place, Input | None]]:
+    ) -> list[tuple[_Position, Input | None]]:
         """What the marketplace must have said for the items to be judged as they were."""
-        found: list[tuple[_Place, Input | None]] = []
+        found: list[tuple[_Position, Input | None]] = []
         said: Listing | None = None
         sellers: dict[str, str | None] = {}
         for row, data in changes:
@@ -235,7 +235,7 @@ class Recorded:
             if word != said:
                 assert row.wall is not None
                 now = nows.get(row.wall) or self._history.at(row.wall)
-                found.append((_Place(row.wall, row.seq, -1, 0), Input(row.wall, now, word)))
+                found.append((_Position(row.wall, row.seq, -1, 0), Input(row.wall, now, word)))
                 said = word
         return found
 
@@ -251,18 +251,18 @@ class Recorded:
 _first: Final = itemgetter(0)
 
 
-def _placed(
+def _positioned(
     given: Iterable[_Row], caused: Mapping[str, tuple[int, dt.datetime]], writers: Sequence[str]
-) -> list[tuple[_Place, _Row]]:
-    """Inputs with their places. One that had no effect comes after its writer's earlier inputs."""
-    found: list[tuple[_Place, _Row]] = []
+) -> list[tuple[_Position, _Row]]:
+    """Inputs with their positions. One that had no effect comes after its writer's earlier inputs."""
+    found: list[tuple[_Position, _Row]] = []
     behind: dict[tuple[str, dt.datetime], int] = {}
     for row in sorted(given, key=lambda row: (row.writer, row.partition, row.seq)):
         assert row.id is not None
         assert row.wall is not None
         effect, wall = caused.get(row.id, (0, row.wall))
         effect = behind[row.writer, wall] = effect or behind.get((row.writer, wall), 0)
-        found.append((_Place(wall, effect, writers.index(row.writer), row.seq), row))
+        found.append((_Position(wall, effect, writers.index(row.writer), row.seq), row))
     return found
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Final, Literal
 
 import typer
 from msgspec import Struct
@@ -19,134 +20,349 @@ def _group() -> None:
 
 
 class Entry(Struct, frozen=True, omit_defaults=True):
-    """One event of a claim. ``by``: who caused it. ``cause``: the event, command, message or timer behind it."""
+    """One event of a claim.
+
+    Attributes:
+        what: type of the event, such as ``item.notified``.
+        by: who caused it: a party, or the service that decided it.
+        cause: the event, command or message behind it, or ``timer``.
+        data: the event's data, without personal data.
+    """
 
     time: dt.datetime
     service: str
     event: str
     what: str
-    item: str | None = None
-    listing: str | None = None
-    rule: str | None = None
+    by: str
+    data: dict[str, Any]
     cause: str | None = None
-    by: str | None = None
-    detail: str | None = None
+
+    @property
+    def item(self) -> str | None:
+        """The item that it is about; None: the claim or several items."""
+        return self.data.get("item")
+
+    @property
+    def rule(self) -> str | None:
+        """Row of the life-cycle table that fired."""
+        return self.data.get("rule")
+
+    def concerns(self, item: str) -> bool:
+        """Whether it is about an item, alone or with others."""
+        if self.item is not None:
+            return self.item == item
+        items = self.data.get("items")
+        return item in items if isinstance(items, list) else self.what == "claim.filed"
+
+
+class ItemFacts(Struct, frozen=True):
+    """What an item's latest event says about it. ``target``: whether the 24-hour target was met; open until then."""
+
+    item: str
+    listing: str
+    seller: str | None
+    complainant: str
+    right: str
+    right_type: str
+    reason: str
+    policy: str
+    state: str
+    due: dt.datetime | None
+    target: Literal["open", "met", "missed"]
+    target_due: dt.datetime | None
+    handled_at: dt.datetime | None
+
+
+class Timeline(Struct, frozen=True):
+    """A claim, or one of its items, and all events in order of time."""
+
+    claim: str
+    id: str
+    items: list[ItemFacts]
+    events: list[Entry]
 
 
 _ROW: Final = """
-    select '{name}', recorded_wall, partition, seq, payload from {schema}.{prefix}event_log where claim = %s"""
+    select '{name}', recorded_wall, partition, seq, payload from {tables}event_log where claim = %s"""
 
 
-def timeline(connection: Any, settings: Any, name: str) -> tuple[str, list[Entry]] | None:
-    """The claim's id and its events in order of time, or only those of the item ``name``. None: not found."""
-    from services.ops.idle import Reader, readers
+def timeline(connection: Any, settings: Any, id: str) -> Timeline | None:
+    """Read the event logs of all services. None: there is no claim or item with this id."""
+    from services.ops.idle import writers
 
     row = connection.exec_driver_sql(
         "select claim, id from intake.items where id = %s union all select id, null from intake.claims where id = %s",
-        (name, name),
+        (id, id),
     ).first()
     if row is None:
         return None
     claim, only = row
     there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
-    known = {reader.name: reader for reader in readers(settings)}
-    known.setdefault("intake-inbound", Reader("intake-inbound", "intake", "inbound_", ()))
     found = []
-    for reader in known.values():
-        if f"{reader.schema}.{reader.prefix}event_log" not in there:
+    for reader in writers(settings):
+        if f"{reader.tables}event_log" not in there:
             continue
-        sql = _ROW.format(name=reader.name, schema=reader.schema, prefix=reader.prefix)
+        sql = _ROW.format(name=reader.name, tables=reader.tables)
         for service, wall, partition, seq, payload in connection.exec_driver_sql(sql, (claim,)):
-            entry = _entry(service, payload)
-            if only is None or _concerns(payload, entry, only):
+            entry = entry_of(service, payload)
+            if only is None or entry.concerns(only):
                 # causes were recorded before their effects, and one partition's rows are in order
                 found.append(((entry.time, wall, partition, seq), entry))
-    return claim, [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
+    entries = [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
+    return Timeline(claim, id, item_facts(entries), entries)
 
 
-def _concerns(payload: str, entry: Entry, item: str) -> bool:
-    if entry.item is not None:
-        return entry.item == item
-    # one message can be about several items
-    return f'"{item}"' in payload
-
-
-def _entry(service: str, payload: str) -> Entry:
+def entry_of(service: str, payload: str) -> Entry:
+    """An event from its row in a service's log."""
     import msgspec
 
     from shared.events import decode_envelope
 
     envelope = decode_envelope(payload)
     data: dict[str, Any] = msgspec.json.decode(envelope.data)
-    kind = envelope.type.removeprefix("goodfaith.").rpartition(".v")[0]
+    what = envelope.type.removeprefix("goodfaith.").rpartition(".v")[0]
     cause = envelope.causationid
     if cause is None and service == "verification":
         cause = "timer"
-    return Entry(
-        time=envelope.time or dt.datetime.min.replace(tzinfo=dt.UTC),
-        service=service,
-        event=envelope.id,
-        what=kind,
-        item=data.get("item"),
-        listing=data.get("listing"),
-        rule=data.get("rule"),
-        cause=cause,
-        by=_by(service, kind, data),
-        detail=_detail(kind, data),
-    )
+    time = envelope.time or dt.datetime.min.replace(tzinfo=dt.UTC)
+    return Entry(time, service, envelope.id, what, _by(service, what, data), data, cause)
 
 
-def _by(service: str, kind: str, data: dict[str, Any]) -> str:
-    """Who caused it: the account and its role if it was a party, otherwise the service."""
+def _by(service: str, what: str, data: dict[str, Any]) -> str:
+    """The account and its role if it was a party, the role if that is all the event says, otherwise the service."""
     if "role" in data:
         return f"{data['by']} ({data['role']})"
-    if kind == "item.submitted":
-        return f"{data['complainant']} (holder)" if "recurs" not in data else "system"
-    if kind == "claim.filed":
-        return f"{data['account']} (holder)" if data["channel"] != "recurrence" else "system"
-    if kind.startswith("item."):
-        # the role; `system` is the default, so it is left out of the event
-        return str(data.get("by", "system"))
-    return service
+    if what == "item.submitted" and "recurs" not in data:
+        return f"{data['complainant']} (holder)"
+    if what == "claim.filed" and data["channel"] != "recurrence":
+        return f"{data['account']} (holder)"
+    # `system` is the default, so it is left out of the event
+    return str(data.get("by", service)) if what.startswith("item.") else service
 
 
-def _detail(kind: str, data: dict[str, Any]) -> str | None:
-    if kind.startswith("item.") and "state" in data:
-        words = [f"{data['previous']} → {data['state']}" if data.get("previous") else data["state"]]
-        words += [f"{name} {data[name]}" for name in ("code", "original", "recurs", "due", "sla") if name in data]
-        return ", ".join(words)
-    names = {
-        "message.sent": ("kind", "party", "channel"),
-        "account.told": ("kind", "account", "channel"),
-        "notice.sent": ("kind", "message"),
-        "hold.changed": ("held", "result"),
-        "violation.changed": ("seller", "in_force", "severity"),
-        "penalty.entered": ("seller", "kind", "ledger", "points"),
-        "sanction.changed": ("seller", "change", "cause", "ledger", "level", "measures", "ends"),
-        "marketplace.command": ("action", "seq"),
-        "recurrence.found": ("item", "before", "title", "distance"),
-        "command.refused": ("code", "detail"),
-        "command.counter": ("materials",),
-        "command.decide": ("decision", "code", "break_glass"),
-        "command.respond": ("accept",),
-        "command.withdraw": ("ground",),
-        "command.change_right": ("status",),
-        "item.submitted": ("reason", "right", "lane", "recurs"),
-        "claim.filed": ("items", "right_type", "channel"),
-    }.get(kind, ())
-    return ", ".join(f"{name} {data[name]}" for name in names if name in data) or None
+def item_facts(entries: Iterable[Entry]) -> list[ItemFacts]:
+    """The facts of each item, by id, from its event with the highest revision."""
+    latest: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        if entry.item is not None and entry.what.startswith("item."):
+            known = latest.get(entry.item, {})
+            if entry.data.get("revision", 0) >= known.get("revision", 0):
+                latest[entry.item] = entry.data
+    return [
+        ItemFacts(
+            item=item,
+            listing=data["listing"],
+            seller=data.get("seller"),
+            complainant=data["complainant"],
+            right=data["right"],
+            right_type=data["right_type"],
+            reason=data["reason"],
+            policy=data["policy"],
+            state=data.get("state", "SUBMITTED"),
+            due=_time(data.get("due")),
+            target=data.get("sla", "open"),
+            target_due=_time(data.get("sla_due")),
+            handled_at=_time(data.get("handled_at")),
+        )
+        for item, data in sorted(latest.items())
+    ]
+
+
+# -------------------------------------------------------------------------------------------------------- in words
+
+
+WHAT: Final = {
+    "command.accept": "takedown accepted",
+    "command.add_information": "information added",
+    "command.change_right": "right changed",
+    "command.complain": "complaint filed",
+    "command.counter": "counter-notification filed",
+    "command.decide": "decision made",
+    "command.refused": "request refused",
+    "command.report_action": "court action reported",
+    "command.report_result": "court result reported",
+    "command.respond": "answer to the counter-notification",
+    "command.withdraw": "withdrawal requested",
+    "item.holder_response": "counter-notification forwarded",
+    "item.litigation": "taken to court",
+    "item.needs_info": "information requested",
+    "item.notified": "takedown decided",
+    "item.stands": "stands without a window",
+    "item.under_review": "put to review",
+    "notice.sent": "notice counted as sent",
+    "recurrence.found": "near copy of the listing found",
+}
+"""Words for types of events that do not speak for themselves."""
+DETAILS: Final[dict[str, tuple[str, ...]]] = {
+    "claim.filed": ("right_type", "channel"),
+    "command.change_right": ("status",),
+    "command.counter": ("materials",),
+    "command.decide": ("decision", "code"),
+    "command.refused": ("code",),
+    "command.report_result": ("outcome",),
+    "command.withdraw": ("ground",),
+    "item.submitted": ("reason", "right", "recurs"),
+    "message.sent": ("party", "channel"),
+    "notice.sent": ("kind",),
+    "penalty.entered": ("seller", "ledger", "points"),
+    "recurrence.found": ("listing", "title"),
+    "sanction.changed": ("seller", "cause", "measures"),
+    "violation.changed": ("seller", "severity"),
+}
+"""Fields that tell the reason of events that are not about an item's state."""
+PHRASES: Final = {
+    "channel": "by {}",
+    "ledger": "{} ledger",
+    "listing": "{}",
+    "party": "to {}",
+    "points": "{} points",
+    "recurs": "recurrence of {}",
+    "right": "right {}",
+    "seller": "seller {}",
+    "title": "titles {} % alike",
+}
+"""How these fields are said; the others are codes, said in words."""
+
+
+def says(entry: Entry) -> str:
+    """An event as a sentence: what happened, by whom, and why."""
+    why = ", ".join(_item_reason(entry) if _is_change(entry) else _reason(entry))
+    return f"{_what(entry)} by {entry.by}{f': {why}' if why else ''}"
+
+
+def _is_change(entry: Entry) -> bool:
+    return entry.what.startswith("item.") and "state" in entry.data
+
+
+def _what(entry: Entry) -> str:
+    data = entry.data
+    match entry.what:
+        case "hold.changed":
+            return "listing taken down" if data["held"] else "listing restored"
+        case "message.sent":
+            return f"{_words(data['kind'])} sent"
+        case "sanction.changed":
+            return f"sanction {data['change']}"
+        case "violation.changed":
+            return "violation in force" if data["in_force"] else "violation reversed"
+        case "command.respond":
+            return f"counter-notification {'accepted' if data['accept'] else 'rejected'}"
+    return WHAT.get(entry.what) or _words(entry.what.removeprefix("item."))
+
+
+def _item_reason(entry: Entry) -> Iterator[str]:
+    data = entry.data
+    rule = _words(data["rule"].partition("-")[2])
+    if rule != _words(entry.what.removeprefix("item.")):
+        yield rule
+    if "code" in data:
+        yield _words(data["code"])
+    if data.get("missing"):
+        yield f"missing: {' '.join(data['missing'])}"
+    if data["state"] == "DUPLICATE" and "original" in data:
+        yield f"of {data['original']}"
+    if "sla" in data and (entry.what == "item.overdue" or _time(data.get("handled_at")) == entry.time):
+        yield f"target {data['sla']}"
+    elif "due" in data:
+        yield f"due {dt.datetime.fromisoformat(data['due']):%m-%d %H:%M}"
+
+
+def _reason(entry: Entry) -> Iterator[str]:
+    data = entry.data
+    if entry.what == "claim.filed":
+        yield f"{data['items']} {'listing' if data['items'] == 1 else 'listings'}"
+    for name in DETAILS.get(entry.what, ()):
+        if name in data:
+            value = data[name]
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield PHRASES[name].format(text) if name in PHRASES else _words(text)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").replace(".", " ").replace("-", " ")
+
+
+def _time(text: str | None) -> dt.datetime | None:
+    return None if text is None else dt.datetime.fromisoformat(text)
+
+
+def lines(found: Timeline, *, width: int | None = None, wide: bool = False) -> Iterator[str]:
+    """A timeline as lines of text: a header, then one line per event. Pure.
+
+    Args:
+        width: Characters after which an event's line is cut; None: lines are not cut.
+        wide: Whether each event is followed by its ids, rule, cause and data, on a line that is not cut.
+    """
+    yield from _header(found)
+    several = len(found.items) > 1
+    for entry in found.events:
+        item = f"{_label(entry.item):<4}  " if several else ""
+        text = f"{_utc(entry.time)}  {item}{says(entry)}"
+        yield text if width is None or wide or len(text) <= width else f"{text[: width - 1]}…"
+        if wide:
+            yield f"    {_details(entry)}"
+
+
+def _label(item: str | None) -> str:
+    """Items of one claim differ in the last part of their ids."""
+    return "" if item is None else f"…{item[-3:]}"
+
+
+def _header(found: Timeline) -> Iterator[str]:
+    items = found.items
+    yield f"Item {found.id} of claim {found.claim}" if found.id != found.claim else f"Claim {found.claim}"
+    if not items:
+        yield "  no item has been submitted yet"
+    elif len(items) == 1:
+        (one,) = items
+        if found.id == found.claim:
+            yield f"  item      {one.item}"
+        yield f"  listing   {one.listing}{f' of seller {one.seller}' if one.seller else ''}"
+        yield from _right(one)
+        yield f"  state     {one.state}{f', due {_utc(one.due)}' if one.due else ''}"
+        yield f"  target    {_target(one)}"
+    else:
+        yield from _right(items[0])
+        yield f"  items     {len(items)}"
+        yield ""
+        yield f"{'item':<4}  {'state':<20}  {'due':<16}  {'target':<6}  listing"
+        for one in items:
+            due = f"{one.due:%Y-%m-%d %H:%M}" if one.due else "-"
+            yield f"{_label(one.item)}  {one.state:<20}  {due:<16}  {one.target:<6}  {one.listing}"
+    yield ""
+
+
+def _right(one: ItemFacts) -> Iterator[str]:
+    yield f"  right     {one.right} ({_words(one.right_type)}), {_words(one.reason)}, policy {one.policy}"
+    yield f"  holder    {one.complainant}"
+
+
+def _target(one: ItemFacts) -> str:
+    if one.target == "open":
+        return f"open until {_utc(one.target_due)}" if one.target_due else "open"
+    return one.target + (f", handled {_utc(one.handled_at)}" if one.handled_at else ", not handled yet")
+
+
+def _utc(at: dt.datetime) -> str:
+    return f"{at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _details(entry: Entry) -> str:
+    shown = {"event": entry.event, "cause": entry.cause, **entry.data}
+    return ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
 
 
 @app.command()
 def show(
     id: Annotated[str, typer.Argument(help="Id of a claim or an item.")],
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Show each event's ids, rule, cause and data, and cut no line.")
+    ] = False,
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Show the timeline of a claim or an item: what happened when, by which rule, why, and by whom."""
+    """Show the timeline of a claim or an item: what happened when (UTC), by whom, and why."""
     import msgspec
-    from rich.markup import escape
-    from rich.table import Column, Table
 
     from services.ops import installation
     from services.ops.terminal import console, print_json
@@ -159,26 +375,10 @@ def show(
         found = timeline(connection, settings, id)
     if found is None:
         raise CommandError(f"there is no claim or item {id!r}")
-    claim, entries = found
-    short = {item: item for item in sorted({entry.item for entry in entries if entry.item is not None})}
-    if len(short) > 1:
-        short = {item: f"…{item[-3:]}" for item in short}  # items of a claim differ in their last part
-    table = Table(
-        "time", Column("item", no_wrap=True), "event", "rule", "by", "cause", "detail", title=f"claim {claim}"
-    )
-    for entry in entries:
-        table.add_row(
-            f"{entry.time:%Y-%m-%d %H:%M:%S}",
-            short.get(entry.item or "", ""),
-            f"{entry.what}\n[dim]{entry.event}[/dim]",
-            entry.rule or "",
-            escape(entry.by or ""),
-            escape(entry.cause or ""),
-            escape(entry.detail or ""),
-        )
-    console.print(table)
+    for line in lines(found, width=console.width if console.is_terminal else None, wide=wide):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if json:
-        print_json({"claim": claim, "id": id, "events": msgspec.to_builtins(entries)})
+        print_json(msgspec.to_builtins(found))
 
 
 def register(parent: typer.Typer) -> None:

@@ -5,7 +5,7 @@ commands, to keep `goodfaith --help` fast. The commands of the local stack and o
 packages are installed; an installation's image has neither.
 
 Exit codes: 0, done as asked; 1, the command found something (``verify``, ``status``, a drill); 2, a mistake in the
-command or its settings; 75, something that the command needs does not answer.
+command or its settings; 75, something that the command needs does not answer; 130, interrupted.
 """
 
 from __future__ import annotations
@@ -105,36 +105,61 @@ def main() -> None:
     """Run the command line. Errors that the user can fix are reported in one sentence, without a traceback."""
     try:
         build()()
-    except (CommandError, SecretFileError, ValidationError) as error:
-        _fail(str(error) if isinstance(error, CommandError) else wrong(error), getattr(error, "exit_code", 2))
+    except SystemExit as end:
+        # typer has printed what is wrong
+        if end.code == CommandError.exit_code and "--json" in sys.argv:
+            print_json({"error": "wrong usage: see standard error"})
+        raise
     except Exception as error:
-        if not _away(error):
+        found = explain(error)
+        if found is None:
             raise
-        _fail(_sentence(error), Unavailable.exit_code)
+        errors.print(str(found), style="red", markup=False, highlight=False, soft_wrap=True)
+        if "--json" in sys.argv:
+            print_json({"error": str(found)})
+        sys.exit(found.exit_code)
 
 
-def _away(error: Exception) -> bool:
-    """Whether the error means that the broker, the database or an API does not answer."""
+def explain(error: Exception) -> CommandError | None:
+    """An error in words for the user, with its exit code; None: nothing that a user can fix, so a bug."""
     import httpx
     import sqlalchemy as sa
-    from kafka.errors import KafkaConnectionError, KafkaTimeoutError
+    from kafka.errors import KafkaError
 
-    gone = (httpx.TransportError, KafkaConnectionError, KafkaTimeoutError)
-    return isinstance(error, gone) or (
-        isinstance(error, sa.exc.OperationalError) and error.connection_invalidated is False
-    )
+    from shared.policy import PolicyError
+
+    match error:
+        case CommandError():
+            return error
+        case SecretFileError() | ValidationError():
+            return CommandError(wrong(error))
+        case PolicyError():
+            return CommandError(str(error))
+        case sa.exc.ProgrammingError():
+            cure = _CURES.get(getattr(error.orig, "pgcode", ""))
+            return None if cure is None else CommandError(f"{_first(error.orig)}: {cure}")
+        case sa.exc.OperationalError():
+            return Unavailable(f"the database does not answer: {_first(error.orig)}{_HINT}")
+        case KafkaError():
+            return Unavailable(f"the broker does not answer, or refuses: {_first(error)}{_HINT}")
+        case httpx.TransportError() | TimeoutError():
+            return Unavailable(f"no answer: {_first(error)}{_HINT}")
+        case OSError() if error.filename is not None:
+            return CommandError(f"{error.filename}: {error.strerror}")
+    return None
 
 
-def _sentence(error: Exception) -> str:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"not reached: {first} (does it run? `goodfaith status` looks at a local stack)"
+_HINT: Final = " (`goodfaith status` shows whether a local stack runs)"
+_CURES: Final[Mapping[str, str]] = {
+    "3F000": "run `goodfaith migrate`",
+    "42P01": "run `goodfaith migrate`",
+    "42501": "GOODFAITH_DATABASE must be the URL of an administrator's role",
+}
+"""By SQLSTATE: what helps if a schema or table is missing, or the role may not read it."""
 
 
-def _fail(text: str, code: int) -> None:
-    errors.print(text, style="red", markup=False, highlight=False)
-    if "--json" in sys.argv:
-        print_json({"error": text})
-    sys.exit(code)
+def _first(error: BaseException | None) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 if __name__ == "__main__":

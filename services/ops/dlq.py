@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from services.ops.terminal import JsonOption, StackOption
+from shared.failures import CommandError
 
 app = typer.Typer(no_args_is_help=True, help="Show and retry dead letters: records that could not be processed.")
 _COLUMNS: Final = (
@@ -31,12 +32,10 @@ class Table:
 
 def tables(connection: Any, settings: Any) -> list[Table]:
     """The tables that exist."""
-    from services.ops.idle import Reader, readers
+    from services.ops.idle import writers
 
     there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
-    known = {reader.name: reader for reader in readers(settings)}
-    known.setdefault("intake-inbound", Reader("intake-inbound", "intake", "inbound_", ()))
-    found = [Table(reader.name, f"{reader.schema}.{reader.prefix}dead_letters") for reader in known.values()]
+    found = [Table(reader.name, f"{reader.tables}dead_letters") for reader in writers(settings)]
     return [table for table in found if table.name in there]
 
 
@@ -45,7 +44,7 @@ def _rows(connection: Any, table: Table, where: str, values: tuple[Any, ...] = (
     return [{**row, "id": f"{table.worker}:{row['id']}", "worker": table.worker} for row in rows.mappings()]
 
 
-def parked(connection: Any, tables: Iterable[Table], *, done: bool = False) -> list[dict[str, Any]]:
+def dead_letters(connection: Any, tables: Iterable[Table], *, done: bool = False) -> list[dict[str, Any]]:
     """Open dead letters, by worker and in order; with `done`, also those that were dealt with."""
     where = "true" if done else "state <> 'done'"
     return [row for table in tables for row in _rows(connection, table, where)]
@@ -73,17 +72,18 @@ def ask(connection: Any, tables: Iterable[Table], *, id: str | None = None, key:
         key: only rows of this key. With neither, all rows.
 
     Raises:
-        LookupError: there is no such row.
+        CommandError: there is no such row.
     """
     where, values = "true", ()
     wanted = list(tables)
     if id is not None:
         found = find(connection, wanted, id)
         if found is None:
-            raise LookupError(f"nothing is parked as {id!r}; `goodfaith dlq list` shows what is")
-        wanted = [found[0]]
-        where = f"(partition, key) = (select partition, key from {found[0].name} where id = %s)"
-        values = (found[1],)  # type: ignore[assignment]
+            raise _unknown(id)
+        table, number = found
+        wanted = [table]
+        where = f"(partition, key) = (select partition, key from {table.name} where id = %s)"
+        values = (number,)  # type: ignore[assignment]
     elif key is not None:
         where, values = "key = %s", (key,)  # type: ignore[assignment]
     waited: list[str] = []
@@ -95,6 +95,10 @@ def ask(connection: Any, tables: Iterable[Table], *, id: str | None = None, key:
         rows = connection.exec_driver_sql(f"select id from {table.name} where state = 'replay' and {where}", values)
         waited += [f"{table.worker}:{number}" for number in rows.scalars()]
     return waited
+
+
+def _unknown(id: str) -> CommandError:
+    return CommandError(f"there is no dead letter {id!r}; `goodfaith dlq list` shows those that there are")
 
 
 def await_end(
@@ -130,24 +134,17 @@ def _open(stack: str) -> tuple[Any, list[Table]]:
 
 
 def _print(rows: Iterable[dict[str, Any]]) -> None:
-    from rich.markup import escape
-    from rich.table import Column
-    from rich.table import Table as Grid
-
     from services.ops.terminal import console
 
-    grid = Grid(Column("id", no_wrap=True), "state", "key", "event", "from", "tries", "error")
     for row in rows:
-        grid.add_row(
-            row["id"],
-            row["state"],
-            escape(row["key"]),
-            escape(f"{row['event_id'] or '-'}\n{row['type'] or '-'}"),
-            escape(f"{row['topic']}/{row['partition']}@{row['offset']}"),
-            str(row["count"]),
-            escape(row["error"][:300]),
-        )
-    console.print(grid)
+        tries = "once" if row["count"] == 1 else f"{row['count']} times"
+        for line in (
+            f"{row['id']}  {row['state']}  key {row['key']}  tried {tries}",
+            f"    {row['type'] or 'unknown type'}, event {row['event_id'] or 'unknown'}",
+            f"    {row['topic']} {row['partition']} at {row['offset']}",
+            f"    {row['error'][:300]}",
+        ):
+            console.print(line, markup=False, highlight=False)
 
 
 @app.command("list")
@@ -161,11 +158,11 @@ def list_(
 
     connection, where = _open(stack)
     with connection:
-        rows = parked(connection, where, done=done)
+        rows = dead_letters(connection, where, done=done)
     if rows:
         _print(rows)
     else:
-        console.print("nothing is parked")
+        console.print("there are no dead letters")
     if json:
         open_ = [row for row in rows if row["state"] != "done"]
         keys = {(row["worker"], row["key"]) for row in open_}
@@ -182,13 +179,12 @@ def show(
     from rich.markup import escape
 
     from services.ops.terminal import console, print_json
-    from shared.failures import CommandError
 
     connection, where = _open(stack)
     with connection:
         found = find(connection, where, id)
         if found is None:
-            raise CommandError(f"nothing is parked as {id!r}; `goodfaith dlq list` shows what is")
+            raise _unknown(id)
         table, number = found
         (row,) = _rows(connection, table, "id = %s", (number,))
         value, headers = connection.exec_driver_sql(
@@ -218,27 +214,24 @@ def replay(
 
     Exit code 1 if any record remains a dead letter.
     """
-    from services.ops.terminal import console, print_json
-    from shared.failures import CommandError
+    from services.ops.terminal import console, print_json, progress
 
     if sum((id is not None, all_, key is not None)) != 1:
         raise CommandError("give one of: an id, --key or --all")
     connection, where = _open(stack)
     with connection:
-        try:
-            waited = ask(connection, where, id=id, key=key)
-        except LookupError as error:
-            raise CommandError(str(error.args[0])) from None
-        rows = await_end(connection, where, waited, timeout)
+        waited = ask(connection, where, id=id, key=key)
+        with progress(f"waiting for the workers to process {len(waited)} again"):
+            rows = await_end(connection, where, waited, timeout)
     if rows:
         _print(rows)
     else:
-        console.print("there is nothing to run again")
+        console.print("there is nothing to process again")
     counts = {state: sum(row["state"] == state for row in rows) for state in ("done", "waiting", "replay")}
     if counts["replay"]:
-        console.print(f"{counts['replay']} not run within {timeout:g} s: does their owner run?", style="yellow")
+        console.print(f"{counts['replay']} not processed within {timeout:g} s: do the workers run?", style="yellow")
     if json:
-        names = {"done": "replayed", "waiting": "failed", "replay": "still to run"}
+        names = {"done": "replayed", "waiting": "failed", "replay": "waiting"}
         print_json({**{names[state]: count for state, count in counts.items()}, "rows": rows})
     if counts["waiting"] or counts["replay"]:
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -33,6 +33,11 @@ class Reader:
     prefix: str
     reads: tuple[topics.Topic, ...]
 
+    @property
+    def tables(self) -> str:
+        """Schema and prefix of its runtime tables: the start of their names."""
+        return f"{self.schema}.{self.prefix}"
+
 
 def _reader(service: type[Any]) -> Reader:
     return Reader(service.name, service.schema, service.prefix, tuple(service.reads))
@@ -44,14 +49,18 @@ READERS: Final = (
     *map(_reader, (Intake, Verification, Enforcement, EnforcementLedger, Notification)),
     Reader(DEMO, DEMO, "", access.READS[DEMO][DEMO]),
 )
+INBOUND: Final = Reader("intake-inbound", "intake", "inbound_", ())
+"""Reads the topics of upstreams. It has tables even if there are none."""
+
+
+def writers(settings: Settings) -> tuple[Reader, ...]:
+    """Every kind of worker that may have written an event log in this installation."""
+    return (*READERS, replace(INBOUND, reads=tuple(topics.inbound(name) for name in settings.upstreams)))
 
 
 def readers(settings: Settings) -> tuple[Reader, ...]:
     """Every kind of worker of this installation."""
-    if not settings.upstreams:
-        return READERS
-    inbound = tuple(topics.inbound(name) for name in settings.upstreams)
-    return (*READERS, Reader("intake-inbound", "intake", "inbound_", inbound))
+    return tuple(worker for worker in writers(settings) if worker.reads)
 
 
 def present(connection: sa.Connection, candidates: Iterable[Reader], *, table: str = "cursors") -> tuple[Reader, ...]:
@@ -69,9 +78,7 @@ def present(connection: sa.Connection, candidates: Iterable[Reader], *, table: s
         f"{DEMO}.partitions" in there
         and connection.exec_driver_sql(f"select exists (select from {DEMO}.partitions)").scalar_one()
     )
-    return tuple(
-        one for one in candidates if f"{one.schema}.{one.prefix}{table}" in there and (ours or one.schema != DEMO)
-    )
+    return tuple(one for one in candidates if f"{one.tables}{table}" in there and (ours or one.schema != DEMO))
 
 
 @dataclass(slots=True)
@@ -114,7 +121,7 @@ class Watch:
 
     Args:
         engine: an administrator's.
-        ignore: names of ``QUEUES`` not to wait for (``messages`` and ``untold items`` where nobody sends; ``filings``
+        ignore: names of ``QUEUES`` not to wait for (``messages`` and ``untold items`` where no sender runs; ``filings``
             where a version that does not know them runs), or ``sanctions``: ends of sanctions and entries, which the
             ledger's worker looks for once a second.
     """
@@ -125,7 +132,7 @@ class Watch:
         # without an address to send them to, statements wait forever
         self._ignore = ignore if settings.statements_url else ignore | {"statements"}
         self._consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
-        self._places: list[Any] | None = None
+        self._partitions: list[Any] | None = None
         self._readers: list[Reader] = []
         self._names: list[str] = []
         self._counted: sa.TextClause | None = None
@@ -138,14 +145,14 @@ class Watch:
     def _find(self, connection: sa.Connection) -> None:
         self._readers = list(present(connection, readers(self._settings)))
         names = {self._settings.topic_prefix + topic.name for reader in self._readers for topic in reader.reads}
-        self._places = [TopicPartition(name, p) for name in sorted(names) for p in range(self._settings.partitions)]
+        self._partitions = [TopicPartition(name, p) for name in sorted(names) for p in range(self._settings.partitions)]
         # one statement, built once: a replay looks many times per second
         counts = list(self._counts())
         self._names = [name for name, _ in counts]
         self._counted = sa.text(f"select {', '.join(f'({sql})' for _, sql in counts)}")
         self._cursors = sa.text(
             " union all ".join(
-                f"select '{reader.name}', topic, partition, next_offset from {reader.schema}.{reader.prefix}cursors"
+                f"select '{reader.name}', topic, partition, next_offset from {reader.tables}cursors"
                 for reader in self._readers
             )
         )
@@ -162,7 +169,7 @@ class Watch:
         for reader in self._readers:
             yield (
                 f"outbox of {reader.name}",
-                f"select coalesce(sum(seq - published_upto), 0) from {reader.schema}.{reader.prefix}partitions",
+                f"select coalesce(sum(seq - published_upto), 0) from {reader.tables}partitions",
             )
         yield "watermarks", "select count(*) from verification.partitions where watermark is null or watermark < :upto"
         yield (
@@ -206,7 +213,7 @@ class Watch:
         found = Pending()
         prefix = self._settings.topic_prefix
         with self._engine.connect() as connection:
-            if self._places is None:
+            if self._partitions is None:
                 self._find(connection)
             assert self._counted is not None
             assert self._cursors is not None
@@ -218,7 +225,7 @@ class Watch:
                 (name, topic, partition): offset for name, topic, partition, offset in connection.execute(self._cursors)
             }
         # read the ends after the cursors: one that has grown since shows as pending, never the reverse
-        ends = self._consumer.end_offsets(self._places)
+        ends = self._consumer.end_offsets(self._partitions)
         for reader in self._readers:
             behind = 0
             for topic in reader.reads:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from unittest import mock
 
-from shared.failures import Unavailable
+from shared.failures import CommandError, Unavailable
 from shared.settings import Settings
 
 FILE: Final = "operator.json"
@@ -23,11 +23,13 @@ def settings(stack: str = "default") -> Settings:
     """The operator's settings, secrets included.
 
     Raises:
+        CommandError: `GOODFAITH_DATABASE` is not a URL.
         Unavailable: the environment names no installation, and no local stack of that name has been started.
         pydantic.ValidationError: a setting is wrong.
     """
     own = Settings()
     if own.model_fields_set >= {"kafka", "database"}:
+        _check(own)
         return own
     try:
         kept: dict[str, str] = json.loads((own.state_dir / stack / FILE).read_bytes())
@@ -37,6 +39,18 @@ def settings(stack: str = "default") -> Settings:
             " GOODFAITH_KAFKA and GOODFAITH_DATABASE"
         ) from None
     return read(kept)
+
+
+def _check(settings: Settings) -> None:
+    import sqlalchemy as sa
+
+    try:
+        sa.make_url(settings.database.get_secret_value())
+    except (sa.exc.ArgumentError, ValueError):
+        # not the reason, which may quote a password
+        raise CommandError(
+            "GOODFAITH_DATABASE is not a database's URL, such as postgresql://name:password@host:5432/database"
+        ) from None
 
 
 def read(environment: dict[str, str]) -> Settings:

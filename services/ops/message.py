@@ -35,19 +35,17 @@ def preview(
     """Show a message with made-up facts, from the current template. Needs no stack and sends nothing."""
     from services.notification import preview as made_up
     from services.ops.terminal import print_json
-    from shared import languages, policy
+    from shared import languages
     from shared.failures import CommandError
 
     if kind not in made_up.kinds():
-        raise CommandError(f"no kind {kind!r}; there are {', '.join(made_up.kinds())}")
+        raise CommandError(f"there is no kind {kind!r}, only {', '.join(made_up.kinds())}")
     if locale not in languages.LANGUAGES:
-        raise CommandError(f"no language {locale!r}; there are {', '.join(languages.LANGUAGES)}")
-    try:
-        made = made_up.preview(kind, locale=locale, profile=profile, items=items, to_seller=to_seller)
-    except policy.PolicyError as error:
-        raise CommandError(str(error)) from None
-    print(made.html if html else f"Subject: {made.subject}\n\n{made.body}")
-    if json:
+        raise CommandError(f"there is no language {locale!r}, only {', '.join(languages.LANGUAGES)}")
+    made = made_up.preview(kind, locale=locale, profile=profile, items=items, to_seller=to_seller)
+    if not json:
+        print(made.html if html else f"Subject: {made.subject}\n\n{made.body}")
+    else:
         print_json(
             {
                 "kind": kind,
@@ -63,14 +61,14 @@ def preview(
 
 
 _ROW: Final = """
-    select claim, party, kind, items, revisions, coalesce(channel, ''), template, version, locale, edition,
-        coalesce(rendered_at, sent_at), sent_wall, digest
+    select claim, party, kind, items, revisions, coalesce(channel, '') as channel, template, version, locale, edition,
+        coalesce(rendered_at, sent_at) as rendered_at, sent_wall, digest
     from notification.messages where id = %s and digest is not null"""
 _ITEMS: Final = """
-    select i.item, i.facts, i.claim_size, i.claim from unnest(%s::text[], %s::int[]) with ordinality as n(item, revision, place)
+    select i.item, i.facts, i.claim_size, i.claim from unnest(%s::text[], %s::int[]) with ordinality as n(item, revision, position)
     join notification.message_items i on i.item = n.item and i.revision = n.revision and i.party = %s
         and (i.kind = %s or i.message = %s)
-    order by n.place"""
+    order by n.position"""
 _LOGGED: Final = """
     select payload::jsonb -> 'data' ->> 'digest' from notification.event_log
     where (claim = %s or key = %s or claim is null) and strpos(payload, %s) > 0
@@ -83,51 +81,36 @@ def kept_of(connection: Any, id: str) -> tuple[SentMessage, set[str]] | None:
     import msgspec
 
     from services.notification.domain import ACCOUNT, Facts
-    from services.notification.render import Told
+    from services.notification.render import MessageItem
     from services.notification.reproduce import SentMessage
     from shared.events import AccountNotice
 
     row = connection.exec_driver_sql(_ROW, (id,)).first()
     if row is None:
         return None
-    (
-        claim,
-        party,
-        kind,
-        items,
-        revisions,
-        channel,
-        template,
-        version,
-        locale,
-        edition,
-        rendered_at,
-        sent_wall,
-        digest,
-    ) = row
-    rows = connection.exec_driver_sql(_ITEMS, (items, revisions, party, kind, id)).all()
+    items = connection.exec_driver_sql(_ITEMS, (row.items, row.revisions, row.party, row.kind, id)).all()
     notice, told = None, []
-    if kind.startswith(ACCOUNT):
-        notice = msgspec.json.decode(rows[0][1], type=AccountNotice)
+    if row.kind.startswith(ACCOUNT):
+        notice = msgspec.json.decode(items[0].facts, type=AccountNotice)
     else:
-        told = [Told(item, msgspec.json.decode(facts, type=Facts), claim) for item, facts, _, claim in rows]
-    logged = set(connection.exec_driver_sql(_LOGGED, (claim, party, id, id)).scalars())
+        told = [MessageItem(one.item, msgspec.json.decode(one.facts, type=Facts), one.claim) for one in items]
+    logged = set(connection.exec_driver_sql(_LOGGED, (row.claim, row.party, id, id)).scalars())
     kept = SentMessage(
-        id,
-        claim,
-        party,
-        kind,
-        channel,
-        template,
-        version,
-        locale,
-        edition,
-        rendered_at,
-        sent_wall,
-        digest,
-        rows[0][2],
-        told,
-        notice,
+        id=id,
+        claim=row.claim,
+        party=row.party,
+        kind=row.kind,
+        channel=row.channel,
+        template=row.template,
+        version=row.version,
+        locale=row.locale,
+        edition=row.edition,
+        rendered_at=row.rendered_at,
+        sent_wall=row.sent_wall,
+        digest=row.digest,
+        claim_size=items[0].claim_size,
+        items=told,
+        notice=notice,
     )
     return kept, logged
 
@@ -143,13 +126,13 @@ def reproduce(
 
     Exit code 1 if the hashes differ; the reason is printed. The printed text contains contact data as on file now.
     """
+    from services.notification.intake_client import IntakeClient, IntakeDown
     from services.notification.render import digest
     from services.notification.reproduce import again, differences
-    from services.notification.sender import IntakeClient, IntakeDown
     from services.ops import installation
     from services.ops.terminal import console, print_json
     from shared import db
-    from shared.failures import CommandError
+    from shared.failures import CommandError, Unavailable
 
     settings = installation.settings(stack)
     engine = db.administer(settings.database.get_secret_value(), pooled=False)
@@ -159,13 +142,14 @@ def reproduce(
             raise CommandError(f"no message {message!r} was sent")
         kept, logged = found
         changed: dict[str, Any] = dict(connection.exec_driver_sql(_CHANGED, (kept.parties,)).all())
-    assert settings.internal_token is not None
+    if settings.internal_token is None:
+        raise CommandError("GOODFAITH_INTERNAL_TOKEN is not set: intake needs it to release contact data")
     intake = IntakeClient(settings.intake_url, settings.internal_token.get_secret_value(), settings.internal_ca)
     try:
         contacts = intake.contacts(kept.parties)
         numbers = {} if kept.notice is not None else intake.right_numbers([kept.claim])
     except IntakeDown as away:
-        raise CommandError(f"intake gives no answer: {away}") from None
+        raise Unavailable(f"intake does not answer: {away}") from None
     finally:
         intake.close()
     why, made = differences(kept, contacts, changed), ""
@@ -176,7 +160,8 @@ def reproduce(
             kept, contacts, numbers.get(kept.claim), site=settings.marketplace_url, sender=settings.smtp_from
         )
         made = digest(raw)
-        print(shown.html if html else f"Subject: {shown.subject}\n\n{shown.body}")
+        if not json:
+            print(shown.html if html else f"Subject: {shown.subject}\n\n{shown.body}")
     except ValueError as error:
         why.append(str(error))
     same = made == kept.digest and kept.digest in logged

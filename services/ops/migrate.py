@@ -9,11 +9,11 @@ from typing import Annotated, Any, Final
 
 import typer
 from pydantic import SecretStr
-from rich.markup import escape
-from rich.table import Column, Table
+from rich.padding import Padding
+from rich.text import Text
 
 from services.ops import installation
-from services.ops.terminal import JsonOption, StackOption, console, print_json
+from services.ops.terminal import JsonOption, StackOption, YesOption, confirm, console, print_json, progress
 from shared.failures import CommandError
 from shared.migrate import ROLES
 from shared.settings import Settings
@@ -54,6 +54,8 @@ def migrate(
         bool,
         typer.Option("--contract", help="Remove what only the previous version needed, once it no longer runs."),
     ] = False,
+    yes: YesOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Bring roles, schemas and topics up to date.
 
@@ -67,21 +69,26 @@ def migrate(
     from shared import migrate as migrations
     from shared import topics
 
+    confirm("Remove what only the previous version needed?", yes=yes or not contract)
     own = installation.settings(stack)
     given = read_passwords(passwords) if passwords is not None else {}
     logins = read_broker_passwords(own, passwords) if passwords is not None else {}
-    left = migrations.migrate(own.database.get_secret_value(), given, contract=contract)
-    # a broker that has just started refuses for a moment
-    for attempt in stamina.retry_context(on=KafkaError, timeout=BROKER_S, attempts=None, wait_max=2.0):
-        with attempt:
-            if logins:
-                secure_broker(own, logins)
-            else:
-                topics.create(own)
+    with progress("migrating schemas") as tell:
+        left = migrations.migrate(own.database.get_secret_value(), given, contract=contract)
+        tell("creating topics")
+        # a broker that has just started refuses for a moment
+        for attempt in stamina.retry_context(on=KafkaError, timeout=BROKER_S, attempts=None, wait_max=2.0):
+            with attempt:
+                if logins:
+                    secure_broker(own, logins)
+                else:
+                    topics.create(own)
     console.print("roles, schemas and topics are up to date")
     if left:
         what = ", ".join(f"{service} {revision}" for service, revision in left.items())
         console.print(f"once every process is of this version: goodfaith migrate --contract ({what})", markup=False)
+    if json:
+        print_json({"left": left})
 
 
 def read_passwords(folder: Path) -> dict[str, str]:
@@ -125,9 +132,8 @@ def _passwords(files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def settings(json: JsonOption = False) -> None:
-    """List every setting: environment variable, meaning, default and current value (secrets masked)."""
+    """List every setting: environment variable, current value, default and meaning. Secrets are masked."""
     present = Settings()
-    table = Table(Column("environment", no_wrap=True, min_width=28), "meaning", "default", "present", show_lines=True)
     values: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
         variable = f"GOODFAITH_{name.upper()}"
@@ -136,14 +142,16 @@ def settings(json: JsonOption = False) -> None:
         plain = default.get_secret_value() if isinstance(default, SecretStr) else default
         values[variable] = str(value) if isinstance(value, SecretStr | Path) else value
         style = "bold" if variable in os.environ else None
-        table.add_row(variable, _text(field.description), _text(plain), _text(values[variable]), style=style)
-    console.print(table)
+        console.print(f"{variable}={_text(values[variable])}", style=style, markup=False, highlight=False)
+        if _text(plain) != _text(values[variable]):
+            console.print(f"    Default: {_text(plain)}", markup=False, highlight=False)
+        console.print(Padding(Text(field.description or ""), (0, 0, 0, 4)))
     if json:
         print_json({"settings": values})
 
 
 def _text(value: object) -> str:
-    return "" if value is None else escape(str(value))
+    return "" if value is None else str(value)
 
 
 def register(app: typer.Typer) -> None:

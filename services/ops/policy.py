@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from services.ops.terminal import JsonOption, StackOption
+from services.ops.terminal import JsonOption, SinceOption, StackOption
 
 if TYPE_CHECKING:
     from shared.policy import Policy
@@ -60,9 +60,8 @@ def check(
     Exit code 1 if a policy is wrong.
     """
     from rich.markup import escape
-    from rich.table import Table
 
-    from services.ops.terminal import console, print_json
+    from services.ops.terminal import console, print_json, table
     from shared import policy
     from shared.policy import PolicyError
 
@@ -91,12 +90,12 @@ def check(
                 }
             )
         problems += wrong
-    table = Table("file", "profile", "base", "calendar", "reasons", "")
+    grid = table("file", "profile", "base", "calendar", "reasons", "")
     for row in rows:
         told = "sound" if row["sound"] else "[red]wrong[/]"
-        table.add_row(row["file"], row["profile"], row["base"] or "-", row["calendar"], str(row["reasons"]), told)
+        grid.add_row(row["file"], row["profile"], row["base"] or "-", row["calendar"], str(row["reasons"]), told)
     if rows:
-        console.print(table)
+        console.print(grid)
     for text in notes:
         console.print(f"note: {escape(text)}", style="yellow", highlight=False)
     for text in problems:
@@ -165,36 +164,32 @@ def backtest(
     new: Annotated[str, typer.Argument(help="Policy version or file to try on them.")],
     stack: StackOption = "default",
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many items.")] = None,
-    since: Annotated[dt.datetime | None, typer.Option(help="Only items filed at or after this time (UTC).")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Items of all profiles, not only of OLD's.")] = False,
+    since: SinceOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all-profiles", help="Items of all profiles, not only of OLD's.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Run the recorded items through two policies, and show which outcomes change. Writes nothing."""
     from services.ops import backtest as ledger
     from services.ops import installation
-    from services.ops.terminal import errors, print_json
+    from services.ops.terminal import print_json, progress
     from shared import db
-    from shared.failures import CommandError
     from shared.policy import PolicyError
 
-    try:
-        before, after = read(old), read(new)
-    except PolicyError as error:
-        raise CommandError(str(error)) from None
-    if since is not None and since.tzinfo is None:
-        since = since.replace(tzinfo=dt.UTC)
+    before, after = read(old), read(new)
     begun = time.monotonic()
     engine = db.administer(installation.settings(stack).database.get_secret_value(), pooled=False)
     try:
         with (
-            errors.status("replaying"),
+            progress("running the recorded items through both policies"),
             engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
             connection.begin(),
         ):
             recorded = ledger.Recorded(connection)
             tally = ledger.compare(recorded, before, after, everything=everything, limit=limit, since=since)
     except PolicyError as error:
-        raise CommandError(f"an item's own policy: {error}") from None
+        raise PolicyError(f"an item's own policy: {error}") from None
     finally:
         engine.dispose()
     seconds = time.monotonic() - begun
@@ -214,19 +209,18 @@ def backtest(
 def show(result: dict[str, Any]) -> None:
     """Print a comparison for people."""
     from rich.markup import escape
-    from rich.table import Table
 
-    from services.ops.terminal import console
+    from services.ops.terminal import console, table
 
     console.print(f"{result['items']:,} items, {result['changed']:,} with another outcome", highlight=False)
     if result["changed"]:
         console.print(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in result["fields"].items()))
-        reasons = Table("reason", "items", "changed", "state before -> after")
+        reasons = table("reason", "items", "changed", "state before -> after")
         for reason, row in result["by_reason"].items():
             moves = "\n".join(f"{move} {count:,}" for move, count in row["transitions"].items())
             reasons.add_row(reason, f"{row['items']:,}", f"{row['changed']:,}", escape(moves))
         console.print(reasons)
-        people = Table("complainant", "items", "changed")
+        people = table("complainant", "items", "changed")
         for row in result["by_complainant"][:ROWS]:
             people.add_row(row["complainant"], f"{row['items']:,}", f"{row['changed']:,}")
         console.print(people)
@@ -234,7 +228,7 @@ def show(result: dict[str, Any]) -> None:
         console.print(f"{result['changed_but_open']:,} of them are still open where the log ends")
     if result["forgotten_listings"]:
         console.print(
-            f"left out: {result['forgotten_listings']:,} listings of which `goodfaith prune` took when they were judged",
+            f"left out: {result['forgotten_listings']:,} listings; `goodfaith prune` deleted when they were judged",
             markup=False,
         )
     made_up = result["made_up"]

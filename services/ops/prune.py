@@ -16,7 +16,7 @@ import typer
 
 from services.ops import installation
 from services.ops.idle import present, readers
-from services.ops.terminal import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption, YesOption
 from shared.settings import Settings
 
 KEEP_DAYS: Final = 30.0
@@ -79,7 +79,7 @@ class Pruning:
         with self._engine.connect() as connection:
             for reader in self._logs:
                 days = keep_days_verification if reader.name == "verification" else keep_days
-                table = f"{reader.schema}.{reader.prefix}reads_log"
+                table = f"{reader.tables}reads_log"
                 self._tell(table)
                 deleted[table] = connection.exec_driver_sql(
                     f"delete from {table} where recorded_wall < now() - %s * interval '1 day'", (days,)
@@ -90,7 +90,7 @@ class Pruning:
         """Delete rows by age. Returns the number of rows, by table."""
         from shared import clock
 
-        rules = [*AGED, *(Aged(f"{r.schema}.{r.prefix}dead_letters", DEAD_LETTERS_OLD, "") for r in self._logs)]
+        rules = [*AGED, *(Aged(f"{r.tables}dead_letters", DEAD_LETTERS_OLD, "") for r in self._logs)]
         deleted = {}
         with self._engine.connect() as connection:
             business, wall = clock.read(connection)
@@ -113,21 +113,23 @@ def prune(
     keep_days_verification: Annotated[
         float, typer.Option(min=0, help="The same for verification; `policy backtest` can look back this far.")
     ] = KEEP_DAYS_VERIFICATION,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Delete table rows that are no longer needed, while everything runs.
 
     To prune an installation, set `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's URL).
     """
-    from services.ops.terminal import console, errors, print_json
+    from services.ops.terminal import confirm, console, print_json, progress
     from shared import db
 
+    confirm("Delete the table rows that are no longer needed?", yes=yes)
     settings = installation.settings(stack)
     engine = db.administer(settings.database.get_secret_value(), autocommit=True)
     begun = time.monotonic()
     try:
-        with errors.status("pruning") as status:
-            pruning = Pruning(engine, settings, tell=status.update)
+        with progress("pruning") as tell:
+            pruning = Pruning(engine, settings, tell=tell)
             deleted = pruning.reads(keep_days, keep_days_verification) | pruning.aged()
     finally:
         engine.dispose()

@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from services.ops.terminal import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption, YesOption
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -40,7 +41,7 @@ _ENTITIES: Final = """
     where abs(hashtext(n.entity)::bigint) %% {count} = {share} order by n.entity"""
 # the lock that the worker takes before it writes, so neither overwrites the other
 _LOCK: Final = "select 1 from enforcement.ledger_partitions order by partition for no key update"
-_SELLERS: Final = "update enforcement.standings set front = '{}', due_at = '2000-01-01Z' where seller = any(%s)"
+_SELLERS: Final = "update enforcement.standings set open_grounds = '{}', due_at = '2000-01-01Z' where seller = any(%s)"
 _MARK: Final = (
     "insert into enforcement.entity_work (seller) select seller from enforcement.entity_members where entity = any(%s)"
 )
@@ -55,7 +56,7 @@ class Found:
     entities: int = 0
     penalties: list[str] = field(default_factory=list)
     standings: list[str] = field(default_factory=list)
-    businesses: list[str] = field(default_factory=list)
+    differing_entities: list[str] = field(default_factory=list)
 
     def add(self, other: Found) -> None:
         """Add the result of another share."""
@@ -64,7 +65,7 @@ class Found:
         self.entities += other.entities
         self.penalties += other.penalties
         self.standings += other.standings
-        self.businesses += other.businesses
+        self.differing_entities += other.differing_entities
 
     @property
     def differing(self) -> list[str]:
@@ -79,28 +80,28 @@ class Found:
             "entities": self.entities,
             "ledger_differences": len(self.penalties),
             "standing_differences": len(self.standings),
-            "entity_differences": len(self.businesses),
-            "examples": [*self.differing[:EXAMPLES], *sorted(self.businesses)[:EXAMPLES]],
+            "entity_differences": len(self.differing_entities),
+            "examples": [*self.differing[:EXAMPLES], *sorted(self.differing_entities)[:EXAMPLES]],
         }
 
 
 def build(connection: sa.Connection, rules: Policy, share: int = 0, count: int = 1) -> Found:
     """Rebuild one share of the sellers and entities, and compare it with what is stored."""
     found = Found()
-    for name, rows in _groups(connection, _ROWS.format(share=share, count=count)):
+    for name, rows in _groups(connection, _ROWS.format(share=share, count=count), "seller"):
         found.sellers += 1
         _seller(name, rows, rules, found)
-    for name, rows in _groups(connection, _ENTITIES.format(share=share, count=count)):
+    for name, rows in _groups(connection, _ENTITIES.format(share=share, count=count), "entity"):
         found.entities += 1
         _entity(name, rows, rules, found)
     return found
 
 
-def _groups(connection: sa.Connection, sql: str) -> Iterator[tuple[str, list[Any]]]:
+def _groups(connection: sa.Connection, sql: str, name: str) -> Iterator[tuple[str, list[Any]]]:
     options = {"stream_results": True, "yield_per": 5_000}
     result = connection.exec_driver_sql(sql, execution_options=options)
-    for name, rows in itertools.groupby(result, key=lambda row: row[0]):
-        yield name, list(rows)
+    for value, rows in itertools.groupby(result, key=attrgetter(name)):
+        yield value, list(rows)
 
 
 def _seller(name: str, rows: list[Any], policy: Policy, found: Found) -> None:
@@ -108,78 +109,79 @@ def _seller(name: str, rows: list[Any], policy: Policy, found: Found) -> None:
     from services.enforcement.penalties import Entry, Seller, Violation
 
     rules = policy.penalties
-    _, changed_at, *stored = rows[0][:8]
-    violations = {row[8]: row for row in rows if row[8] is not None}
+    stored = rows[0]
+    violations = {row.claim: row for row in rows if row.claim is not None}
     found.violations += len(violations)
-    costs, _ = penalties.assess(((row[10], row[8], row[9]) for row in violations.values()), rules)
+    costs, _ = penalties.assess(((row.at, row.claim, row.severity) for row in violations.values()), rules)
     seller = Seller(name, 0, complete=True)
     same = True
     for cost in costs:
         row = violations[cost.claim]
-        same = same and (cost.ledger, cost.points, cost.effective_at, cost.expires_at) == tuple(row[12:16])
-        seller.history[cost.claim] = Violation(cost.claim, True, row[9], row[10], Entry(row[11] or "", cost))
+        entered = (row.ledger, row.points, row.effective_at, row.expires_at)
+        same = same and (cost.ledger, cost.points, cost.effective_at, cost.expires_at) == entered
+        seller.history[cost.claim] = Violation(cost.claim, True, row.severity, row.at, Entry(row.entry or "", cost))
     if not same:
         found.penalties.append(name)
-    penalties.recount(seller, rules, changed_at)
+    penalties.recount(seller, rules, stored.changed_at)
     entries = [violation.entry for violation in seller.history.values() if violation.entry is not None]
-    front = sanctions.front(sanctions.grounds(entries, rules, changed_at), (), policy.version, changed_at)
-    built = [
-        seller.general_points,
-        seller.serious_strikes,
-        seller.violations,
-        *sanctions.levels(front),
-        seller.next_change,
-    ]
-    if built != stored:
+    at = stored.changed_at
+    open_grounds = sanctions.open_grounds(sanctions.grounds(entries, rules, at), (), policy.version, at)
+    levels = sanctions.levels(open_grounds)
+    built = (seller.general_points, seller.serious_strikes, seller.violations, *levels, seller.next_change)
+    there = (stored.general_points, stored.serious_strikes, stored.violations)
+    if built != (*there, stored.general_level, stored.serious_level, stored.next_change):
         found.standings.append(name)
 
 
 def _entity(name: str, rows: list[Any], policy: Policy, found: Found) -> None:
     from services.enforcement import entities, entities_store
-    from services.enforcement.entities import Own
+    from services.enforcement.entities import AccountViolation
 
-    stored = entities_store.counted(rows[0][2:9])
-    violations = [Own(*row[9:14]) for row in rows if row[9] is not None]
-    if entities.count(violations, policy.penalties, rows[0][1]) != (stored.sums, stored.grounds):
-        found.businesses.append(name)
+    stored = entities_store.standing(rows[0])
+    violations = [
+        AccountViolation(row.seller, row.claim, row.severity, row.at, row.entry) for row in rows if row.seller is not None
+    ]
+    if entities.count(violations, policy.penalties, rows[0].counted_at) != (stored.sums, stored.grounds):
+        found.differing_entities.append(name)
 
 
-def share(url: str, profile: str, place: int, count: int) -> Found:
+def share(url: str, profile: str, number: int, count: int) -> Found:
     """Rebuild one share, in a process of its own."""
     from shared import db, policy
 
     engine = db.administer(url, pooled=False)
     try:
         with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection, connection.begin():
-            return build(connection, policy.current(profile), place, count)
+            return build(connection, policy.current(profile), number, count)
     finally:
         engine.dispose()
 
 
-def whole(url: str, profile: str, processes: int) -> Found:
+def whole(url: str, profile: str, jobs: int) -> Found:
     """Rebuild everything in several processes. Each reads a snapshot of its own."""
     found = Found()
-    if processes == 1:
+    if jobs == 1:
         return share(url, profile, 0, 1)
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in [pool.submit(share, url, profile, place, processes) for place in range(processes)]:
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for future in [pool.submit(share, url, profile, number, jobs) for number in range(jobs)]:
             found.add(future.result())
     return found
 
 
-def apply(connection: sa.Connection, sellers: Iterable[str], businesses: Iterable[str]) -> None:
+def apply(connection: sa.Connection, sellers: Iterable[str], entities: Iterable[str]) -> None:
     """Have the ledger's workers assess these sellers again, and these entities counted again."""
     connection.exec_driver_sql(_LOCK)
     connection.exec_driver_sql(_SELLERS, (list(sellers),))
-    connection.exec_driver_sql(_MARK, (list(businesses),))
+    connection.exec_driver_sql(_MARK, (list(entities),))
 
 
 def recompute(
     apply_: Annotated[
         bool, typer.Option("--apply/--dry-run", help="Have the owners assess again what differs, or only report it.")
     ] = False,
-    processes: Annotated[int, typer.Option(min=0, help="Number of processes; 0: one per core.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Number of parallel processes; 0: one per core.")] = 0,
     stack: StackOption = "default",
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Rebuild ledgers, standings and entities from the violations by the policy in force, and compare.
@@ -187,23 +189,24 @@ def recompute(
     Exit code 1 if anything differs from what is stored.
     """
     from services.ops import installation
-    from services.ops.terminal import console, print_json
+    from services.ops.terminal import confirm, console, print_json, progress
     from shared import db
 
+    confirm("Have what differs assessed again, which may impose or lift sanctions?", yes=yes or not apply_)
     settings = installation.settings(stack)
     url = settings.database.get_secret_value()
     begun = time.monotonic()
-    found = whole(url, settings.penalties_profile, processes or os.cpu_count() or 1)
-    if apply_ and (found.differing or found.businesses):
+    with progress("rebuilding ledgers, standings and entities"):
+        found = whole(url, settings.penalties_profile, jobs or os.cpu_count() or 1)
+    if apply_ and (found.differing or found.differing_entities):
         engine = db.administer(url, pooled=False)
         with engine.begin() as connection:
-            apply(connection, found.differing, found.businesses)
+            apply(connection, found.differing, found.differing_entities)
         engine.dispose()
     told = {**found.as_json(), "applied": apply_, "seconds": round(time.monotonic() - begun, 1)}
+    for name, value in told.items():
+        console.print(f"{name.replace('_', ' ')}: {value}", highlight=False)
     if json:
         print_json(told)
-    else:
-        for name, value in told.items():
-            console.print(f"{name.replace('_', ' ')}: {value}", highlight=False)
-    if found.differing or found.businesses:
+    if found.differing or found.differing_entities:
         raise typer.Exit(EXIT_FOUND)

@@ -22,10 +22,8 @@ def size(
     json: JsonOption = False,
 ) -> None:
     """Calculate the workers, partitions, brokers, cores and disks that a rate needs, and show the arithmetic."""
-    from rich.table import Table
-
     from services.ops import sizing
-    from services.ops.terminal import console, print_json
+    from services.ops.terminal import console, print_json, table
     from shared.failures import CommandError
 
     try:
@@ -35,10 +33,10 @@ def size(
     except ValueError as error:
         raise CommandError(str(error)) from None
     found = sizing.size(wanted)
-    table = Table("part", "how many", "cores at the peak", "because")
+    grid = table("part", "number", "cores", "because")
     for need in found.needs:
-        table.add_row(need.name, str(need.count), f"{need.cores:.2f}", need.why)
-    console.print(table)
+        grid.add_row(need.name, str(need.count), f"{need.cores:.2f}", need.why)
+    console.print(grid)
     for name, value in found.as_json().items():
         if name != "needs":
             console.print(f"{name}: {value}", highlight=False)

@@ -57,7 +57,7 @@ CONNECTIONS: Final[Mapping[str, int]] = {
     "watch": 2,
 }
 """Maximum database connections of one process (docs/how-to/size-an-installation.md); others: as a worker."""
-BESIDE: Final[Mapping[str, int]] = {
+ALWAYS: Final[Mapping[str, int]] = {
     "enforcement-api": 2,
     "notification-api": 2,
     "notification-webhooks": 2,
@@ -214,7 +214,7 @@ def size(wanted: Wanted) -> Size:
     # twice the workers, because the number of partitions cannot change later
     most = max(need.count for need in needs if need.name in (*WORKERS, "streams"))
     partitions = max(24, 2 ** math.ceil(math.log2(2 * most)))
-    processes = {**BESIDE, **{need.name: need.count for need in needs if need.name not in ("database", "broker")}}
+    processes = {**ALWAYS, **{need.name: need.count for need in needs if need.name not in ("database", "broker")}}
     # one more of each during a rollout
     connections = sum((count + 1) * CONNECTIONS.get(name, WORKER_CONNECTIONS) for name, count in processes.items())
     return Size(

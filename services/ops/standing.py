@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from services.ops.recompute import recompute
-from services.ops.terminal import JsonOption, StackOption
+from services.ops.terminal import AtOption, JsonOption, SinceOption, StackOption
 
 if TYPE_CHECKING:
     from shared.policy import Policy
@@ -54,28 +54,11 @@ class _Tables:
         self._engine.dispose()
 
 
-def when(text: str | None) -> dt.datetime | None:
-    """Parse a time from the command line. Without a zone it is UTC.
-
-    Raises:
-        typer.BadParameter: it is not a time.
-    """
-    if text is None:
-        return None
-    try:
-        at = dt.datetime.fromisoformat(text)
-        return (at if at.tzinfo else at.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(f"{text!r} is no time; say it as 2026-11-24T12:00:00Z") from None
-
-
 @app.command()
 def explain(
     seller: Annotated[str, typer.Argument(help="Id of the seller's account.")],
-    at: Annotated[
-        str | None, typer.Option("--at", help="Standing at this business time (ISO 8601; UTC without a zone).")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Show at most this many steps, the latest ones.")] = 1000,
+    at: AtOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of steps: the latest ones.")] = 1000,
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
@@ -88,12 +71,9 @@ def explain(
     from services.enforcement import reading
     from services.ops.terminal import print_json
 
-    wanted = when(at)
     with _Tables(stack) as tables:
         rules = tables.policy
-        found = reading.why(
-            tables.connection, seller, rules.penalties, rules.version, tables.now, at=wanted, most=steps
-        )
+        found = reading.why(tables.connection, seller, rules.penalties, rules.version, tables.now, at=at, most=limit)
     _show(found, rules)
     if json:
         print_json(msgspec.to_builtins(found))
@@ -102,47 +82,33 @@ def explain(
 
 
 def _show(found: Explanation, rules: Policy) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
     from services.ops.terminal import console
 
-    console.print(f"{escape(found.seller)} at {_moment(found.at)}, by the penalties of {found.policy}", highlight=False)
+    def say(text: str, style: str | None = None) -> None:
+        console.print(text, style=style, markup=False, highlight=False)
+
+    say(f"{found.seller} at {_moment(found.at)}, by the penalties of {found.policy}")
     if found.left_out:
-        console.print(f"{found.left_out} earlier steps are not shown")
-    grid = Table("at", "entry", "claim", "why", "change", "points", "strikes", "violations", "thresholds")
+        say(f"{found.left_out} earlier steps are not shown")
     for step in found.steps:
-        grid.add_row(
-            _moment(step.at),
-            f".{step.entry.rpartition('.')[2]}",
-            escape(step.claim),
-            escape(_why(step, rules)),
-            f"{step.points:+d}" if step.points else "-",
-            str(step.general_points),
-            str(step.serious_strikes),
-            str(step.violations),
-            "\n".join(step.crossed),
+        say(f"{_moment(step.at)}  {_why(step, rules)}")
+        say(f"    claim {step.claim}, entry .{step.entry.rpartition('.')[2]}")
+        change = f" ({step.points:+d})" if step.points else ""
+        say(
+            f"    then {step.general_points} points{change}, {step.serious_strikes} strikes, {step.violations} violations"
         )
-    if found.steps:
-        console.print(grid)
-    if found.sanctions:
-        table = Table("sanction", "threshold", "measures", "claim", "from", "until", "state")
-        for one in found.sanctions:
-            measures = ", ".join(one.measures) or ("prior warning" if one.withheld else "warning")
-            until = "-" if one.ends is None else _moment(one.ends)
-            state = (
-                one.state if one.over_at is None else f"{one.state} {_moment(one.over_at)}: {one.reason or one.cause}"
-            )
-            table.add_row(
-                f".{one.sanction.rpartition('.')[2]}",
-                f"{one.ledger} {one.level}{'' if one.scope == 'own' else ' (entity)'}",
-                measures,
-                escape(one.claim),
-                _moment(one.begins),
-                until,
-                escape(state),
-            )
-        console.print(table)
+        for threshold in step.crossed:
+            say(f"    threshold {threshold}")
+    for one in found.sanctions:
+        measures = ", ".join(one.measures) or ("prior warning" if one.withheld else "warning")
+        until = "" if one.ends is None else f" until {_moment(one.ends)}"
+        over = "" if one.over_at is None else f" {_moment(one.over_at)}: {one.reason or one.cause}"
+        say(f"{_moment(one.begins)}  sanction: {measures}{until}")
+        scope = "" if one.scope == "own" else " of the business"
+        say(
+            f"    threshold {one.ledger} {one.level}{scope}, claim {one.claim}, sanction .{one.sanction.rpartition('.')[2]}"
+        )
+        say(f"    {one.state}{over}")
     penalties = rules.penalties
     for ledger, level, part, sum_ in (
         ("general", found.general_level, penalties.general, f"{found.general_points} points"),
@@ -150,28 +116,27 @@ def _show(found: Explanation, rules: Policy) -> None:
     ):
         reached = part.thresholds[level - 1].consequence if level else "no threshold"
         following = f"; the next at {part.thresholds[level].points}" if level < len(part.thresholds) else ""
-        console.print(f"{ledger}: {sum_}: {reached}{following}", highlight=False)
+        say(f"{ledger}: {sum_}: {reached}{following}")
     repeat = f"repeat offender, tier {found.tier}" if found.repeat_offender else "no repeat offender"
     within = penalties.repeat_offender.within.text
-    console.print(f"violations within {within}: {found.violations}: {repeat}", highlight=False)
+    say(f"violations within {within}: {found.violations}: {repeat}")
     stored = found.stored
     if stored.entity is not None:
-        console.print(
+        say(
             f"business {stored.entity}: {stored.entity_points} points, {stored.entity_strikes} strikes, {stored.entity_violations}"
-            f" violations; its accounts: goodfaith standing list --entity {stored.entity}",
-            highlight=False,
+            f" violations; its accounts: goodfaith standing list --entity {stored.entity}"
         )
     for difference in found.differences:
-        console.print(f"does not agree: {escape(difference)}", style="red", highlight=False)
+        say(f"does not agree: {difference}", "red")
     if found.agrees:
-        console.print("the ledger, the violations in force, the standing and the sanctions agree", style="green")
+        say("the ledger, the violations in force, the standing and the sanctions agree", "green")
 
 
 def _why(step: Step, rules: Policy) -> str:
     from services.enforcement.explain import says
 
     text = says(step, rules.penalties)
-    return f"{text}\nWRONG: the rules make {step.wrong}" if step.wrong else text
+    return f"{text}\n    WRONG: the rules make {step.wrong}" if step.wrong else text
 
 
 def _moment(at: dt.datetime) -> str:
@@ -185,7 +150,7 @@ def list_(
     consequence: Annotated[str | None, typer.Option(help="Only sellers with this consequence in a ledger.")] = None,
     measure: Annotated[str | None, typer.Option(help="Only sellers now under this measure.")] = None,
     entity: Annotated[str | None, typer.Option(help="Only the accounts of this business (id of the entity).")] = None,
-    since: Annotated[str | None, typer.Option(help="Only sellers with a violation in force since then.")] = None,
+    since: SinceOption = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of sellers.")] = 50,
     stack: StackOption = "default",
     json: JsonOption = False,
@@ -193,10 +158,9 @@ def list_(
     """List sellers that have a standing, highest first."""
     import msgspec
     from rich.markup import escape
-    from rich.table import Table
 
     from services.enforcement import reading
-    from services.ops.terminal import console, print_json
+    from services.ops.terminal import console, print_json, table
 
     with _Tables(stack) as tables:
         try:
@@ -209,26 +173,29 @@ def list_(
                 consequence=consequence,
                 measure=measure,
                 entity=entity,
-                since=when(since),
+                since=since,
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
-    grid = Table("seller", "violations", "tier", "points", "strikes", "consequence", "under", "changed")
+    grid = table("seller", "violations", "points", "strikes", "changed", "consequence")
     for row in rows:
-        consequences = ", ".join(dict.fromkeys(filter(None, (row.general_consequence, row.serious_consequence))))
         grid.add_row(
             escape(row.seller),
             str(row.violations),
-            row.tier or "-",
             str(row.general_points),
             str(row.serious_strikes),
-            consequences or "-",
-            ", ".join(row.measures) or "-",
-            "-" if row.changed_at is None else _moment(row.changed_at),
+            "-" if row.changed_at is None else f"{row.changed_at.astimezone(dt.UTC):%Y-%m-%d}",
+            _consequence(row),
         )
     console.print(grid)
     if json:
         print_json({"sellers": [msgspec.to_builtins(row) for row in rows]})
+
+
+def _consequence(row: Standing) -> str:
+    reached = dict.fromkeys(filter(None, (row.general_consequence, row.serious_consequence)))
+    under = f"under {', '.join(row.measures)}" if row.measures else ""
+    return "\n".join(filter(None, (", ".join(reached), under))) or "-"
 
 
 @app.command("figures")
@@ -250,15 +217,13 @@ def figures_(stack: StackOption = "default", json: JsonOption = False) -> None:
 
 
 def _show_figures(found: Figures) -> None:
-    from rich.table import Table
-
-    from services.ops.terminal import console
+    from services.ops.terminal import console, table
 
     console.print(
         f"{found.sellers:,} sellers with violations at {_moment(found.at)}, {found.repeat_offenders:,} of them repeat offenders",
         highlight=False,
     )
-    grid = Table("violations in 365 days", "sellers", "share", "violations")
+    grid = table("violations in 365 days", "sellers", "share", "violations")
     for tier in found.tiers:
         grid.add_row(tier.tier, f"{tier.sellers:,}", _share(tier.share), f"{tier.violations:,}")
     console.print(grid)

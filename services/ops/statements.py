@@ -48,20 +48,15 @@ def _open(stack: str) -> Any:
 @app.command("list")
 def list_(stack: StackOption = "default", json: JsonOption = False) -> None:
     """List statements that wait to be sent, or that the transparency database refused (at most 1,000)."""
-    from rich.markup import escape
-    from rich.table import Table
-
     from services.ops.terminal import console, print_json
 
     with _open(stack) as connection:
         rows, numbers = unsent(connection), counts(connection)
-    if rows:
-        grid = Table("puid", "state", "policy", "tries", "error")
-        for row in rows:
-            grid.add_row(
-                row["puid"], row["state"], row["policy"], str(row["tries"]), escape((row["error"] or "")[:300])
-            )
-        console.print(grid)
+    for row in rows:
+        head = f"{row['puid']}  {row['state']}  policy {row['policy']}  tried {row['tries']} times"
+        console.print(head, markup=False, highlight=False)
+        if row["error"]:
+            console.print(f"    {row['error'][:300]}", markup=False, highlight=False)
     console.print(", ".join(f"{count} {state}" for state, count in numbers.items()))
     if json:
         print_json({**numbers, "rows": rows})
@@ -81,7 +76,7 @@ def retry_(
         found = retry(connection, puid)
     if puid is not None and not found:
         raise CommandError(f"no statement {puid!r} was refused; `goodfaith statements list` shows which were")
-    console.print(f"{len(found)} to be sent again")
+    console.print(f"{len(found)} statements will be sent again")
     if json:
         print_json({"waiting": len(found)})
 

@@ -47,7 +47,7 @@ def log_rows(connection: sa.Connection, settings: Settings) -> Iterator[LogRow]:
 
     topics = sorted({settings.topic_prefix + topic.name for view in VIEWS for topic in view.reads})
     for reader in present(connection, readers(settings), table="event_log"):
-        table = f"{reader.schema}.{reader.prefix}event_log"
+        table = f"{reader.tables}event_log"
         rows = connection.execution_options(yield_per=5000).exec_driver_sql(
             f"select topic, key, target, payload, recorded_wall from {table} where topic = any(%s) order by partition, seq",
             (topics,),
@@ -99,17 +99,19 @@ def rebuild(
 
     Exit code 1 if they have not caught up within the timeout; the workers continue the rebuild.
     """
-    from services.ops.terminal import console, errors, print_json
+    from services.ops.terminal import console, print_json, progress
     from services.streams import generations
 
     settings = _settings(stack)
     begun = time.monotonic()
-    number, rows = rebuild_from(settings, source)
+    with progress(f"starting a new generation from the {source}"):
+        number, rows = rebuild_from(settings, source)
     console.print(f"generation {number}" + (f", {rows} rows of the event logs" if rows else ""), highlight=False)
     left = behind(settings, number)
-    with errors.status("folding"):
+    with progress("rebuilding the views") as tell:
         # progress is what is committed: a worker of the new generation must first join, read and commit
         while wait and left and time.monotonic() - begun < timeout:
+            tell(f"rebuilding the views: {left:,} records left")
             time.sleep(0.5)
             left = behind(settings, number)
     seconds = round(time.monotonic() - begun, 1)
@@ -130,9 +132,7 @@ def status(stack: StackOption = "default", json: JsonOption = False) -> None:
 
     Exit code 1 if they have records left to read.
     """
-    from rich.table import Table
-
-    from services.ops.terminal import console, print_json
+    from services.ops.terminal import console, print_json, table
     from services.streams import generations
 
     settings = _settings(stack)
@@ -146,12 +146,12 @@ def status(stack: StackOption = "default", json: JsonOption = False) -> None:
         row["end"] += end
         if end > read:
             row["behind"][partition] = end - read
-    table = Table("topic", "partitions", "read", "end", "behind")
+    grid = table("topic", "partitions", "read", "end", "behind")
     for topic, row in topics.items():
         late = ", ".join(f"{partition}: {records}" for partition, records in row["behind"].items()) or "-"
-        table.add_row(topic, str(row["partitions"]), str(row["read"]), str(row["end"]), late)
+        grid.add_row(topic, str(row["partitions"]), str(row["read"]), str(row["end"]), late)
     console.print(f"generation {number}" if number else "no generation: no worker has run yet", highlight=False)
-    console.print(table)
+    console.print(grid)
     left = sum(sum(row["behind"].values()) for row in topics.values())
     if json:
         print_json({"generation": number, "left": left, "topics": topics})

@@ -9,11 +9,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from services.ops.terminal import JsonOption, StackOption
+from services.ops.terminal import AtOption, JsonOption, StackOption
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -110,15 +110,13 @@ def count(connection: sa.Connection, at: dt.datetime) -> dict[str, Figures]:
 
 def show(at: dt.datetime, figures: Mapping[str, Figures]) -> None:
     """Print the figures for people."""
-    from rich.table import Table
+    from services.ops.terminal import console, table
 
-    from services.ops.terminal import console
-
-    table = Table(
+    grid = table(
         "window", "in time", "met", "missed", "taken down", "items", title=f"Targets as of {at:%Y-%m-%d %H:%M:%S}Z"
     )
     for window, one in figures.items():
-        table.add_row(
+        grid.add_row(
             window,
             _percent(one.handled_within_24h),
             f"{one.met:,}",
@@ -126,7 +124,7 @@ def show(at: dt.datetime, figures: Mapping[str, Figures]) -> None:
             _percent(one.takedown_rate),
             f"{one.taken_down:,} of {one.taken_down + one.declined:,}",
         )
-    console.print(table)
+    console.print(grid)
 
 
 def _percent(share: float | None) -> str:
@@ -135,22 +133,17 @@ def _percent(share: float | None) -> str:
 
 def target(
     stack: StackOption = "default",
-    at: Annotated[str, typer.Option(help="Count at this business time (RFC 3339); default: now.")] = "",
+    at: AtOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show the 24-hour target and the takedown rate over an hour, a day, 30 days and all time, counted by SQL."""
     from services.ops import installation
-    from services.ops.terminal import print_json
+    from services.ops.terminal import print_json, progress
     from shared import clock, db
-    from shared.failures import CommandError
 
     engine = db.administer(installation.settings(stack).database.get_secret_value(), pooled=False)
-    try:
-        moment = dt.datetime.fromisoformat(at).astimezone(dt.UTC) if at else None
-    except ValueError as error:
-        raise CommandError(f"--at: {error}") from None
-    with engine.connect() as connection:
-        now = moment or clock.read(connection)[0]
+    with progress("counting"), engine.connect() as connection:
+        now = at or clock.read(connection)[0]
         found = count(connection, now)
     engine.dispose()
     show(now, found)

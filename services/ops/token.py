@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.ops.terminal import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption, YesOption
 
 app = typer.Typer(no_args_is_help=True, help="List and revoke the bearer tokens of an account.")
 AccountArgument = Annotated[str, typer.Argument(help="Id of the account.")]
@@ -59,7 +59,7 @@ def list_(account: AccountArgument, stack: StackOption = "default", json: JsonOp
             highlight=False,
         )
     if not rows:
-        console.print(f"{account} has no token in force", markup=False)
+        console.print(f"{account} has no valid token", markup=False)
     if json:
         print_json({"account": account, "tokens": rows})
 
@@ -70,20 +70,22 @@ def revoke(
     token: Annotated[str | None, typer.Argument(help="Id of the token, as `token list` shows it.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Revoke all of the account's tokens.")] = False,
     stack: StackOption = "default",
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Revoke one token of an account, or all of them. Processes notice within GOODFAITH_TOKEN_CACHE_S seconds."""
     from services.intake.kernel import store
-    from services.ops.terminal import console, print_json
+    from services.ops.terminal import confirm, console, print_json
     from shared.failures import CommandError
 
     if (token is None) != every:
-        raise CommandError("name one token, or give --all")
+        raise CommandError("give either the id of a token or --all")
+    confirm(f"Revoke all tokens of {account}?", yes=yes or not every)
     with _tables(stack, account) as connection:
         revoked = store.revoke_tokens(connection, account, id=token)
     if token is not None and not revoked:
-        raise CommandError(f"{account} has no token {token} in force; see: goodfaith token list {account}")
-    console.print(f"revoked: {', '.join(revoked) or 'none, there was none in force'}", markup=False, highlight=False)
+        raise CommandError(f"{account} has no valid token {token}; see `goodfaith token list {account}`")
+    console.print(f"revoked: {', '.join(revoked) or 'none, there was no valid one'}", markup=False, highlight=False)
     if json:
         print_json({"account": account, "revoked": revoked})
 

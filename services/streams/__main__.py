@@ -16,9 +16,9 @@ def main(arguments: list[str]) -> int:
     settings = Settings.at_start()
     logs.configure(settings, "streams")
     tracing.configure(settings, "streams")
-    from services.streams import worker
+    from services.streams import process
 
-    worker.run(settings)
+    process.run(settings)
     return 0
 
 

@@ -34,15 +34,15 @@ def key(data: Data) -> str | None:
 
 def fold(state: Account | None, data: Data, meta: Meta) -> Account | None:
     """The account after a notice."""
-    place = position_of(meta.id)
-    if place is None:
+    position = position_of(meta.id)
+    if position is None:
         raise ValueError(f"{meta.id}: not an event of a log")
-    if not isinstance(data, AccountNotice) or (state is not None and place[2] <= state.sequence):
+    if not isinstance(data, AccountNotice) or (state is not None and position.sequence <= state.sequence):
         return state
     until = str(data.figures.get("barred_until", ""))
     if data.kind.removeprefix(_ABOUT) in _ENTERED:
-        return Account(place[2], "warned" if "demote_on" in data.figures else "in", until)
-    return Account(place[2], "barred" if until else "out", until)
+        return Account(position.sequence, "warned" if "demote_on" in data.figures else "in", until)
+    return Account(position.sequence, "barred" if until else "out", until)
 
 
 class Totals:

@@ -247,11 +247,11 @@ def _parts(request: Request[Any, Any, Any]) -> Parts:
     return request.app.state.parts  # type: ignore[no-any-return]
 
 
-def _nobody() -> Refused:
+def _no_owner() -> Refused:
     return Refused(
         503,
         "no_owner",
-        "Nobody answers for a partition at the moment: it is being taken over.",
+        "No worker owns the partition at the moment: it is being taken over.",
         cure="Try again later.",
     )
 
@@ -279,7 +279,7 @@ async def claim(request: Request[Any, Any, Any], claim: GivenId, local: Local = 
     elif not found:
         return ClaimView(claim=claim, size=0, open=0, missing=0, items=[])
     if not found and not asked_all:
-        raise _nobody()
+        raise _no_owner()
     if not found:
         raise Refused(404, "not_found", "No view has this claim.", cure="Check the id; a new claim takes some seconds.")
     told = [found[item] for item in sorted(found)]
@@ -368,10 +368,10 @@ async def oldest(
         await asyncio.sleep(0)
         told = partition.totals["items"]
         assert isinstance(told, items.Totals)
-        for received, place, item in told.oldest(limit):
+        for received, waits_for, item in told.oldest(limit):
             at = at_of(received)
             assert at is not None
-            found.append(OldItem(item=item, waits_for=place, received=at))
+            found.append(OldItem(item=item, waits_for=waits_for, received=at))
     told_of = len(owned)
     if not local:
         answers = await asyncio.gather(
@@ -396,7 +396,7 @@ async def filed(
     parts = _parts(request)
     now, owned = parts.now(), parts.source.partitions()
     found: list[tuple[str, int]] = []
-    figures: filings.Filings
+    figures: filings.FilingFigures
     told_of, complainants, items_, squares = len(owned), 0, 0, 0
     for partition in owned.values():
         await asyncio.sleep(0)
@@ -446,10 +446,10 @@ async def seller(request: Request[Any, Any, Any], seller: GivenId, local: Local 
         return seller_view(seller, told.times(seller), state, parts.now())
     url = parts.source.peers().get(number)
     if local or url is None:
-        raise _nobody()
+        raise _no_owner()
     answer = await _ask(parts, url, "/internal/streams/seller", SellerView, seller=seller)
     if answer is None:
-        raise _nobody()
+        raise _no_owner()
     return answer  # type: ignore[no-any-return]
 
 

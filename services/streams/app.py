@@ -54,7 +54,7 @@ class Consumer(driver.Consumer):
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek to the tables' positions, regardless of the group's offsets."""
-        wanted = {place: offset for place, offset in self.positions().items() if place in self.assignment()}
+        wanted = {tp: offset for tp, offset in self.positions().items() if tp in self.assignment()}
         if wanted:
             await self.seek_wait(wanted)
         return wanted

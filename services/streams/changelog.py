@@ -5,7 +5,7 @@ then be ahead of its changelog; a repeat of the event changes nothing, so the ch
 the order is reversed: a batch goes into the table only after the brokers have acknowledged it.
 
 A worker that slept through its session may still write when it wakes. A partition of the changelog has one writer and
-no transactions, so the offsets that a writer gets have no gaps; a gap means that somebody else wrote (``Foreign``).
+no transactions, so the offsets that a writer gets have no gaps; a gap means that somebody else wrote (``ForeignWrite``).
 Then the group decides which of the two is the owner, and the owner writes the current values again (``worker.py``).
 """
 
@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 
 from services.streams.tables import Row
 from shared import kafka_links
+from shared.backoff import pause_s
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -29,7 +30,7 @@ BATCH_MAX: Final = 900_000
 """Bytes of one batch; the broker's own limit (``message.max.bytes``) is 1,048,588."""
 
 
-class Foreign(Exception):
+class ForeignWrite(Exception):
     """Another worker has written to the partition: offsets ``first`` to ``last`` (exclusive) are not ours."""
 
     def __init__(self, first: int, last: int) -> None:
@@ -38,7 +39,7 @@ class Foreign(Exception):
         self.last = last
 
 
-class GivenUp(Exception):
+class WriteAbandoned(Exception):
     """The partition is no longer ours; some of the rows may have been written."""
 
 
@@ -86,16 +87,16 @@ class Changelog:
             going_on: called before each try; if it returns False, the write is abandoned.
 
         Raises:
-            Foreign: the rows are written, but another worker wrote before them.
-            GivenUp: ``going_on`` returned False.
+            ForeignWrite: the rows are written, but another worker wrote before them.
+            WriteAbandoned: ``going_on`` returned False.
         """
-        foreign: Foreign | None = None
+        foreign: ForeignWrite | None = None
         for batch in self._batches(rows):
             base = await self._send(partition, batch, going_on)
             expected = self.ends[partition]
             self.ends[partition] = base + len(batch)
             if base != expected:
-                foreign = Foreign(expected if foreign is None else foreign.first, base)
+                foreign = ForeignWrite(expected if foreign is None else foreign.first, base)
         if foreign is not None:
             raise foreign
         return self.ends[partition] - 1
@@ -115,7 +116,7 @@ class Changelog:
         failures = 0
         while True:
             if not going_on():
-                raise GivenUp
+                raise WriteAbandoned
             try:
                 builder = self._producer.create_batch()
                 for key, value in batch:
@@ -125,8 +126,10 @@ class Changelog:
                 return int(sent.offset)
             except KafkaError as error:
                 failures += 1
-                pause = min(self._retry_max_s, 0.05 * 2 ** min(failures, 12))
-                log.warning("changelog write failed", partition=partition, error=type(error).__name__, pause_s=pause)
+                pause = pause_s(failures, self._retry_max_s, 0.05)
+                log.warning(
+                    "changelog write failed", partition=partition, error=type(error).__name__, pause_s=round(pause, 3)
+                )
                 await asyncio.sleep(pause)
 
     async def read(self, partition: int, first: int, last: int) -> list[Row]:
@@ -136,14 +139,14 @@ class Changelog:
             KafkaError: the broker cannot be reached.
         """
         consumer: Any = kafka_links.aio_consumer(self._settings, enable_auto_commit=False)
-        place = TopicPartition(self.topic, partition)
+        tp = TopicPartition(self.topic, partition)
         await consumer.start()
         try:
-            consumer.assign([place])
-            consumer.seek(place, first)
+            consumer.assign([tp])
+            consumer.seek(tp, first)
             rows: list[Row] = []
-            while await consumer.position(place) < last:
-                found = (await consumer.getmany(place, timeout_ms=1000)).get(place, ())
+            while await consumer.position(tp) < last:
+                found = (await consumer.getmany(tp, timeout_ms=1000)).get(tp, ())
                 rows += [(record.key, record.value) for record in found if record.offset < last]
             return rows
         finally:

@@ -37,7 +37,7 @@ def reasons() -> dict[str, tuple[str, ...]]:
     return {right: (*sorted(codes), OTHER) for right, codes in sorted(found.items())}
 
 
-class Views(Collector):
+class ViewsCollector(Collector):
     """Exports the figures of the partitions that this process owns.
 
     Args:
@@ -81,28 +81,28 @@ class Views(Collector):
 
     def _families(self) -> dict[str, Any]:
         return {
-            place: _KINDS[one.kind](one.name.removesuffix("_total"), one.means, labels=tuple(one.labels))
-            for place, one in FAMILIES.items()
+            name: _KINDS[one.kind](one.name.removesuffix("_total"), one.means, labels=tuple(one.labels))
+            for name, one in FAMILIES.items()
         }
 
-    def _items(self, families: Mapping[str, Any], number: str, told: items.Figures) -> None:
+    def _items(self, families: Mapping[str, Any], number: str, figures: items.ItemFigures) -> None:
         for tier in metrics.TIERS:
             for outcome in ("met", "missed"):
-                families["outcomes"].add_metric((number, outcome, tier), told.outcomes.get((outcome, tier), 0))
-            for place in items.WHERE:
-                families["open"].add_metric((number, place, tier), told.open.get((place, tier), 0))
-            _histogram(families["handling"], (number, tier), told.handling.get(tier), items.HANDLING)
-        for place in items.WHERE:
-            families["oldest"].add_metric((number, place), told.oldest.get(place, 0) / SECOND)
+                families["outcomes"].add_metric((number, outcome, tier), figures.outcomes.get((outcome, tier), 0))
+            for waits_for in items.WHERE:
+                families["open"].add_metric((number, waits_for, tier), figures.open.get((waits_for, tier), 0))
+            _histogram(families["handling"], (number, tier), figures.handling.get(tier), items.HANDLING)
+        for waits_for in items.WHERE:
+            families["oldest"].add_metric((number, waits_for), figures.oldest.get(waits_for, 0) / SECOND)
         for seconds in items.WITHIN:
-            families["due_soon"].add_metric((number, str(seconds)), told.due_soon[seconds])
+            families["due_soon"].add_metric((number, str(seconds)), figures.due_soon[seconds])
         for state in sorted(items.PAUSING):
-            families["paused"].add_metric((number, state.lower()), told.paused.get(state, 0))
+            families["paused"].add_metric((number, state.lower()), figures.paused.get(state, 0))
         for stage in items.BUDGETS:
-            _histogram(families["durations"], (number, stage), told.durations[stage], items.STAGES)
+            _histogram(families["durations"], (number, stage), figures.durations[stage], items.STAGES)
             for result in ("in_budget", "late"):
-                families["completed"].add_metric((number, stage, result), told.completed.get((stage, result), 0))
-        takedowns = self._by_reason(told.takedowns)
+                families["completed"].add_metric((number, stage, result), figures.completed.get((stage, result), 0))
+        takedowns = self._by_reason(figures.takedowns)
         for right, codes in self._reasons.items():
             for reason in codes:
                 for outcome in ("taken_down", "declined"):
@@ -110,25 +110,25 @@ class Views(Collector):
                         (number, outcome, right, reason), takedowns.get((outcome, right, reason), 0)
                     )
 
-    def _sellers(self, families: Mapping[str, Any], number: str, told: sellers.Offenders) -> None:
-        for tier, count in told.tiers.items():
+    def _sellers(self, families: Mapping[str, Any], number: str, figures: sellers.OffenderFigures) -> None:
+        for tier, count in figures.tiers.items():
             families["offenders"].add_metric((number, tier), count)
-        for cohort, count in told.first.items():
+        for cohort, count in figures.first.items():
             families["first"].add_metric((number, cohort), count)
-            families["again"].add_metric((number, cohort), told.again[cohort])
-        _histogram(families["intervals"], (number,), told.intervals, sellers.INTERVALS)
+            families["again"].add_metric((number, cohort), figures.again[cohort])
+        _histogram(families["intervals"], (number,), figures.intervals, sellers.INTERVALS)
 
-    def _filings(self, families: Mapping[str, Any], number: str, told: filings.Filings) -> None:
+    def _filings(self, families: Mapping[str, Any], number: str, figures: filings.FilingFigures) -> None:
         for size in SIZES:
-            families["complainants"].add_metric((number, size), told.complainants[size])
-            families["filed"].add_metric((number, size), told.items[size])
-        families["squares"].add_metric((number,), told.squares)
+            families["complainants"].add_metric((number, size), figures.complainants[size])
+            families["filed"].add_metric((number, size), figures.items[size])
+        families["squares"].add_metric((number,), figures.squares)
 
     def _by_reason(self, counts: Mapping[tuple[str, str, str], int]) -> dict[tuple[str, str, str], int]:
         found: dict[tuple[str, str, str], int] = {}
         for (outcome, right, reason), count in counts.items():
-            place = (outcome, right, reason if reason in self._reasons.get(right, ()) else OTHER)
-            found[place] = found.get(place, 0) + count
+            key = (outcome, right, reason if reason in self._reasons.get(right, ()) else OTHER)
+            found[key] = found.get(key, 0) + count
         return found
 
 

@@ -52,7 +52,7 @@ def fold(state: Filing | None, data: Data, meta: Meta) -> Filing | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Filings:
+class FilingFigures:
     """Figures of the complainants in the window. They add up over partitions: each complainant is in only one."""
 
     complainants: Mapping[str, int]
@@ -113,10 +113,10 @@ class Totals:
                     made.shift(complainant, items)
         return made
 
-    def figures(self, now: dt.datetime) -> Filings:
+    def figures(self, now: dt.datetime) -> FilingFigures:
         """As ``views.Totals``."""
         window = self._at(now)
-        return Filings(
+        return FilingFigures(
             {size: window.complainants[size] for size in SIZES},
             {size: window.sums[size] for size in SIZES},
             window.squares,

@@ -52,7 +52,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FoldFailure:
     """An event that a view could not fold."""
 
     record: Record
@@ -60,7 +60,7 @@ class Failure:
     error: Exception
 
 
-class Passed(Exception):
+class PositionPassed(Exception):
     """The requested position has been passed."""
 
 
@@ -121,7 +121,7 @@ class Partition:
 
     def fold(
         self, records: Sequence[Record], get: Callable[[str, str], Any], only: str | None = None
-    ) -> tuple[list[Change], list[Failure]]:
+    ) -> tuple[list[Change], list[FoldFailure]]:
         """Fold a batch in order; returns the changes to write, one per state, and the failures.
 
         If a view's fold raises, the event does not change that view, and the batch continues.
@@ -133,12 +133,12 @@ class Partition:
         batch = _Batch(self, get, only)
         begin = 0
         if self._stops:
-            for place, record in enumerate(records):
+            for index, record in enumerate(records):
                 sources = _sources(record)
                 due = [stop for stop in self._stops if sources.get(stop.source, -1) > stop.upto]
                 if due:
-                    batch.fold(records[begin:place])
-                    begin = place
+                    batch.fold(records[begin:index])
+                    begin = index
                     for stop in due:
                         self._count(stop)
         batch.fold(records[begin:])
@@ -149,7 +149,7 @@ class Partition:
     def counts_at(self, view: str, source: str, upto: int, now: dt.datetime) -> asyncio.Future[dict[str, int]]:
         """The view's counts when a source is folded exactly up to ``upto``. Call this with the lock held.
 
-        The future fails with ``Passed`` if that position has been passed, and is cancelled if the partition is closed.
+        The future fails with ``PositionPassed`` if that position has been passed, and is cancelled if the partition is closed.
         """
         told: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
         stop = _Stop(source, upto, view, now, told)
@@ -170,7 +170,7 @@ class Partition:
         if stop.told.done():
             return
         if self.positions.get(stop.source, -1) > stop.upto:
-            stop.told.set_exception(Passed(f"{stop.source} {stop.upto}"))
+            stop.told.set_exception(PositionPassed(f"{stop.source} {stop.upto}"))
         else:
             with self._guard:
                 counts = self.totals[stop.view].counts(stop.now)
@@ -186,7 +186,7 @@ class _Batch:
         self._partition = partition
         self._get = get
         self._only = only
-        self.failures: list[Failure] = []
+        self.failures: list[FoldFailure] = []
         self._states: dict[tuple[str, str], Any] = {}
         """Current states."""
         self._changed: dict[tuple[str, str], Any] = {}
@@ -210,30 +210,30 @@ class _Batch:
                         continue
                     key.encode()
                 except Exception as error:
-                    self.failures.append(Failure(record, view.name, error))
+                    self.failures.append(FoldFailure(record, view.name, error))
                     continue
-                place = (view.name, key)
-                if place in states:
-                    old = states[place]
+                slot = (view.name, key)
+                if slot in states:
+                    old = states[slot]
                 else:
-                    old = states[place] = get(*place)
+                    old = states[slot] = get(*slot)
                 try:
                     new = view.fold(old, data, record.meta)
                     if new is not old:
                         _encode(new)  # a state that cannot be encoded is a failure of this event, not of the batch
                 except Exception as error:
-                    self.failures.append(Failure(record, view.name, error))
+                    self.failures.append(FoldFailure(record, view.name, error))
                     continue
                 if new is not old:
-                    before.setdefault(place, old)
-                    states[place] = new
+                    before.setdefault(slot, old)
+                    states[slot] = new
             for source, upto in _sources(record).items():
                 if upto > positions.get(source, -1):
                     positions[source] = upto
         with self._partition._guard:
-            for place, old in before.items():
-                self._partition.totals[place[0]].move(place[1], old, states[place])
-        self._changed.update({place: states[place] for place in before})
+            for slot, old in before.items():
+                self._partition.totals[slot[0]].move(slot[1], old, states[slot])
+        self._changed.update({slot: states[slot] for slot in before})
         known = self._partition.positions
         for source, upto in positions.items():
             if upto > known.get(source, -1):
@@ -250,5 +250,5 @@ def _sources(record: Record) -> dict[str, int]:
     sources = {topic_source(record.topic): record.offset} if record.counts else {}
     logged = position_of(record.meta.id)
     if logged is not None:
-        sources[log_source(logged[0], logged[1], record.topic)] = logged[2]
+        sources[log_source(logged.worker, logged.partition, record.topic)] = logged.sequence
     return sources

@@ -13,6 +13,7 @@ from kafka.admin import OffsetSpec
 from services.streams.app import REFILL, TABLE, app_id, changelog_topic, refill_topic
 from services.streams.registry import VIEWS
 from shared import kafka_links, topics
+from shared.failures import Unavailable
 from shared.settings import Settings
 
 _CLIENT: Final = "goodfaith-streams"
@@ -28,7 +29,7 @@ class LogRow(NamedTuple):
     recorded_wall: dt.datetime
 
 
-class NotReady(Exception):
+class NotReady(Unavailable):
     """Topics are missing or have the wrong number of partitions: ``goodfaith migrate`` has not run."""
 
 
@@ -91,16 +92,16 @@ def progress(settings: Settings, number: int) -> dict[tuple[str, int], tuple[int
         names = {settings.topic_prefix + topic.name: topic.name for view in VIEWS for topic in view.reads}
         if (refill := refill_topic(settings, number)) in set(admin.list_topics()):
             names[refill] = REFILL
-        places = [TopicPartition(full, partition) for full in names for partition in range(settings.partitions)]
-        ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=10_000)
+        tps = [TopicPartition(full, partition) for full in names for partition in range(settings.partitions)]
+        ends = admin.list_partition_offsets(dict.fromkeys(tps, OffsetSpec.LATEST), timeout_ms=10_000)
         group = app_id(settings, number)
-        read = admin.list_group_offsets({group: places})[group]
+        read = admin.list_group_offsets({group: tps})[group]
         return {
-            (names[place.topic], place.partition): (
-                max(position.offset if (position := read.get(place)) is not None else 0, 0),
-                int(ends[place].offset),
+            (names[tp.topic], tp.partition): (
+                max(position.offset if (position := read.get(tp)) is not None else 0, 0),
+                int(ends[tp].offset),
             )
-            for place in places
+            for tp in tps
         }
     finally:
         admin.close()

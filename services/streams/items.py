@@ -220,7 +220,7 @@ def stages(item: Item) -> Iterable[tuple[Stage, int, int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class ItemFigures:
     """The figures that the collector exports. Keys are label values in the order used there."""
 
     outcomes: Mapping[tuple[str, str], int]
@@ -257,7 +257,7 @@ class Totals:
         """Open items with a running clock that are not missed yet, by the minute in which they fall due."""
         self._waiting: dict[str, tuple[Where, int]] = {}
         """Open items: where they are and since when."""
-        self._by_age: dict[str, list[tuple[int, str]]] = {place: [] for place in WHERE}
+        self._by_age: dict[str, list[tuple[int, str]]] = {waits_for: [] for waits_for in WHERE}
         """Heaps of (since, key); an entry is valid while it agrees with ``_waiting``."""
         self._running: dict[tuple[str, str], int] = {}
         """Stages under way: (stage, key) -> when the budget ends."""
@@ -294,8 +294,8 @@ class Totals:
             self._stage(key, stage, begun, done, sign)
 
     def _wait(self, key: str, item: Item, sign: int) -> None:
-        place = where(item)
-        self._open[place, item.tier] += sign
+        waits_for = where(item)
+        self._open[waits_for, item.tier] += sign
         if paused(item):
             self._paused[item.state] += sign
         elif not item.sla:
@@ -306,8 +306,8 @@ class Totals:
             del self._waiting[key]
         else:
             begun = since(item)
-            self._waiting[key] = (place, begun)
-            heap = self._by_age[place]
+            self._waiting[key] = (waits_for, begun)
+            heap = self._by_age[waits_for]
             heapq.heappush(heap, (begun, key))
             if len(heap) > 2 * len(self._waiting) + 1000:
                 self._tidy()
@@ -328,7 +328,7 @@ class Totals:
             if self._late.pop((stage, key), None) is not None:
                 self._completed[stage, "late"] -= 1
 
-    def figures(self, now: dt.datetime) -> Figures:
+    def figures(self, now: dt.datetime) -> ItemFigures:
         """As ``views.Totals``; ``now`` must not go back."""
         micros = us(now)
         while self._over and self._over[0][0] < micros:
@@ -338,18 +338,18 @@ class Totals:
                 self._completed[stage, "late"] += 1
         oldest = {}
         self._tidy()
-        for place, heap in self._by_age.items():
-            while heap and self._waiting.get(heap[0][1]) != (place, heap[0][0]):
+        for waits_for, heap in self._by_age.items():
+            while heap and self._waiting.get(heap[0][1]) != (waits_for, heap[0][0]):
                 heapq.heappop(heap)
             if heap:
-                oldest[place] = heap[0][0]
+                oldest[waits_for] = heap[0][0]
         ahead = {seconds: (micros + seconds * SECOND) // _MINUTE for seconds in WITHIN}
         due_soon = dict.fromkeys(WITHIN, 0)
         for minute, count in self._due.items():
             for seconds, upto in ahead.items():
                 if minute <= upto:
                     due_soon[seconds] += count
-        return Figures(
+        return ItemFigures(
             outcomes=dict(self._outcomes),
             open=dict(self._open),
             oldest=oldest,
@@ -363,16 +363,16 @@ class Totals:
 
     def oldest(self, most: int) -> list[tuple[int, Where, str]]:
         """The items open for longest: (since, where, key), oldest first. Reads every open item."""
-        waiting = ((received, place, key) for key, (place, received) in self._waiting.items())
+        waiting = ((received, waits_for, key) for key, (waits_for, received) in self._waiting.items())
         return heapq.nsmallest(most, waiting)
 
     def _tidy(self) -> None:
         """Rebuild heaps that consist mostly of stale entries."""
-        for place, heap in self._by_age.items():
+        for waits_for, heap in self._by_age.items():
             if len(heap) > 2 * len(self._waiting) + 1000:
-                entries = [(received, key) for key, (at, received) in self._waiting.items() if at == place]
+                entries = [(received, key) for key, (at, received) in self._waiting.items() if at == waits_for]
                 heapq.heapify(entries)
-                self._by_age[place] = entries
+                self._by_age[waits_for] = entries
         if len(self._over) > 2 * len(self._running) + 1000:
             self._over = [(until, *which) for which, until in self._running.items()]
             heapq.heapify(self._over)
@@ -382,7 +382,7 @@ class Totals:
         found = {f"state/{state}": count for state, count in self._states.items()}
         found |= {f"sla/{'/'.join(outcome)}": count for outcome, count in self._outcomes.items()}
         found |= {f"takedown/{'/'.join(outcome)}": count for outcome, count in self._takedowns.items()}
-        found |= {f"open/{place}/{tier}": n for (place, tier), n in self._open.items() if place != "intake"}
+        found |= {f"open/{waits_for}/{tier}": n for (waits_for, tier), n in self._open.items() if waits_for != "intake"}
         found |= {f"paused/{reason}": count for reason, count in self._paused.items()}
         return {name: count for name, count in found.items() if count}
 

@@ -25,7 +25,7 @@ import structlog
 
 from services.streams import filings as filings_
 from services.streams import sellers
-from services.streams.fold import Partition, Passed, log_source, topic_source
+from services.streams.fold import Partition, PositionPassed, log_source, topic_source
 from shared import clock, concentration, db, topics
 from shared.settings import Settings
 
@@ -109,13 +109,13 @@ def items(connection: sa.Connection, partition: int, _: dt.datetime, __: int) ->
             continue  # ended without being handled
         stands_still = state in ("NEEDS_INFO", "SUSPENDED")
         if stands_still:
-            place = "complainant"
+            waits_for = "complainant"
         elif held:
-            place = "enforcement"
+            waits_for = "enforcement"
         else:
             people = ("UNDER_REVIEW", "COUNTERED", "PLATFORM_REVIEW", "APPEALED")
-            place = "review" if state in people else "verification"
-        found[f"open/{place}/{tier}"] += count
+            waits_for = "review" if state in people else "verification"
+        found[f"open/{waits_for}/{tier}"] += count
         if stands_still and not sla:
             found[f"paused/{state}"] += count
     return dict(found)
@@ -219,7 +219,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Comparison:
     """The result of a comparison. ``differing``: by count, the view's value and the database's."""
 
     view: str
@@ -229,14 +229,16 @@ class Found:
     differing: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def compare(view: str, partition: int, folded: Mapping[str, int], truth: Snapshot) -> Found:
+def compare(view: str, partition: int, folded: Mapping[str, int], truth: Snapshot) -> Comparison:
     """Compare counts; a missing count is 0."""
     differing = {
         name: (folded.get(name, 0), truth.counts.get(name, 0))
         for name in sorted({*folded, *truth.counts})
         if folded.get(name, 0) != truth.counts.get(name, 0)
     }
-    return Found(view, partition, truth.upto, sum(abs(ours - theirs) for ours, theirs in differing.values()), differing)
+    return Comparison(
+        view, partition, truth.upto, sum(abs(ours - theirs) for ours, theirs in differing.values()), differing
+    )
 
 
 class Database:
@@ -287,7 +289,7 @@ class Database:
         self.engine.dispose()
 
 
-async def reconcile(view: str, partition: Partition, database: Any) -> Found | None:
+async def reconcile(view: str, partition: Partition, database: Any) -> Comparison | None:
     """Compare a view on one partition; None if the database lagged too far or the fold did not reach it in time.
 
     Args:
@@ -312,7 +314,7 @@ async def reconcile(view: str, partition: Partition, database: Any) -> Found | N
         return None
     try:
         folded = await asyncio.wait_for(told, CATCH_UP_S)
-    except (Passed, TimeoutError):
+    except (PositionPassed, TimeoutError):
         return None
     return compare(view, partition.number, folded, truth)
 
@@ -334,7 +336,7 @@ class Reconciler:
         self._partitions = partitions
         self._database = database
         self._show = show
-        self.found: dict[tuple[str, int], tuple[Found, float]] = {}
+        self.found: dict[tuple[str, int], tuple[Comparison, float]] = {}
         """By view and partition, the last result and its wall time."""
 
     async def round(self) -> None:

@@ -39,7 +39,7 @@ def rules() -> RepeatOffender:
 # --------------------------------------------------------------------------------------------------------- violations
 
 
-class Part(views.State, frozen=True, array_like=True, omit_defaults=True, order=True):
+class ViolationItem(views.State, frozen=True, array_like=True, omit_defaults=True, order=True):
     """An item of a violation at its highest revision."""
 
     item: str
@@ -52,18 +52,18 @@ class Part(views.State, frozen=True, array_like=True, omit_defaults=True, order=
 class Violation(views.State, frozen=True, array_like=True, omit_defaults=True):
     """A seller's violation from one claim; in force while any of its items is."""
 
-    parts: tuple[Part, ...] = ()
+    items: tuple[ViolationItem, ...] = ()
     """Sorted by item."""
 
     @property
     def at(self) -> int:
         """When the earliest of its items in force came into force; 0 if none is."""
-        return min((part.at for part in self.parts if part.in_force), default=0)
+        return min((item.at for item in self.items if item.in_force), default=0)
 
     @property
     def serious(self) -> bool:
         """Whether one of its items in force is serious."""
-        return any(part.serious for part in self.parts if part.in_force)
+        return any(item.serious for item in self.items if item.in_force)
 
 
 def violation_key(data: Data) -> str | None:
@@ -76,16 +76,16 @@ def fold_violation(state: Violation | None, data: Data, meta: Meta) -> Violation
     if not isinstance(data, ViolationChanged):
         return state
     known = state or Violation()
-    part = Part(data.item, data.revision, data.in_force, data.severity == "serious", us(data.at))
-    place = bisect_left(known.parts, data.item, key=lambda one: one.item)
-    found = place < len(known.parts) and known.parts[place].item == data.item
-    if found and known.parts[place].revision >= data.revision:
+    item = ViolationItem(data.item, data.revision, data.in_force, data.severity == "serious", us(data.at))
+    index = bisect_left(known.items, data.item, key=lambda one: one.item)
+    found = index < len(known.items) and known.items[index].item == data.item
+    if found and known.items[index].revision >= data.revision:
         return known
-    return Violation((*known.parts[:place], part, *known.parts[place + found :]))
+    return Violation((*known.items[:index], item, *known.items[index + found :]))
 
 
 @dataclass(frozen=True, slots=True)
-class Offenders:
+class OffenderFigures:
     """Figures of sellers with violations in force (``shared.standing.Figures``, as sums that can be added)."""
 
     sellers: Mapping[int, int]
@@ -126,7 +126,7 @@ class Violations:
         self._first: Counter[str] = Counter()
         self._again: Counter[str] = Counter()
         self._serious = 0
-        self._parts = 0
+        self._items = 0
         self._intervals = Histogram(INTERVALS)
         self._wakes: list[tuple[int, str]] = []
         """Heap of when a seller's share changes with time; an entry is valid while it agrees with the seller."""
@@ -137,7 +137,7 @@ class Violations:
         for violation, sign in ((old, -1), (new, 1)):
             if violation is not None:
                 self._serious += sign * violation.serious
-                self._parts += sign * sum(part.in_force for part in violation.parts)
+                self._items += sign * sum(item.in_force for item in violation.items)
         if was == now:
             return
         name = key.partition("/")[0]
@@ -152,28 +152,28 @@ class Violations:
 
     def _insert(self, seller: _Seller, at: int) -> None:
         times = seller.times
-        place = bisect_right(times, at)
-        self._gap(seller, place, -1)
+        index = bisect_right(times, at)
+        self._gap(seller, index, -1)
         insort(times, at)
         if at + self._year <= self._now:
             seller.lo += 1
-        self._gap(seller, place, 1)
-        self._gap(seller, place + 1, 1)
+        self._gap(seller, index, 1)
+        self._gap(seller, index + 1, 1)
 
     def _remove(self, seller: _Seller, at: int) -> None:
         times = seller.times
-        place = bisect_left(times, at)
-        self._gap(seller, place, -1)
-        self._gap(seller, place + 1, -1)
-        del times[place]
-        if place < seller.lo:
+        index = bisect_left(times, at)
+        self._gap(seller, index, -1)
+        self._gap(seller, index + 1, -1)
+        del times[index]
+        if index < seller.lo:
             seller.lo -= 1
-        self._gap(seller, place, 1)
+        self._gap(seller, index, 1)
 
-    def _gap(self, seller: _Seller, place: int, sign: int) -> None:
-        """Count the interval that ends at ``place``, if that violation is within the last year."""
-        if 1 <= place < len(seller.times) and place >= seller.lo:
-            self._intervals.add(seller.times[place] - seller.times[place - 1], sign)
+    def _gap(self, seller: _Seller, index: int, sign: int) -> None:
+        """Count the interval that ends at ``index``, if that violation is within the last year."""
+        if 1 <= index < len(seller.times) and index >= seller.lo:
+            self._intervals.add(seller.times[index] - seller.times[index - 1], sign)
 
     def _settle(self, name: str, seller: _Seller) -> None:
         """Update the seller's share of the sums to the present."""
@@ -213,7 +213,7 @@ class Violations:
         found = self._sellers.get(seller)
         return list(found.times) if found is not None else []
 
-    def figures(self, now: dt.datetime) -> Offenders:
+    def figures(self, now: dt.datetime) -> OffenderFigures:
         """As ``views.Totals``; ``now`` must not go back."""
         self._now = max(us(now), self._now)
         while self._wakes and self._wakes[0][0] <= self._now:
@@ -221,7 +221,7 @@ class Violations:
             seller = self._sellers.get(name)
             if seller is not None and seller.wake == wake:
                 self._settle(name, seller)
-        return Offenders(
+        return OffenderFigures(
             sellers={many: sellers for many, sellers in self._recent.items() if many and sellers},
             tiers=_tiers(self._recent, self._rules),
             first={cohort: self._first[cohort] for cohort in ("whole", "young")},
@@ -232,7 +232,7 @@ class Violations:
     def counts(self, now: dt.datetime) -> dict[str, int]:
         """Violations in force and their items, and sellers by number of violations in the last year."""
         since = us(now) - self._year
-        found = {"in_force": 0, "serious": self._serious, "items": self._parts}
+        found = {"in_force": 0, "serious": self._serious, "items": self._items}
         for seller in self._sellers.values():
             found["in_force"] += len(seller.times)
             recent = len(seller.times) - bisect_right(seller.times, since)
@@ -300,15 +300,15 @@ def standing_key(data: Data) -> str | None:
 def fold_standing(state: Standing | None, data: Data, meta: Meta) -> Standing | None:
     """The standing after an event of the ledger. Order is the order of its log."""
     known = state or Standing()
-    place = position_of(meta.id)
-    if place is None:
+    position = position_of(meta.id)
+    if position is None:
         raise ValueError(f"{meta.id}: not an event of a log")
     if isinstance(data, StandingChanged):
-        if place[2] <= known.sequence:
+        if position.sequence <= known.sequence:
             return known
         return replace(
             known,
-            sequence=place[2],
+            sequence=position.sequence,
             general_points=data.general_points,
             serious_strikes=data.serious_strikes,
             violations=data.violations,
@@ -321,7 +321,7 @@ def fold_standing(state: Standing | None, data: Data, meta: Meta) -> Standing | 
     if isinstance(data, SanctionChanged):
         told = Sanction(
             data.sanction,
-            place[2],
+            position.sequence,
             data.change == "imposed",
             data.ledger,
             data.level,
@@ -332,7 +332,7 @@ def fold_standing(state: Standing | None, data: Data, meta: Meta) -> Standing | 
         )
         spot = bisect_left(known.sanctions, data.sanction, key=lambda one: one.sanction)
         found = spot < len(known.sanctions) and known.sanctions[spot].sanction == data.sanction
-        if found and known.sanctions[spot].sequence >= place[2]:
+        if found and known.sanctions[spot].sequence >= position.sequence:
             return known
         return replace(known, sanctions=(*known.sanctions[:spot], told, *known.sanctions[spot + found :]))
     return state

@@ -6,20 +6,18 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 import uvicorn
 
 from services.streams import api
-from services.streams.collector import Views
+from services.streams.collector import ViewsCollector
 from services.streams.figures import NAME
 from services.streams.reconcile import Database, Reconciler
+from services.streams.worker import Worker
 from shared import bounded, serving
 from shared.settings import Settings
-
-if TYPE_CHECKING:
-    from services.streams.worker import Worker
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +49,7 @@ def url_of(listening: socket.socket, *, tls: bool = False) -> str:
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, worker: Worker, views: Views, listening: socket.socket
+    settings: Settings, worker: Worker, views: ViewsCollector, listening: socket.socket
 ) -> AsyncIterator[Reconciler | None]:
     """Serve the query API and compare views while the context is open.
 

@@ -33,7 +33,7 @@ Row = tuple[bytes, bytes | None]
 encode: Final = msgspec.msgpack.Encoder().encode
 
 
-class Read(Struct, array_like=True, omit_defaults=True):
+class ReadPositions(Struct, array_like=True, omit_defaults=True):
     """How far a partition's topics are read.
 
     Attributes:
@@ -46,12 +46,12 @@ class Read(Struct, array_like=True, omit_defaults=True):
     wall: dict[str, float] = {}
     missed: int = 0
 
-    def copy(self) -> Read:
+    def copy(self) -> ReadPositions:
         """A copy that may be changed."""
-        return Read(dict(self.next), dict(self.wall), self.missed)
+        return ReadPositions(dict(self.next), dict(self.wall), self.missed)
 
 
-class Failed(Struct, array_like=True, omit_defaults=True):
+class FailedEvent(Struct, array_like=True, omit_defaults=True):
     """An event that a view could not fold, or (``view`` empty) that could not be read."""
 
     topic: str
@@ -67,10 +67,10 @@ class Failed(Struct, array_like=True, omit_defaults=True):
         return FAILED + f"{self.topic}\0{self.offset:020d}\0{self.view}".encode()
 
 
-def failed(topic: str, offset: int, wall: float, view: str, error: BaseException, raw: bytes) -> Failed:
+def failed(topic: str, offset: int, wall: float, view: str, error: BaseException, raw: bytes) -> FailedEvent:
     """The record of a failure."""
     text = f"{type(error).__name__}: {error}"[:ERROR_MAX]
-    return Failed(topic, offset, wall, view, text, raw if len(raw) <= RAW_MAX else b"")
+    return FailedEvent(topic, offset, wall, view, text, raw if len(raw) <= RAW_MAX else b"")
 
 
 class Codec:
@@ -91,7 +91,9 @@ class Codec:
         """A state from its bytes."""
         return self._decoders[table](raw)
 
-    def rows(self, changes: Sequence[Change], read: Read, kept: Iterable[Failed], mended: Iterable[bytes]) -> list[Row]:
+    def rows(
+        self, changes: Sequence[Change], read: ReadPositions, kept: Iterable[FailedEvent], mended: Iterable[bytes]
+    ) -> list[Row]:
         """All rows of a batch, the read positions last."""
         rows: list[Row] = [(self.key(change.table, change.key), encode(change.state)) for change in changes]
         rows += [(failure.key, encode(failure)) for failure in kept]
@@ -109,11 +111,11 @@ class Codec:
                 yield table.decode(), rest.decode(), decode(raw)
 
 
-def read_of(raw: bytes | None) -> Read:
+def read_of(raw: bytes | None) -> ReadPositions:
     """The read positions from their row; empty without a row."""
-    return Read() if raw is None else msgspec.msgpack.decode(raw, type=Read)
+    return ReadPositions() if raw is None else msgspec.msgpack.decode(raw, type=ReadPositions)
 
 
-def failed_of(raw: bytes) -> Failed:
+def failed_of(raw: bytes) -> FailedEvent:
     """A failure from its row."""
-    return msgspec.msgpack.decode(raw, type=Failed)
+    return msgspec.msgpack.decode(raw, type=FailedEvent)

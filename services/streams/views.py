@@ -15,7 +15,7 @@ import datetime as dt
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -126,11 +126,19 @@ class Tables(Protocol):
         """By recovered and owned partition, the totals of each view."""
 
 
-def position_of(id: str) -> tuple[str, int, int] | None:
-    """(worker, partition of its log, sequence) from an event's id; None if the event is not from one of our logs."""
+class LogPosition(NamedTuple):
+    """The position of an event in a worker's event log."""
+
+    worker: str
+    partition: int
+    sequence: int
+
+
+def position_of(id: str) -> LogPosition | None:
+    """The position that an event's id names; None if the event is not from one of our logs."""
     worker, _, rest = id.partition(".")
     partition, _, sequence = rest.partition(".")
     # a longer number does not fit into 64 bits, which logs and tables use
     if worker and partition.isdecimal() and len(partition) < 10 and sequence.isdecimal() and len(sequence) < 19:
-        return worker, int(partition), int(sequence)
+        return LogPosition(worker, int(partition), int(sequence))
     return None

@@ -2,7 +2,7 @@
 
 ``Replay`` runs the items of one listing through the engine, as the worker does; only items of the same listing can
 influence each other (row 2). A second replay, under other policies, follows the first (``lead``). Where an item is in
-the same situation, it gets what was recorded. What must have happened differently is made up, at once: a notice that
+the same situation, it gets what was recorded. What must have happened differently is made up at once: a notice that
 was not sent, a receipt for a hold that was not set. A reviewer's decision counts only in the state it was made in.
 """
 
@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from services.verification import lifecycle
-from services.verification.item import UPHELD, Facts, Item, Notice, Outcome, Reopened
+from services.verification.item import UPHELD, Facts, Item, Notice, Outcome, PastDecision, Reopened, past_of
 from shared.events import (
     ChangeRight,
     Command,
@@ -79,14 +79,14 @@ class Timeline:
 
     def before(self, wall: dt.datetime) -> dt.datetime | None:
         """The latest deadline that had fired before the transaction at ``wall``; None if none had."""
-        place = bisect_left(self._walls, wall)
-        return self._marks[place - 1] if place else None
+        index = bisect_left(self._walls, wall)
+        return self._marks[index - 1] if index else None
 
     def fired(self, due: dt.datetime) -> tuple[dt.datetime | None, dt.datetime]:
         """Wall time (None: after the last input) and business time of the transaction in which a deadline fired."""
-        place = bisect_left(self._marks, due)
-        if place < len(self._nows):
-            return self._walls[place], max(self._nows[place], due)
+        index = bisect_left(self._marks, due)
+        if index < len(self._nows):
+            return self._walls[index], max(self._nows[index], due)
         return None, due if self.end is None else max(self.end, due)
 
 
@@ -170,8 +170,8 @@ class Replay:
         """By turn: which spell a notice was for; the states a decision was made in, and whether it was stale."""
         self._listing: Listing | None = None
         self._blocking: dict[tuple[str, str], list[str]] = {}
-        self._past: list[tuple[str, str, str, bool]] = []
-        """Decisions about the listing when the transaction began: (right, reason, item, whether upheld)."""
+        self._past: list[PastDecision] = []
+        """Decisions about the listing when the transaction began."""
         self._wall: dt.datetime | None = None
         self._turn = 0
         """Turn of the next input."""
@@ -200,7 +200,7 @@ class Replay:
         if wall is None or wall != self._wall:
             self._wall = wall
             self._past = [
-                (item.right, item.reason, item.item, item.state in UPHELD)
+                PastDecision(item.listing, item.right, item.reason, item.item, item.state in UPHELD)
                 for item in self.items.values()
                 if item.state in UPHELD or item.state in FAILED
             ]
@@ -209,7 +209,7 @@ class Replay:
         data = given.data
         if isinstance(data, Listing):
             self._listing = data
-            waiting = [item for item in self.items.values() if _waits(item)]
+            waiting = [item for item in self.items.values() if item.waits]
             for item in sorted(waiting, key=_age):
                 self._judge(item.item, data, given.now)
             return
@@ -276,11 +276,7 @@ class Replay:
         original = blocking[0] if blocking else None
         listing = self._listing
         ours = listing is not None and listing.state in ("suspended", "removed")
-        failed = upheld = 0
-        for other_right, other_reason, other, is_upheld in self._past:
-            if other != item:
-                upheld += is_upheld
-                failed += not is_upheld and (other_right, other_reason) == (right, reason)
+        failed, upheld = past_of(self._past, right, reason, item)
         return Facts(
             listing=listing,
             original=None if original == item else original,
@@ -374,9 +370,9 @@ class Replay:
         if self._lead is None or item.handled_at is not None:
             return []
         lead = self._lead.tracks[item.item]
-        place = bisect_right(lead.holds, self._turn)
-        if place:
-            hold = lead.holds[place - 1]
+        index = bisect_right(lead.holds, self._turn)
+        if index:
+            hold = lead.holds[index - 1]
             receipt = next((turn for turn in lead.receipts if turn >= hold), None)
             if hold == self._turn if receipt is None else receipt >= self._turn:
                 return []
@@ -433,12 +429,6 @@ def violations(fired: Iterable[str], rules: TriageRules) -> int | None:
         if all((low <= number <= high) == (name in there) for name, (low, high) in about.items()):
             return number
     return None
-
-
-def _waits(item: Item) -> bool:
-    if item.state is State.UNDER_REVIEW:
-        return item.flagged and item.seller is None
-    return item.on_site and item.state is State.RECEIVED
 
 
 def _age(item: Item) -> tuple[dt.datetime, str]:

@@ -6,7 +6,8 @@ Times are business time, as timezone-aware UTC datetimes.
 from __future__ import annotations
 
 import datetime as dt
-from typing import Final, Literal
+from collections.abc import Iterable
+from typing import Final, Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -207,6 +208,14 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         return self.state not in ENDED and not (self.state is State.APPEALED and self.stack[-1].state in ENDED)
 
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for the marketplace's answer about its listing (row 3)."""
+        if self.state is State.UNDER_REVIEW:
+            # the look-up was given up, and may still be answered
+            return self.flagged and self.seller is None
+        return self.on_site and self.state is State.RECEIVED
+
     def change(
         self,
         *,
@@ -305,3 +314,23 @@ class Outcome(Struct, frozen=True):
     """The item ended without a takedown: its oldest duplicate may reopen."""
     ignored: str | None = None
     """Why a stale or irrelevant event had no effect."""
+
+
+class PastDecision(NamedTuple):
+    """A decision about an item of a listing. Not ``upheld``: refused or restored."""
+
+    listing: Id
+    right: Id
+    reason: Id
+    item: Id
+    upheld: bool
+
+
+def past_of(decisions: Iterable[PastDecision], right: Id, reason: Id, item: Id) -> tuple[int, int]:
+    """``Facts.failed_before`` and ``Facts.upheld_here`` of an item, from the decisions about its listing."""
+    failed = upheld = 0
+    for past in decisions:
+        if past.item != item:
+            upheld += past.upheld
+            failed += not past.upheld and (past.right, past.reason) == (right, reason)
+    return failed, upheld

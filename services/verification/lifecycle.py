@@ -8,6 +8,9 @@ never raise on an event that is stale, repeated or out of order. ``TABLE`` has t
 Time of right: a command is judged as of ``min(accepted_at, now)``. Timers due before that fire first, each effective
 at its due time. A command accepted by the due time of a timer that has already fired is judged on the state before
 that timer (``Item.lapse``). So neither the order of processing nor an outage of ours decides who was in time.
+
+The table and its engine are one module, although it has more than 600 lines: neither can be understood alone. Guards and
+effects are in ``rules``.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from services.verification import rules as r
+from services.verification.draft import AGAINST, Draft
 from services.verification.item import (
     ENDED,
     OPEN,
@@ -35,6 +38,7 @@ from services.verification.item import (
     Timer,
 )
 from services.verification.refusals import detail
+from services.verification.rules import complaints, counters, decisions, interruptions, notices, review
 from shared.events import (
     COMMANDS,
     DECISIONS,
@@ -90,9 +94,9 @@ class Row(Struct, frozen=True, kw_only=True):
     on: Trigger
     to: State | Literal["the state before", "(the same)", "(judged again)"]
     by: tuple[str, ...] = ()
-    when: Callable[[r.Draft], bool] | None = None
-    before: Callable[[r.Draft], None] | None = None
-    do: Callable[[r.Draft], None] | None = None
+    when: Callable[[Draft], bool] | None = None
+    before: Callable[[Draft], None] | None = None
+    do: Callable[[Draft], None] | None = None
     keeps: Literal["", "running", "stopped"] = ""
     emit: str | None = None
     note: str = ""
@@ -130,152 +134,152 @@ IN_COURT_FROM: Final = (OPEN | UPHELD) - {S.LITIGATION}
 TABLE: Final[tuple[Row, ...]] = (
     # --- row 22 comes first of the automatic rows: an item may return from court to an open state without a right
     _row(22, "right-ended", SUSPENDABLE - {S.LITIGATION}, AUTO, S.SUSPENDED, "the right ended while the item was in court",
-         when=r.right_has_ended, do=r.suspend, keeps="stopped"),
+         when=interruptions.right_has_ended, do=interruptions.suspend, keeps="stopped"),
 
     # --- receipt and admission
     _row(20, "recurrence", (), ItemSubmitted, S.RECEIVED, "filed by the system: a near copy of an upheld item's listing; linked to that",
-         when=r.recurs),
+         when=review.recurs),
     _row(1, "submitted", (), ItemSubmitted, S.RECEIVED, "snapshot of the listing once it is known"),
     _row(1, "listing-known", S.RECEIVED, Listing, AGAIN, "the look-up's answer"),
     _row(1, "listing-asked", S.RECEIVED, "lookup", STAY, "ask again after `lookup_retry`",
          do=lambda d: d.start("lookup", d.after(d.policy.timers.lookup_retry)), emit=""),
     _row(2, "duplicate", (S.RECEIVED, S.NEEDS_INFO), AUTO, S.DUPLICATE, "same listing, right and reason is open or upheld",
-         when=r.has_original, do=r.link_original),
-    _row(2, "reopened", S.DUPLICATE, Reopened, S.RECEIVED, "the original ended without a takedown", do=r.reopen),
+         when=review.has_original, do=review.link_original),
+    _row(2, "reopened", S.DUPLICATE, Reopened, S.RECEIVED, "the original ended without a takedown", do=review.reopen),
     _row(3, "link-invalid", (S.RECEIVED, S.NEEDS_INFO), AUTO, S.LINK_INVALID,
-         "not of this site, or gone other than by a hold of ours", when=r.link_gone),
+         "not of this site, or gone for another reason than our hold", when=review.link_gone),
     _row(3, "link-invalid", S.UNDER_REVIEW, Listing, S.LINK_INVALID, "the look-up's answer, after it was given up",
-         when=r.flagged_and_gone),
+         when=review.flagged_and_gone),
     _row(4, "elements-missing", S.RECEIVED, AUTO, S.NEEDS_INFO, "`needs_info` from when the request was sent",
-         when=r.elements_missing, do=r.ask),
+         when=review.elements_missing, do=review.ask),
     _row(4, "information-added", S.NEEDS_INFO, AddInformation, AGAIN, "what is still missing",
-         by=HOLDER, do=r.add_information, emit="needs_info"),
+         by=HOLDER, do=review.add_information, emit="needs_info"),
     _row(4, "right-in-force", S.NEEDS_INFO, ChangeRight, AGAIN, "what is still missing",
-         by=SYSTEM, when=r.right_returns, do=r.right_back, emit="needs_info"),
-    _row(4, "window-opened", S.NEEDS_INFO, NoticeSent, STAY, when=r.awaited, do=r.open_window, emit="window_opened"),
+         by=SYSTEM, when=interruptions.right_returns, do=interruptions.right_back, emit="needs_info"),
+    _row(4, "window-opened", S.NEEDS_INFO, NoticeSent, STAY, when=notices.awaited, do=notices.open_window, emit="window_opened"),
     _row(4, "lapsed", S.NEEDS_INFO, "needs_info", S.LAPSED),
     _row(5, "complete", (S.RECEIVED, S.NEEDS_INFO), AUTO, S.UNDER_REVIEW, "24 hours from receipt (`review_sla`), less pauses",
-         when=r.elements_complete, do=r.put_to_review),
-    _row(5, "listing-not-found", S.RECEIVED, "lookup_give_up", AGAIN, "then a person decides, not the rule", do=r.flag),
-    _row(5, "overdue", frozenset(S) - ENDED, "sla", STAY, "escalated, stays open, missed", do=r.miss, emit="overdue"),
+         when=review.elements_complete, do=review.put_to_review),
+    _row(5, "listing-not-found", S.RECEIVED, "lookup_give_up", AGAIN, "then a person decides, not the rule", do=review.flag),
+    _row(5, "overdue", frozenset(S) - ENDED, "sla", STAY, "escalated, stays open, missed", do=review.miss, emit="overdue"),
 
     # --- review
     _row(6, "refused-by-rule", S.UNDER_REVIEW, AUTO, S.REJECTED, "no such reason, or not for this kind of right",
-         when=r.misfit, do=r.refuse_misfit),
+         when=review.misfit, do=review.refuse_misfit),
     _row(6, "own-listing", S.UNDER_REVIEW, AUTO, S.REJECTED, "the seller is the complainant or its principal",
-         when=r.own_listing, do=r.refuse_own),
+         when=review.own_listing, do=review.refuse_own),
     _row(6, "plainly-unfounded", S.UNDER_REVIEW, AUTO, S.REJECTED, "`review` = triage: at `triage.refuse_at` or below",
-         when=r.plainly_unfounded, do=r.refuse_unfounded),
+         when=review.plainly_unfounded, do=review.refuse_unfounded),
     _row(6, "refused", S.UNDER_REVIEW, Decide, S.REJECTED, "reason code and how to cure",
-         by=REVIEWER, when=r.decides("refuse"), do=r.refuse),
+         by=REVIEWER, when=decisions.decides("refuse"), do=review.refuse),
     _row(7, "upheld-prima-facie", S.UNDER_REVIEW, AUTO, S.NOTIFIED, "`review` = prima_facie, or triage at `triage.uphold_at` or above; hold if `removal` = on_notice",
-         when=r.prima_facie, do=r.notify),
+         when=review.prima_facie, do=review.notify),
     _row(7, "upheld-by-reviewer", S.UNDER_REVIEW, Decide, S.NOTIFIED, "hold if `removal` = on_notice",
-         by=REVIEWER, when=r.decides("uphold"), do=r.notify),
+         by=REVIEWER, when=decisions.decides("uphold"), do=review.notify),
     _row(9, "stands", S.NOTIFIED, NoticeSent, STAY, "`seller_silent` = nothing: no window; a counter is never late",
-         when=r.stands, do=r.stand, emit="stands"),
+         when=notices.stands, do=notices.stand, emit="stands"),
     _row(7, "window-opened", S.NOTIFIED, NoticeSent, STAY, "the seller's `window` begins",
-         when=r.seller_notice_awaited, do=r.open_window, emit="window_opened"),
+         when=notices.seller_notice_awaited, do=notices.open_window, emit="window_opened"),
     _row(7, "handled", frozenset(S) - ENDED, HoldChanged, STAY, "the marketplace's receipt for the hold",
-         when=r.receipt_awaited, do=r.receipted, emit="handled"),
+         when=review.receipt_awaited, do=review.receipted, emit="handled"),
     _row(8, "accepted", S.NOTIFIED, Accept, S.UPHELD, by=SELLER),
     _row(9, "window-ended", S.NOTIFIED, "window", S.UPHELD_BY_DEFAULT),
 
     # --- counter-notification
     _row(10, "countered", COUNTERABLE, Counter, S.COUNTERED,
          "while rounds remain; in time, or late once within `late_counter` of the notice",
-         by=SELLER, before=r.count_round, do=r.check_counter, keeps="running"),
+         by=SELLER, before=counters.count_round, do=counters.check_counter, keeps="running"),
     _row(11, "counter-incomplete", S.COUNTERED, AUTO, BACK, "`counter_check` = rule",
-         when=r.counter_incomplete, do=r.send_back),
+         when=counters.counter_incomplete, do=counters.send_back),
     _row(11, "counter-incomplete", S.COUNTERED, Decide, BACK, "may refile, at least `refile` from the notice of the defect",
-         by=REVIEWER, when=r.decides("incomplete"), do=r.send_back),
+         by=REVIEWER, when=decisions.decides("incomplete"), do=counters.send_back),
     _row(11, "counter-overdue", S.COUNTERED, "counter_check", BACK, "`overdue_counter_check` = incomplete",
-         when=r.overdue_incomplete, do=r.send_back),
+         when=counters.overdue_incomplete, do=counters.send_back),
     _row(11, "window-opened", COUNTERABLE, NoticeSent, STAY, "the time to refile begins",
-         when=r.awaited, do=r.open_window, emit="window_opened"),
+         when=notices.awaited, do=notices.open_window, emit="window_opened"),
     _row(12, "counter-complete", S.COUNTERED, AUTO, S.HOLDER_RESPONSE, "`counter_check` = rule",
-         when=r.checked_by_rule, do=r.forward),
+         when=counters.checked_by_rule, do=counters.forward),
     _row(12, "counter-complete", S.COUNTERED, Decide, S.HOLDER_RESPONSE, "contact data of both exchanged",
-         by=REVIEWER, when=r.decides("complete"), do=r.forward),
+         by=REVIEWER, when=decisions.decides("complete"), do=counters.forward),
     _row(12, "counter-overdue", S.COUNTERED, "counter_check", S.HOLDER_RESPONSE, "taken as complete after `counter_check`",
-         do=r.forward),
+         do=counters.forward),
     _row(12, "window-opened", S.HOLDER_RESPONSE, NoticeSent, STAY, "`holder_response` begins",
-         when=r.awaited, do=r.open_window, emit="window_opened"),
-    _row(13, "holder-accepted", S.HOLDER_RESPONSE, Respond, S.RESTORED, "penalties reversed", by=HOLDER, when=r.accepts),
+         when=notices.awaited, do=notices.open_window, emit="window_opened"),
+    _row(13, "holder-accepted", S.HOLDER_RESPONSE, Respond, S.RESTORED, "penalties reversed", by=HOLDER, when=counters.accepts),
     _row(14, "holder-rejected", S.HOLDER_RESPONSE, Respond, S.PLATFORM_REVIEW, "`holder_rejects` = platform_review",
-         by=HOLDER, when=r.rejects_to_platform, do=r.platform_review),
+         by=HOLDER, when=counters.rejects_to_platform, do=counters.platform_review),
     _row(14, "holder-rejected", S.HOLDER_RESPONSE, Respond, STAY, "`holder_rejects` = no_effect: only a filed action stops it",
-         by=HOLDER, when=r.rejects_in_vain, do=r.holder_rejected, emit="holder_response"),
+         by=HOLDER, when=counters.rejects_in_vain, do=counters.holder_rejected, emit="holder_response"),
     _row(15, "holder-silent", S.HOLDER_RESPONSE, "holder_response", S.PLATFORM_REVIEW, "`holder_silent` = platform_review",
-         when=r.silent_to_platform, do=r.platform_review),
+         when=counters.silent_to_platform, do=counters.platform_review),
     _row(15, "holder-silent", S.HOLDER_RESPONSE, "holder_response", S.RESTORED, "`holder_silent` = restore"),
     _row(15, "restored-by", S.HOLDER_RESPONSE, "restore_by", S.RESTORED, "`restore_by` from the counter, at the latest"),
     _row(17, "restored", S.PLATFORM_REVIEW, Decide, S.RESTORED, "penalties reversed",
-         by=REVIEWER, when=r.decides("restore")),
+         by=REVIEWER, when=decisions.decides("restore")),
     _row(17, "upheld", S.PLATFORM_REVIEW, Decide, S.UPHELD_AFTER_COUNTER, "a further counter within `round_window`",
-         by=REVIEWER, when=r.decides("uphold"), do=r.open_round),
+         by=REVIEWER, when=decisions.decides("uphold"), do=counters.open_round),
     _row(17, "overdue", S.PLATFORM_REVIEW, "platform_review", STAY, "escalated after `platform_review`",
-         do=r.escalate, emit="overdue"),
+         do=counters.escalate, emit="overdue"),
     _row(17, "overdue-restored", S.PLATFORM_REVIEW, "platform_grace", S.RESTORED, "`overdue_decision` = restore",
-         when=r.overdue_restores),
+         when=counters.overdue_restores),
     _row(17, "overdue-upheld", S.PLATFORM_REVIEW, "platform_grace", S.UPHELD_AFTER_COUNTER, "`overdue_decision` = uphold",
-         do=r.open_round),
+         do=counters.open_round),
 
     # --- complaints
-    _row(19, "appealed", r.AGAINST, Complain, S.APPEALED, "by the side that it went against, within `appeals.within` of it",
-         by=EITHER, do=r.complain, keeps="stopped"),
+    _row(19, "appealed", AGAINST, Complain, S.APPEALED, "by the side that it went against, within `appeals.within` of it",
+         by=EITHER, do=complaints.complain, keeps="stopped"),
     _row(19, "audited", S.UPHELD_BY_DEFAULT, AUTO, S.APPEALED, "`audited_share` of them, by the platform itself",
-         when=r.audited, do=r.audit, keeps="stopped"),
+         when=complaints.audited, do=complaints.audit, keeps="stopped"),
     _row(2, "reopened", S.APPEALED, Decide, S.RECEIVED, "confirmed, but the original has ended without a takedown meanwhile",
-         by=REVIEWER, when=r.confirms_without_original, do=r.reopen_appealed),
-    _row(19, "confirmed", S.APPEALED, Decide, BACK, "by who has not decided before, with reasons",
-         by=REVIEWER, when=r.confirms, do=r.give_reason),
+         by=REVIEWER, when=complaints.confirms_without_original, do=complaints.reopen_appealed),
+    _row(19, "confirmed", S.APPEALED, Decide, BACK, "by a reviewer who has not decided before, with reasons",
+         by=REVIEWER, when=complaints.confirms, do=complaints.give_reason),
     _row(19, "reversed", S.APPEALED, Decide, S.UNDER_REVIEW, "never a takedown without notice and a window",
-         by=REVIEWER, when=r.reverses_unheard, do=r.review_anew),
+         by=REVIEWER, when=complaints.reverses_unheard, do=complaints.review_again),
     _row(19, "reversed", S.APPEALED, Decide, S.RESTORED, "penalties reversed",
-         by=REVIEWER, when=r.reverses_takedown, do=r.give_reason),
+         by=REVIEWER, when=complaints.reverses_takedown, do=complaints.give_reason),
     _row(19, "reversed", S.APPEALED, Decide, S.UPHELD_AFTER_COUNTER, "a further counter within `round_window`",
-         by=REVIEWER, when=r.reverses_restoration, do=r.take_down_anew),
+         by=REVIEWER, when=complaints.reverses_restoration, do=complaints.take_down_again),
     _row(19, "overdue", S.APPEALED, "appeal_review", STAY, "escalated after `appeals.review`, and again",
-         do=r.appeal_review, emit="overdue"),
+         do=complaints.appeal_review, emit="overdue"),
 
     # --- from any state
     _row(16, "action-filed", IN_COURT_FROM - {S.SUSPENDED}, ReportAction, S.LITIGATION, "with proof; timers stand still",
-         by=EITHER, do=r.remind, keeps="stopped"),
+         by=EITHER, do=interruptions.remind, keeps="stopped"),
     _row(16, "action-filed", S.SUSPENDED, ReportAction, S.LITIGATION, "unless the suspended item is in court already",
-         by=EITHER, do=r.remind),
-    _row(16, "reminded", S.LITIGATION, "reminder", STAY, "every `litigation_reminder`", do=r.remind, emit="reminded"),
+         by=EITHER, do=interruptions.remind),
+    _row(16, "reminded", S.LITIGATION, "reminder", STAY, "every `litigation_reminder`", do=interruptions.remind, emit="reminded"),
     _row(18, "withdrawn", OPEN | UPHELD, Withdraw, S.WITHDRAWN, "restore; penalties reversed unless settled",
-         by=HOLDER, do=r.withdraw),
+         by=HOLDER, do=interruptions.withdraw),
     _row(21, "for-the-holder", S.LITIGATION, ReportResult, S.UPHELD_AFTER_COUNTER, "with proof",
-         by=EITHER, when=r.result_is("holder"), do=r.open_round),
-    _row(21, "for-the-seller", S.LITIGATION, ReportResult, S.RESTORED, "with proof", by=EITHER, when=r.result_is("seller")),
+         by=EITHER, when=interruptions.result_is("holder"), do=counters.open_round),
+    _row(21, "for-the-seller", S.LITIGATION, ReportResult, S.RESTORED, "with proof", by=EITHER, when=interruptions.result_is("seller")),
     _row(21, "ended", S.LITIGATION, ReportResult, BACK, "with proof; timers go on",
-         by=EITHER, when=r.result_is("ended")),
+         by=EITHER, when=interruptions.result_is("ended")),
     _row(22, "right-ended", SUSPENDABLE, ChangeRight, S.SUSPENDED, "keeps the state, stops the timers",
-         by=SYSTEM, when=r.right_ends, do=r.suspend, keeps="stopped"),
+         by=SYSTEM, when=interruptions.right_ends, do=interruptions.suspend, keeps="stopped"),
     _row(22, "right-back", S.SUSPENDED, ChangeRight, BACK, "the right is back; timers go on",
-         by=SYSTEM, when=r.right_returns, do=r.right_back),
+         by=SYSTEM, when=interruptions.right_returns, do=interruptions.right_back),
     _row(22, "right-back", S.LITIGATION, ChangeRight, STAY, "noted, for the item's return",
-         by=SYSTEM, when=r.right_is_back, do=r.right_back, emit=""),
+         by=SYSTEM, when=interruptions.right_is_back, do=interruptions.right_back, emit=""),
     _row(22, "withdrawn", S.SUSPENDED, "suspended", S.WITHDRAWN, "after `suspended`; penalties reversed",
-         do=r.withdraw_ended),
+         do=interruptions.withdraw_ended),
 
     # --- notices for a state that the item has left, for a while or for good: nothing is published
     _row(7, "notice-noted", (S.COUNTERED, S.LITIGATION, S.SUSPENDED), NoticeSent, STAY, "its window waits for the return",
-         when=r.awaited_before, do=r.open_window_before, emit=""),
+         when=notices.awaited_before, do=notices.open_window_before, emit=""),
     _row(7, "notice-noted", (OPEN | UPHELD) - {S.RECEIVED, S.NEEDS_INFO, S.UNDER_REVIEW, S.NOTIFIED}, NoticeSent, STAY,
-         "the date of the seller's notice", when=r.first_notice, do=r.note_late, emit=""),
+         "the date of the seller's notice", when=notices.first_notice, do=notices.note_late, emit=""),
 )
 # fmt: on
 
-CHECKS: Final[dict[type[Command], Callable[[r.Draft], str | None]]] = {
-    Complain: r.complaint_refusal,
-    Counter: r.counter_refusal,
-    Decide: r.decision_refusal,
-    ReportAction: r.action_refusal,
-    ReportResult: r.proof_refusal,
-    Respond: r.respond_refusal,
+CHECKS: Final[dict[type[Command], Callable[[Draft], str | None]]] = {
+    Complain: complaints.complaint_refusal,
+    Counter: counters.counter_refusal,
+    Decide: decisions.decision_refusal,
+    ReportAction: interruptions.action_refusal,
+    ReportResult: interruptions.proof_refusal,
+    Respond: counters.respond_refusal,
 }
 """By command: the code with which it is refused although the state takes it; None if it is not refused."""
 
@@ -319,12 +323,12 @@ def decide(item: Item | None, event: Event, facts: Facts, policy: Policy, now: d
             return Outcome(item, ignored="the item is known")
         new = _filed(event, policy)
         # an accepted_at in the future is a clock error and gives nobody an advantage
-        first = _run(r.Draft(new, event, facts, policy, max(now, new.received_at)), (None, ItemSubmitted), None)
+        first = _run(Draft(new, event, facts, policy, max(now, new.received_at)), (None, ItemSubmitted), None)
         assert first is not None
         return first
     if item is None:
         return Outcome(None, ignored="there is no such item")
-    outcome = _run(r.Draft(item, event, facts, policy, now), (item.state, type(event)), item.state)
+    outcome = _run(Draft(item, event, facts, policy, now), (item.state, type(event)), item.state)
     return outcome or Outcome(item, ignored=f"{type(event).__name__} means nothing to an item in {item.state}")
 
 
@@ -336,7 +340,7 @@ def fire(item: Item, facts: Facts, policy: Policy, upto: dt.datetime) -> Outcome
     if not item.timers or item.timers[0].due > upto:
         return Outcome(item, ignored="no timer is due")
     timer = item.timers[0]
-    draft = r.Draft(item, timer, facts, policy, timer.due)
+    draft = Draft(item, timer, facts, policy, timer.due)
     lapse = None
     if timer.kind in LAPSING:
         lapse = Lapse(timer.due, draft.frame(stopped=False), item.stack, item.counter_round, item.refiles)
@@ -379,14 +383,14 @@ def _filed(event: ItemSubmitted, policy: Policy) -> Item:
 
 
 def _run(
-    d: r.Draft, trigger: tuple[State | None, Trigger], previous: State | None, lapse: Lapse | None = None
+    d: Draft, trigger: tuple[State | None, Trigger], previous: State | None, lapse: Lapse | None = None
 ) -> Outcome | None:
     """Apply the first row that fits, then the automatic rows; None if nothing came of it."""
     row = _apply(d, trigger)
     if row is None:
         return None
     if row.on is Decide:
-        r.note_decider(d)
+        decisions.note_decider(d)
     last, published = row, row.emit
     if row.to is not STAY:
         while (then := _apply(d, (d.state, AUTO))) is not None:
@@ -412,7 +416,7 @@ def _run(
     return Outcome(item, (Change(kind, d.at, data),), lookup=d.lookup, released=released)
 
 
-def _apply(d: r.Draft, trigger: tuple[State | None, Trigger]) -> Row | None:
+def _apply(d: Draft, trigger: tuple[State | None, Trigger]) -> Row | None:
     """Apply the first row that fits and return it."""
     for row in INDEX.get(trigger, NO_ROWS):
         if row.before is not None:
@@ -440,7 +444,7 @@ def _command(item: Item | None, command: Command, facts: Facts, policy: Policy, 
     if item is None:
         return Outcome(None, refused=_refusal(command, "unknown_item", policy))
     sides = SIDES[type(command)]
-    if not any(r.is_party(item, command, side) for side in sides):
+    if not any(decisions.is_party(item, command, side) for side in sides):
         return Outcome(
             item, refused=_refusal(command, "not_a_party", policy, party=" or ".join(PARTIES[side] for side in sides))
         )
@@ -480,7 +484,7 @@ def _judge(
 ) -> Outcome:
     """Judge the command on ``item``: ``stored``, or ``stored`` as it was before its last timer."""
     kind = type(command)
-    draft = r.Draft(item, command, facts, policy, now, when)
+    draft = Draft(item, command, facts, policy, now, when)
     if item is not stored:
         draft.path.append(item.state)
     check = CHECKS.get(kind)

@@ -36,7 +36,7 @@ class Traits(Struct, frozen=True):
     """Hash of the first picture, 16 hex digits."""
 
 
-class Upheld(Struct, frozen=True):
+class UpheldItem(Struct, frozen=True):
     """What recurrence needs to know of an upheld item."""
 
     item: str
@@ -119,9 +119,9 @@ def rules_of(profile: str) -> Recurrence | None:
     return rules if rules is not None and rules.enabled else None
 
 
-def copies(listing: str, new: Traits, upheld: Iterable[Upheld], now: dt.datetime) -> list[tuple[Upheld, Likeness]]:
+def copies(listing: str, new: Traits, upheld: Iterable[UpheldItem], now: dt.datetime) -> list[tuple[UpheldItem, Likeness]]:
     """The upheld items that the listing is a near copy of: the nearest per right, among equals the latest."""
-    found: dict[str, tuple[Upheld, Likeness]] = {}
+    found: dict[str, tuple[UpheldItem, Likeness]] = {}
     known: dict[str, Recurrence | None] = {}
     for old in upheld:
         if old.profile not in known:

@@ -28,21 +28,21 @@ TEXTS: Final[dict[str, str]] = {
     "action_known": "An action is already reported. Report its result when there is one.",
     "decision_not_here": "This decision does not fit an item in {state}. It takes: {decisions}.",
     "stale": (
-        "The item has left the state that was decided on, and may have come back to it since; it is in {state} now. "
-        "Look at it again, then decide anew."
+        "The item has left the state that the decision was about, and may have returned to it since; it is in {state} now. "
+        "Look at it again before you decide."
     ),
     "refusal_code": "A refusal needs a reason code of the policy. Send one of: {codes}.",
     "listing_unknown": (
-        "The marketplace has not said yet what this listing is, so that no seller can be notified. Wait until it has, "
+        "The marketplace has not said yet what this listing is, so no seller can be notified. Wait until it has, "
         "or refuse the item with the code link_invalid."
     ),
-    "not_against_you": "This decision did not go against you. Its other side may complain of it.",
-    "complaint_known": "You have complained of this decision already. Wait for what comes of it.",
+    "not_against_you": "This decision did not go against you. Only the other side may complain about it.",
+    "complaint_known": "You have already complained about this decision. Wait for the result.",
     "complaints_used": "All {complaints} complaints about this item are used. The courts remain open.",
     "complaint_too_late": "The time to complain ended {complain_within} after the decision. The courts remain open.",
-    "decided_before": "You have decided about this item before. Somebody else decides the complaint.",
+    "decided_before": "You have already decided on this item. Another person must decide the complaint.",
     "appeal_code": "A decision on a complaint needs a reason code of the policy. Send one of: {appeal_codes}.",
-    "already_answered": "The counter-notification was already answered. To accept it after all, withdraw the item.",
+    "already_answered": "The counter-notification has already been answered. To accept it after all, withdraw the item.",
 }
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import sqlalchemy as sa
 
-from services.verification.item import UPHELD, Item
-from services.verification.recurrence import MOST, Traits, Upheld, owners_of, traits
+from services.verification.item import UPHELD, Item, PastDecision
+from services.verification.recurrence import MOST, Traits, UpheldItem, owners_of, traits
+from shared.db import columns
 from shared.events import Listing, State
 
 _item = msgspec.json.Decoder(Item).decode
@@ -27,7 +28,7 @@ _BLOCKING = """
     join items i on i.blocks and i.listing = t.listing and i.right_id = t.right_id and i.reason = t.reason"""
 _VIOLATIONS = """
     select o.owner, (select count(distinct u.claim) from (
-        select claim from upheld where owner = o.owner order by upheld_at desc limit 50) u)
+        select claim from upheld where owner = o.owner order by upheld_at desc limit 50) u) as claims
     from unnest(%s::text[]) as o(owner)"""
 _PAST = """
     select listing, right_id, reason, item, false from items where listing = any(%s) and state in ('REJECTED', 'RESTORED')
@@ -102,14 +103,14 @@ def blocking(connection: sa.Connection, triples: Iterable[Triple]) -> list[tuple
     wanted = sorted(set(triples))
     if not wanted:
         return []
-    rows = connection.exec_driver_sql(_BLOCKING, tuple(list(column) for column in zip(*wanted, strict=True)))
+    rows = connection.exec_driver_sql(_BLOCKING, columns(wanted))
     return [((listing, right, reason), item) for listing, right, reason, item in rows]
 
 
-def past(connection: sa.Connection, listings: Iterable[str]) -> list[tuple[str, str, str, str, bool]]:
-    """Decisions about listings: (listing, right, reason, item, upheld); not ``upheld``: refused or restored."""
+def past(connection: sa.Connection, listings: Iterable[str]) -> list[PastDecision]:
+    """Decisions about listings."""
     wanted = sorted(set(listings))
-    return [tuple(row) for row in connection.exec_driver_sql(_PAST, (wanted, wanted))] if wanted else []
+    return [PastDecision(*row) for row in connection.exec_driver_sql(_PAST, (wanted, wanted))] if wanted else []
 
 
 def listings(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Listing]:
@@ -133,8 +134,7 @@ def due(
 def save(connection: sa.Connection, changed: Sequence[tuple[int, Item]]) -> None:
     """Write (partition, item) pairs; each item at most once."""
     if changed:
-        columns = zip(*(_row(partition, item) for partition, item in changed), strict=True)
-        connection.exec_driver_sql(_SAVE, tuple(list(column) for column in columns))
+        connection.exec_driver_sql(_SAVE, columns(_row(partition, item) for partition, item in changed))
 
 
 def _row(partition: int, item: Item) -> tuple[object, ...]:
@@ -148,30 +148,22 @@ def _row(partition: int, item: Item) -> tuple[object, ...]:
         item.state.value,
         item.original,
         item.blocks,
-        waits(item),
+        item.waits,
         item.next_due,
         item.revision,
         _encode(item).decode(),
     )
 
 
-def waits(item: Item) -> bool:
-    """Whether the item waits for the marketplace's answer about its listing (row 3)."""
-    if item.state is State.UNDER_REVIEW:
-        # the look-up was given up, and may still be answered
-        return item.flagged and item.seller is None
-    return item.on_site and item.state is State.RECEIVED
-
-
-def upheld_of(connection: sa.Connection, owners: Iterable[str]) -> dict[str, list[Upheld]]:
+def upheld_of(connection: sa.Connection, owners: Iterable[str]) -> dict[str, list[UpheldItem]]:
     """Upheld items by owner (``recurrence.owners``), latest first, at most ``recurrence.MOST`` per owner."""
     wanted = sorted(set(owners))
-    found: dict[str, list[Upheld]] = {}
+    found: dict[str, list[UpheldItem]] = {}
     if wanted:
         rows = connection.exec_driver_sql(_UPHELD_OF, (wanted, MOST))
         for owner, item, claim, listing, right, reason, profile, upheld_at, title, picture in rows:
             found.setdefault(owner, []).append(
-                Upheld(item, claim, listing, right, reason, profile, upheld_at, Traits(title, picture))
+                UpheldItem(item, claim, listing, right, reason, profile, upheld_at, Traits(title, picture))
             )
     return found
 
@@ -179,7 +171,7 @@ def upheld_of(connection: sa.Connection, owners: Iterable[str]) -> dict[str, lis
 def violations(connection: sa.Connection, owners: Iterable[str]) -> dict[str, int]:
     """Claims upheld against each owner, among its latest 50 upheld items whose listings could be compared."""
     wanted = sorted(set(owners))
-    return {row[0]: row[1] for row in connection.exec_driver_sql(_VIOLATIONS, (wanted,))} if wanted else {}
+    return {row.owner: row.claims for row in connection.exec_driver_sql(_VIOLATIONS, (wanted,))} if wanted else {}
 
 
 def recurrences(connection: sa.Connection, pairs: Iterable[Pair]) -> set[Pair]:
@@ -187,8 +179,7 @@ def recurrences(connection: sa.Connection, pairs: Iterable[Pair]) -> set[Pair]:
     wanted = sorted(set(pairs))
     if not wanted:
         return set()
-    columns = tuple(list(column) for column in zip(*wanted, strict=True))
-    return {(listing, right) for listing, right in connection.exec_driver_sql(_RECURRENCES, columns)}
+    return {(listing, right) for listing, right in connection.exec_driver_sql(_RECURRENCES, columns(wanted))}
 
 
 def save_upheld(connection: sa.Connection, changed: Sequence[Item], listings: Mapping[str, Listing]) -> None:
@@ -222,7 +213,7 @@ def save_upheld(connection: sa.Connection, changed: Sequence[Item], listings: Ma
     if gone:
         connection.exec_driver_sql("delete from upheld where item = any(%s)", (gone,))
     if rows:
-        connection.exec_driver_sql(_SAVE_UPHELD, tuple(list(column) for column in zip(*rows, strict=True)))
+        connection.exec_driver_sql(_SAVE_UPHELD, columns(rows))
 
 
 def save_recurrences(connection: sa.Connection, found: Mapping[Pair, str], changed: Sequence[Item]) -> None:
@@ -230,7 +221,7 @@ def save_recurrences(connection: sa.Connection, found: Mapping[Pair, str], chang
     rows: list[tuple[str, str, str | None]] = [(*pair, item) for pair, item in found.items()]
     rows += [(item.listing, item.right, None) for item in changed if item.state in JUDGED and not item.canary]
     if rows:
-        connection.exec_driver_sql(_SAVE_RECURRENCES, tuple(list(column) for column in zip(*rows, strict=True)))
+        connection.exec_driver_sql(_SAVE_RECURRENCES, columns(rows))
 
 
 def save_listings(connection: sa.Connection, changed: dict[str, Listing]) -> None:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from services.verification import lifecycle, recurrence, refusals, store
-from services.verification.item import INTERNAL, Facts, Item, Outcome, Reopened
+from services.verification.item import INTERNAL, Facts, Item, Outcome, PastDecision, Reopened, past_of
 from services.verification.store import Triple
 from shared import metrics, policy, topics
 from shared.events import (
@@ -61,7 +60,7 @@ IGNORED = metrics.counter(
 
 
 NO_FACTS = Facts()
-Copy = tuple[str, recurrence.Upheld, recurrence.Likeness]
+Copy = tuple[str, recurrence.UpheldItem, recurrence.Likeness]
 """A listing, an upheld item that it is a near copy of, and how near."""
 
 
@@ -107,7 +106,7 @@ class VerificationBatch(Batch):
                 triples.add((item.listing, item.right, item.reason))
         self._listings: dict[str, Listing] = {}
         self._violations: dict[str, int] = {}
-        self._past: dict[str, list[tuple[Any, ...]]] = {}
+        self._past: dict[str, list[PastDecision]] = {}
         self._known_listings: set[str] = set()
         self._blocking: dict[Triple, str] = {}
         self._known_triples: set[Triple] = set()
@@ -211,7 +210,7 @@ class VerificationBatch(Batch):
                 triples.update((data.listing, old.right, old.reason) for old, _ in copies)
         return found
 
-    def _news(self, record: str, listing: str) -> Iterator[tuple[recurrence.Upheld, recurrence.Likeness]]:
+    def _news(self, record: str, listing: str) -> Iterator[tuple[recurrence.UpheldItem, recurrence.Likeness]]:
         """Near copies that nobody has claimed, and that were not found before."""
         for _, old, likeness in self._copies.get(record, ()):
             pair = (listing, old.right)
@@ -222,7 +221,7 @@ class VerificationBatch(Batch):
             yield old, likeness
 
     def _recurs(
-        self, incoming: Incoming, data: Listing, old: recurrence.Upheld, likeness: recurrence.Likeness
+        self, incoming: Incoming, data: Listing, old: recurrence.UpheldItem, likeness: recurrence.Likeness
     ) -> Outgoing:
         self._found[data.listing, old.right] = old.item
         rules = recurrence.rules_of(old.profile)
@@ -268,8 +267,8 @@ class VerificationBatch(Batch):
             owner for listing in learnt.values() for owner in recurrence.owners(listing)
         } - self._violations.keys()
         self._violations.update(store.violations(self._tx.connection, owners))
-        for listing, *decided in store.past(self._tx.connection, listings):
-            self._past.setdefault(listing, []).append(tuple(decided))
+        for decision in store.past(self._tx.connection, listings):
+            self._past.setdefault(decision.listing, []).append(decision)
         for triple, original in store.blocking(self._tx.connection, triples):
             # what this batch has changed is newer than what the database says
             if original not in self._changed or self._items[original].blocks:
@@ -283,11 +282,7 @@ class VerificationBatch(Batch):
         held_by = self._blocking.get(triple)
         # the port's contract: only the programme suspends or removes; a listing down for other reasons is ``ended``
         ours = known is not None and known.state in ("suspended", "removed")
-        failed = upheld = 0
-        for other_right, other_reason, other, is_upheld in self._past.get(listing, ()):
-            if other != item:
-                upheld += is_upheld
-                failed += not is_upheld and (other_right, other_reason) == (right, reason)
+        failed, upheld = past_of(self._past.get(listing, ()), right, reason, item)
         return Facts(
             listing=known,
             original=None if held_by == item else held_by,
@@ -433,7 +428,7 @@ class VerificationBatch(Batch):
         )
 
     def _index(self, item: Item) -> None:
-        if store.waits(item):
+        if item.waits:
             self._waiting.setdefault(item.listing, set()).add(item.item)
         else:
             self._waiting.get(item.listing, set()).discard(item.item)

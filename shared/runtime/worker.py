@@ -1,10 +1,10 @@
 """The worker's loop: records -> one transaction -> topics.
 
-1. Poll a batch from the owned partitions.
-2. One database transaction: lock the partitions (``Fenced`` if another worker has taken one over), enter the ids in the
-   inbox, let the service decide, fire due timers, save, append to the event log, move the cursors.
-3. Publish what was appended (acks=all, idempotent producer). Once everything is acknowledged, record that and commit
-   offsets.
+1. Poll a batch from the owned partitions (`reader`).
+2. One database transaction (`transactor`): lock the partitions (``Fenced`` if another worker has taken one over), enter
+   the ids in the inbox, let the service decide, fire due timers, save, append to the event log, move the cursors.
+3. Publish what was appended (`publisher`: acks=all, idempotent producer). Once everything is acknowledged, record that
+   and commit offsets.
 
 After a crash, rows beyond ``published_upto`` are sent again with the same ids. ``cursors`` has the true positions; the
 group's committed offsets only show lag to others.
@@ -16,126 +16,42 @@ special case.
 
 from __future__ import annotations
 
-import base64
-import datetime as dt
 import gc
-import math
 import os
 import random
 import signal
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
-import msgspec
 import sqlalchemy as sa
 import structlog
-from kafka import ConsumerRebalanceListener, TopicPartition
-from kafka.errors import IllegalStateError, KafkaError, LogTruncationError, OffsetOutOfRangeError
-from kafka.structs import OffsetAndMetadata
+from kafka.errors import IllegalStateError, KafkaError
 
-from shared import clock, db, kafka_links, log_limits, metrics, tracing
-from shared.events import Data, Envelope, NewerVersion, Watermark, decode_data, decode_envelope, encode, is_ours
-from shared.runtime import assignment, seen
+from shared import db, kafka_links, log_limits, metrics, tracing
+from shared.runtime import assignment
+from shared.runtime.crashes import crash_from
+from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.health import Health
-from shared.runtime.links import Gap, Link, Links, place_of
-from shared.runtime.positions import Positions
-from shared.runtime.store import Fenced, Head, Store, WentBack, Witness
-from shared.runtime.traced import Traced
-from shared.runtime.types import Batch, DeadLetter, Due, Incoming, Outgoing, Sent, Service, Tx
+from shared.runtime.history import History
+from shared.runtime.isolation import isolate, must_stop, replay
+from shared.runtime.membership import Membership
+from shared.runtime.publisher import Publisher
+from shared.runtime.reader import Reader
+from shared.runtime.records import Polled
+from shared.runtime.store import Fenced, Store, WentBack
+from shared.runtime.transactor import Transactor
+from shared.runtime.types import Service
 from shared.settings import Settings
-from shared.topics import DEAD_LETTERS, INTAKE, TOPICS, Topic, partition_of
+from shared.topics import DEAD_LETTERS, TOPICS
 
 log = structlog.get_logger(__name__)
 
-HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
-GATHER_MAX_S = 0.1
-ASK_S = 15.0
-METADATA_MS = 30_000
-EMPTY_POLL_MS = 1_000
-EXPLAINED_S = 60.0
-
-
-@dataclass(slots=True)
-class Bad:
-    """A record that cannot be read; ``after`` readable records of its round came before it."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: str
-    raw: bytes
-    headers: str
-    error: str
-    outside: bool
-    after: int
-    id: str | None = None
-    link: Link | None = None
-    seq: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A record or timer that fails even when run alone, and why."""
-
-    subject: Incoming | Due
-    error: Exception
-
-
-@dataclass(slots=True)
-class Round:
-    """One poll's records and where they end."""
-
-    records: list[Incoming] = field(default_factory=list)
-    bad: list[Bad] = field(default_factory=list)
-    marks: dict[int, dt.datetime] = field(default_factory=dict)
-    cursors: dict[tuple[str, int], int] = field(default_factory=dict)
-    # leader epoch of the last record
-    leader_epochs: dict[tuple[str, int], int] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    # wall times at which records were written: the last by topic and partition, the oldest by topic
-    stamps: dict[tuple[str, int], float] = field(default_factory=dict)
-    oldest: dict[str, float] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.cursors)
-
-    def arrivals(self) -> Iterator[Incoming | Bad]:
-        """All records, including unreadable ones, in the order of arrival."""
-        bad = deque(self.bad)
-        for place, record in enumerate(self.records):
-            while bad and bad[0].after <= place:
-                yield bad.popleft()
-            yield record
-        yield from bad
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """An assignment by the group; each has a higher generation than the one before.
-
-    ``lacking``: topic partitions that belong to these numbers but were not assigned, because the group's leader did
-    not know their topic.
-    """
-
-    generation: int
-    partitions: frozenset[int]
-    lacking: frozenset[tuple[str, int]] = frozenset()
-
-
-@dataclass(slots=True)
-class Publishing:
-    """Rows handed to the producer but not yet known to be acknowledged."""
-
-    futures: list[Any]
-    upto: dict[int, int]
-    marks: dict[int, dt.datetime]
-    offsets: dict[Any, Any]
-    topics: dict[str, int]
-    since: float
-    """Wall time since which the oldest row waits."""
+METADATA_MS: Final = 30_000
+EMPTY_POLL_MS: Final = 1_000
+QUIET_S: Final = 2.0
+ASLEEP_S: Final = 10.0
+"""A worker without work for this long looks at its queue less and less often."""
 
 
 class Worker:
@@ -157,68 +73,55 @@ class Worker:
         self.settings = settings
         self.health = health or Health(service.name)
         self._crash = crash or (lambda _step: None)
-        self._tracing = tracing.current()
         metrics.begin(
             service.name,
             (topic.name for topic in service.reads),
             (topic.name for topic in TOPICS if service.schema in topic.writers or topic is DEAD_LETTERS),
         )
-        self._store = Store(
-            service.name, service.prefix, settings.partitions, settings.topic_prefix, service.keyed_like
-        )
+        self._owner = settings.instance or f"{os.uname().nodename}:{os.getpid()}"
         self._engine = db.connect(
             settings.present("database"),
             schema=service.schema,
             name=f"{service.name}-{settings.instance or os.getpid()}",
         )
+        self._store = Store(
+            service.name, service.prefix, settings.partitions, settings.topic_prefix, service.keyed_like
+        )
+        tracer = tracing.current()
+        self._reader = Reader(service, settings, tracer)
+        self._history = History(service, settings, self._store)
+        self._letters = DeadLetters(service.name, self._store)
+        self._membership = Membership(service.name, settings, self._reader.topics)
+        self._publisher = Publisher(
+            service.name, settings, alive=self._show_alive, stopping=lambda: self._stop, crash=self._crash
+        )
+        self._transactor = Transactor(
+            service,
+            settings,
+            self._engine,
+            self._store,
+            owner=self._owner,
+            history=self._history,
+            reader=self._reader,
+            publisher=self._publisher,
+            letters=self._letters,
+            tracing=tracer,
+            crash=self._crash,
+        )
+        # a connection to look at the service's queue
         self._look: sa.Connection | None = None
         # how often an idle worker checks its timers
         self._tick_s = min(1.0, settings.watermark_ms / 1000) if service.keeps_time else 1.0
-        self._owner = settings.instance or f"{os.uname().nodename}:{os.getpid()}"
-        self._topics: dict[str, Topic] = {settings.topic_prefix + topic.name: topic for topic in service.reads}
         self._stop = False
-        self._consumer: Any = None
-        self._producer: Any = None
-        self._epochs: dict[int, int] = {}
-        # what the group has assigned, and which generation of it we have claimed; the client's own thread writes it,
-        # so it is an immutable value, set in one step and compared by generation
-        self._given = Assignment(0, frozenset())
-        self._claimed = 0
-        self._parked: frozenset[str] = frozenset()
-        self._parked_since = 0.0
-        self._positions = Positions()
-        # ids of the topics that the cursors are valid for, and topic partitions whose records at the cursor are gone
-        self._topic_ids: dict[str, str] = {}
-        self._gone: set[tuple[str, int]] = set()
-        # of these, the ones not yet in the database: offset, reason and details
-        self._unsaved: dict[tuple[str, int], tuple[int, str, str]] = {}
-        # numbers of the last events applied, by which duplicates are recognised
-        self._links = Links()
-        # what this process last saw committed, kept across sessions: ends of logs (number and hash), and cursors
-        self._seen: dict[int, tuple[int, str]] = {}
-        self._cursors: dict[tuple[str, int], int] = {}
-        self._look_at = 0.0
-        # ends of partitions that no fetch has told, and that were asked for
-        self._asked_ends: dict[tuple[str, int], int] = {}
-        self._ask_at = 0.0
-        # topics that the broker does not have now
-        self._missing: frozenset[str] = frozenset()
-        # when to ask why it owns nothing
-        self._left_out_at = math.inf
-        self._heartbeat: Any = None
-        self._publishing: deque[Publishing] = deque()
-        self._settled: dict[int, int] = {}
         self._failures = 0
         # how much a transaction may do: less after one was too slow
         self._room = settings.batch_max_records
         self._timers = settings.timers_per_batch
-        self._firing: Due | None = None
         self._replay_at = 0.0
         self._tick_at = 0.0
-        self._again = False
+        self._look_at = 0.0
         self._patient_at = 0.0
         self._worked_at = 0.0
-        self._took_s = 0.0
 
     # ------------------------------------------------------------------------------------------------------ life
 
@@ -253,14 +156,7 @@ class Worker:
         try:
             with self._engine.begin() as connection:
                 self._store.went_back(connection, str(back))
-                ends = self._store.ends(connection, sorted(self._seen))
-                witnesses = [
-                    Witness(p, seq, "this process", hash=hash_) for p, (seq, hash_) in self._seen.items() if seq
-                ]
-                lost = [
-                    f"partition {one.partition}: the log ended at {one.seq}, now at {ends.get(one.partition, 0)}"
-                    for one in self._store.missing(connection, witnesses)
-                ]
+                lost = self._history.lost(connection)
         except Exception as error:
             log.warning("cannot say what was lost", worker=self.service.name, error=f"{type(error).__name__}: {error}")
         log.critical(
@@ -303,15 +199,10 @@ class Worker:
     def _session(self) -> None:
         """One membership of the consumer group."""
         settings = self.settings
-        self._publishing.clear()
-        self._epochs.clear()
-        self._settled.clear()
-        self._heartbeat = None
-        self._given = Assignment(self._given.generation + 1, frozenset())
-        self._claimed = self._given.generation
-        self._left_out_at = time.monotonic() + self._left_out_after_s
+        self._transactor.epochs = {}
+        self._membership.begin_session()
         # batches never expire: the producer retries in order, and the loop decides when to give up
-        self._producer = kafka_links.producer(
+        producer: Any = kafka_links.producer(
             settings,
             client_id=f"{self.service.name}-{self._owner}",
             acks="all",
@@ -325,10 +216,11 @@ class Worker:
             bootstrap_timeout_ms=5_000,
         )
         try:
-            self._consumer = kafka_links.consumer(
+            self._publisher.begin_session(producer)
+            consumer: Any = kafka_links.consumer(
                 settings,
                 client_id=f"{self.service.name}-{self._owner}",
-                group_id=settings.topic_prefix + self.service.name,
+                group_id=self._membership.group,
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 # a member gets the same partition numbers in all its topics: a number is one unit of ownership
@@ -348,8 +240,11 @@ class Worker:
                 default_offset_commit_callback=lambda _offsets, _response: None,
             )
             try:
-                self._consumer.subscribe(list(self._topics), listener=_Listener(self))
-                self._know_topics()
+                self._publisher.commit_with(consumer.commit_async)
+                self._reader.begin_session(consumer)
+                self._membership.watch(consumer)
+                consumer.subscribe(list(self._reader.topics), listener=self._membership)
+                self._reader.load_topics()
                 while not self._stop:
                     try:
                         self._turn()
@@ -357,125 +252,63 @@ class Worker:
                         raise
                     except Fenced:
                         # expected while the group moves partitions; otherwise another worker has taken over ours
-                        if not self._rebalanced:
+                        if not self._membership.rebalanced:
                             raise
                     except Exception as error:
                         if not db.is_transient(error):
                             raise
                         # group membership is fine: keep it, and claim the partitions again once the database answers
                         self._pause("database", error)
-                        self._claimed = -1
+                        self._membership.reclaim()
                 self._settle(wait=True)
             finally:
                 self.health.ready(False)
-                self._consumer.close(autocommit=False, timeout_ms=5_000)
+                consumer.close(autocommit=False, timeout_ms=5_000)
         finally:
-            self._producer.close(timeout=1.0 if self._publishing else 5.0)
-
-    def _know_topics(self) -> None:
-        """Load the topics' metadata between subscribing and joining.
-
-        kafka-python 3.0.12 knows the topics only once metadata arrive. A leader that joins before then may assign
-        nothing to anyone, permanently. When metadata do arrive it rebalances again, which with short polls may never
-        finish (docs/decisions/0004-rebalance-traps.md). Loading metadata before the first join avoids both.
-
-        Raises:
-            KafkaError: a topic does not exist, or its number of partitions does not fit (``assignment.unfit``).
-        """
-        self._consumer.topics()
-        counts = {name: len(self._consumer.partitions_for_topic(name) or ()) for name in self._topics}
-        self._missing = frozenset(topic.name for name, topic in self._topics.items() if not counts[name])
-        metrics.MISSING_TOPICS.labels(self.service.name).set(len(self._missing))
-        if unfit := assignment.unfit(self._topics, counts, self.settings.partitions):
-            raise KafkaError("; ".join(unfit))
-
-    def _watch_topics(self) -> None:
-        """Report missing topics. The worker waits for them and continues to read the others.
-
-        Raises:
-            KafkaError: a topic's number of partitions does not fit (``assignment.unfit``).
-        """
-        counts = kafka_links.partition_counts(self._consumer, self._topics)
-        there = {name: topic for name, topic in self._topics.items() if counts[name]}
-        if unfit := assignment.unfit(there, counts, self.settings.partitions):
-            raise KafkaError("; ".join(unfit))
-        missing = frozenset(topic.name for name, topic in self._topics.items() if name not in there)
-        if self._missing - missing:
-            self._claimed = -1  # a topic has appeared: only now is it known where it begins
-        self._missing = missing
-        metrics.MISSING_TOPICS.labels(self.service.name).set(len(missing))
-        for name in missing:
-            if log_limits.seldom(f"missing {name}"):
-                log.error("topic is missing", worker=self.service.name, topic=name, cure="goodfaith migrate")
-
-    @property
-    def _left_out_after_s(self) -> float:
-        """Seconds for which owning nothing may be due to a rebalance."""
-        return max(3 * self.settings.session_timeout_ms / 1000, 5.0)
-
-    def _watch_ownership(self, now: float) -> None:
-        """Rejoin the group if this worker owns nothing and the other members do not own everything either.
-
-        See docs/decisions/0004-rebalance-traps.md.
-
-        Raises:
-            KafkaError: in order to rejoin, or because the broker does not say who owns what.
-        """
-        if now < self._left_out_at:
-            return
-        group = self.settings.topic_prefix + self.service.name
-        state, members = kafka_links.group_members(self.settings, group, self._topics)
-        unowned = assignment.unowned(
-            self.settings.partitions, (place for places in members.values() for place in places)
-        )
-        # the client may believe that it is a member although the broker has dropped it
-        member = self._consumer.group_metadata().member_id in members
-        if state == "Stable" and member and not unowned:
-            self._left_out_at = now + EXPLAINED_S  # explained: there are more workers than partitions
-            return
-        metrics.REJOINS.labels(self.service.name).inc()
-        raise KafkaError(
-            f"this worker owns nothing and is {'a' if member else 'no'} member of its group, which is {state};"
-            f" partitions without owner: {unowned}: joining again"
-        )
+            producer.close(timeout=1.0 if self._publisher.busy else 5.0)
 
     # ------------------------------------------------------------------------------------------------------ loop
 
     def _turn(self) -> None:
         """One turn: poll, transact, publish."""
-        service = self.service
+        service, reader, membership = self.service, self._reader, self._membership
         started = time.monotonic()
-        patience = self._patience(started)
-        polled = self._poll(patience)
+        polled = reader.poll(
+            self._patience(started),
+            room=self._room,
+            gather_s=self._transactor.took_s,
+            interrupted=lambda: membership.rebalanced,
+        )
         self.health.progress()
-        if self._begun_anew():
-            self._claimed = -1  # the polled records may be from the new topic, at an offset of the old one
-        if self._rebalanced:
+        if reader.was_recreated(self._transactor.epochs):
+            membership.reclaim()  # the polled records may be from the new topic, at an offset of the old one
+        if membership.rebalanced:
             self._claim()
             return
         metrics.PROGRESS.labels(service.name).set_to_current_time()
         self._crash("after_poll")
-        self._stage("poll", started)
+        self._transactor.stage("poll", started)
         now = time.monotonic()
-        if not self._epochs:
-            self._watch_ownership(now)
+        if not self._transactor.epochs:
+            membership.check(now)
             return
         queued = not polled and self._queued()
-        if polled or queued:
-            self._worked_at = now
-        if polled or queued or self._again or now >= self._tick_at:
+        if polled.records or polled.unreadable or queued:
+            self._worked_at = now  # watermarks alone are no work
+        if polled or queued or self._transactor.again or now >= self._tick_at:
             self._tick_at = now + self._tick_s
             if not self._process(polled):
                 return
-        elif self._publishing or self._settled:
+        elif self._publisher.unrecorded:
             self._settle(wait=False)
         if now >= self._replay_at:
-            self._replay_at = now + 0.5
-            self._replay()
+            self._replay_at = now + (0.5 if self._letters.blocked else 2.0)
+            replay(self._transactor)
         if now >= self._look_at:
             self._look_at = now + 1.0
-            self._watch_topics()
-            self._show_positions()
+            if reader.check_topics():
+                membership.reclaim()
+            reader.show_positions()
         self._failures = 0
 
     def _queued(self) -> bool:
@@ -497,223 +330,36 @@ class Worker:
         A poll of 0 ms never completes a rebalance, so even a busy worker waits a little from time to time. A join that
         completes between two polls starts over, so while nothing is owned polls are few and long.
         """
-        if not self._epochs:
+        if not self._transactor.epochs:
             return EMPTY_POLL_MS
-        if self._again and now < self._patient_at:
+        if self._transactor.again and now < self._patient_at:
             return 0
         self._patient_at = now + 0.5
-        if self._publishing:
+        if self._publisher.busy:
             return 5  # the broker answers soon, and then what is published has to be recorded
-        if self._again:
+        if self._transactor.again:
             return 15
-        if self.service.queue:
-            # often while there is work, less often when it is quiet
-            return 15 if now - self._worked_at < 2.0 else 50
-        return self.settings.poll_ms
+        quiet_s = now - self._worked_at
+        if quiet_s < QUIET_S:
+            return 15 if self.service.queue else self.settings.poll_ms
+        # records end a wait at once; rows of the queue and timers do not
+        longest = 5 * self.settings.poll_ms if not self.service.queue else 50 if quiet_s < ASLEEP_S else 250
+        return min(longest, max(int((self._tick_at - now) * 1000), 15))
 
-    def _stage(self, stage: str, since: float) -> float:
-        now = time.monotonic()
-        metrics.STAGE_SECONDS.labels(self.service.name, stage).inc(now - since)
-        return now
-
-    def _poll(self, patience_ms: int) -> Round:
-        """Gather records until the batch is full, or for as long as the last batch's transaction took.
-
-        A transaction of a few records costs nearly as much as one of hundreds. On a busy machine transactions take
-        long, so batches become larger and fewer; on an idle one there is hardly any wait.
-        """
-        result = Round()
-        count = 0
-        room = self._room
-        until = 0.0
-        while count < room:
-            try:
-                fetched = self._consumer.poll(timeout_ms=patience_ms, max_records=room - count)
-            except OffsetOutOfRangeError as error:
-                # keep what was already fetched from other partitions, and fetch no more
-                self._miss({(self._topics[at.topic].name, at.partition) for at in error.args[0]}, "deleted")
-                break
-            except LogTruncationError as error:
-                # the topic lost records that its broker had acknowledged; later offsets now mean other records
-                self._miss({(self._topics[at.topic].name, at.partition) for at in error.divergent_offsets}, "truncated")
-                break
-            if self._rebalanced:
-                break
-            now = time.monotonic()
-            if not until:
-                if not fetched:
-                    break
-                until = now + min(self._took_s, GATHER_MAX_S)
-            elif now >= until and not fetched:
-                break
-            patience_ms = max(int((until - now) * 1000), 0)
-            for place, records in fetched.items():
-                topic = self._topics[place.topic]
-                mine = (topic.name, place.partition)
-                if mine in self._gone:
-                    continue
-                first = records[0].timestamp / 1000
-                for record in records:
-                    try:
-                        self._read(topic, record, result)
-                    except Gap as gap:
-                        self._miss({mine}, "gap", str(gap), record.offset)
-                        break
-                    count += 1
-                    result.sizes[topic.name] = result.sizes.get(topic.name, 0) + 1
-                    result.cursors[mine] = record.offset + 1
-                    result.leader_epochs[mine] = record.leader_epoch
-                    result.stamps[mine] = record.timestamp / 1000
-                    result.oldest[topic.name] = min(first, result.oldest.get(topic.name, first))
-        return result
-
-    def _current_ids(self) -> dict[str, str]:
-        """Topic ids by topic, from the client's last metadata; unknown topics are left out."""
-        found = kafka_links.topic_ids(self._consumer, self._topics)
-        return {self._topics[name].name: id_ for name, id_ in found.items()}
-
-    def _begun_anew(self) -> bool:
-        """Whether a topic was deleted and created again since its partitions were claimed."""
-        return any(
-            self._topic_ids.get(topic, id_) != id_ and not all((topic, p) in self._gone for p in self._epochs)
-            for topic, id_ in self._current_ids().items()
-        )
-
-    def _miss(self, places: set[tuple[str, int]], reason: str, detail: str = "", offset: int | None = None) -> None:
-        """Stop reading topic partitions whose next records are missing, until an operator has restored them.
-
-        Other partitions are read on. Deadlines wait, because the partition's watermark does not arrive.
-
-        Args:
-            reason: ``deleted`` (by retention), ``gap`` (a number is missing), ``recreated`` (the topic), ``truncated``.
-            offset: offset of the first record after the missing ones; None: the cursor's.
-        """
-        prefix = self.settings.topic_prefix
-        for mine in sorted(places - self._gone):
-            log.error(
-                "unread records are gone",
-                worker=self.service.name,
-                topic=mine[0],
-                partition=mine[1],
-                reason=reason,
-                detail=detail,
-                cure="goodfaith restore unread",
-            )
-            self._unsaved[mine] = (self._cursors.get(mine, 0) if offset is None else offset, reason, detail)
-        self._gone |= places
-        self._consumer.pause(*(TopicPartition(prefix + topic, partition) for topic, partition in places))
-        self._positions.stop(places)
-        self._show_gone()
-
-    def _show_gone(self) -> None:
-        for topic in self._topics.values():
-            count = sum(name == topic.name for name, _ in self._gone)
-            metrics.UNREAD_GONE.labels(self.service.name, topic.name).set(count)
-
-    def _read(self, topic: Topic, record: Any, result: Round) -> None:
-        outside = topic.writer in assignment.OUTSIDE
-        raw: bytes | None = record.value
-        # the key goes into the database, which does not accept NUL
-        key = (record.key or b"").decode("utf-8", "replace").replace("\0", "�")
-        if self.service.raw:
-            # with the topic's id, because a topic that is created again starts at offset 0 again
-            place = f"{topic.name}.{self._topic_ids[topic.name]}.{record.partition}.{record.offset}"
-            wall = dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
-            incoming = Incoming(
-                topic.name, record.partition, record.offset, f"@{place}", place, "", Data(), None, wall, raw or b""
-            )
-            if self._tracing is not None:
-                incoming.traced, incoming.parent = self._tracing.of_record(record.headers or (), outside=True)
-            result.records.append(incoming)
-            return
-        if raw is None:
-            metrics.EVENTS_CONSUMED.labels(self.service.name, topic.name, "skipped").inc()
-            return
-        event_id: str | None = None
-        link: Link | None = None
-        seq = 0
-        try:
-            envelope = decode_envelope(raw)
-            if not envelope.id.isascii() or not envelope.id.isprintable():
-                raise ValueError(f"id: {envelope.id[:80]!r} is not printable ASCII")
-            if not outside and (place_ := place_of(envelope.id)) is not None:
-                if envelope.previous is None:
-                    raise ValueError("previous: missing")
-                writer, log_partition, seq = place_
-                link = Link(topic.name, record.partition, writer, log_partition)
-                event_id = envelope.id
-                if not self._links.take(link, seq, envelope.previous):
-                    metrics.EVENTS_DUPLICATE.labels(self.service.name, topic.name).inc()
-                    return
-            data = _known(envelope, outside)
-            if data is not None and outside and partition_of(key, self.settings.partitions) != record.partition:
-                raise ValueError(
-                    f"key {key[:80]!r} does not belong to partition {record.partition}: use the default partitioner"
-                )
-        except (ValueError, msgspec.DecodeError, RecursionError) as error:
-            headers = msgspec.json.encode(
-                [(name, base64.b64encode(value or b"").decode()) for name, value in record.headers or ()]
-            )
-            result.bad.append(
-                Bad(
-                    topic.name,
-                    record.partition,
-                    record.offset,
-                    key,
-                    raw,
-                    headers.decode(),
-                    f"{type(error).__name__}: {error}",
-                    outside,
-                    len(result.records),
-                    event_id,
-                    link,
-                    seq,
-                )
-            )
-            return
-        if data is None:
-            metrics.EVENTS_CONSUMED.labels(self.service.name, topic.name, "skipped").inc()
-            return
-        if isinstance(data, Watermark):
-            known = result.marks.get(record.partition)
-            if known is None or data.upto > known:
-                result.marks[record.partition] = data.upto
-            return
-        wall = dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
-        incoming = Incoming(
-            topic.name,
-            record.partition,
-            record.offset,
-            key,
-            envelope.id,
-            envelope.type,
-            data,
-            envelope,
-            wall,
-            raw,
-            link=link,
-            seq=seq,
-        )
-        if self._tracing is not None and record.headers:
-            incoming.traced, incoming.parent = self._tracing.of_record(record.headers, outside=outside, answer=True)
-        result.records.append(incoming)
-
-    # --------------------------------------------------------------------------------------------------- one batch
-
-    def _process(self, polled: Round) -> bool:
+    def _process(self, polled: Polled) -> bool:
         """Process a batch; if it fails, find the records or timers that are the reason and set them aside.
 
         False: no reason was found; the worker has paused and will claim its partitions again.
         """
         began = time.monotonic()
+        settings = self.settings
         try:
-            self._transact(polled, room=self._room, timers=self._timers)
-            self._grow()
+            self._transactor.run(polled, room=self._room, timers=self._timers)
+            self._room = min(2 * self._room, settings.batch_max_records)
+            self._timers = min(2 * self._timers, settings.timers_per_batch)
             return True
-        except (Fenced, KafkaError):
-            raise
         except Exception as error:
-            if db.is_transient(error):
+            if must_stop(error):
                 self._shrink(error, time.monotonic() - began)
                 raise
             log.warning(
@@ -724,109 +370,22 @@ class Worker:
                 exc_info=True,
             )
         try:
-            if self._isolate(polled):
+            if isolate(
+                self._transactor,
+                polled,
+                queue=settings.batch_max_records,
+                timers=settings.timers_per_batch,
+                alive=self.health.progress,
+            ):
                 return True
             raise RuntimeError("the database refuses a batch, and neither its records, queue rows nor timers are why")
-        except (Fenced, KafkaError):
-            raise
         except Exception as error:
-            if db.is_transient(error):
+            if must_stop(error):
                 raise
             log.exception("stuck", worker=self.service.name)
             self._pause("bug", error)
-            self._claimed = -1
+            self._membership.reclaim()
             return False
-
-    def _isolate(self, polled: Round) -> int:
-        """Run records, queue rows and timers one by one, and set aside each that fails; returns how many were run.
-
-        The cursor moves along, so a worker that dies meanwhile sets nothing aside twice. No timer fires until all
-        records are done: one of them may be the reason why it must not fire.
-        """
-        tried = 0
-        for arrival in polled.arrivals():
-            tried += 1
-            self.health.progress()
-            single = Round(cursors={(arrival.topic, arrival.partition): arrival.offset + 1})
-            if isinstance(arrival, Bad):
-                single.bad.append(arrival)
-                self._transact(single, room=0, timers=0)
-                continue
-            single.records.append(arrival)
-            try:
-                self._transact(single, room=0, timers=0)
-            except (Fenced, KafkaError):
-                raise
-            except Exception as cause:
-                if db.is_transient(cause):
-                    raise
-                self._transact(single, room=0, timers=0, refusal=Refusal(arrival, cause))
-        self._transact(replace(polled, records=[], bad=[]), room=0, timers=0)
-        tried += self._isolate_queue()
-        for _ in range(self.settings.timers_per_batch):
-            self.health.progress()
-            try:
-                fired = self._transact(Round(), room=0, timers=1)
-            except (Fenced, KafkaError):
-                raise
-            except Exception as cause:
-                if db.is_transient(cause) or self._firing is None:
-                    raise
-                fired = self._transact(Round(), room=0, timers=1, refusal=Refusal(self._firing, cause))
-            tried += fired
-            if not fired:
-                break
-        self._again = True
-        return tried
-
-    def _isolate_queue(self) -> int:
-        """Take rows from the service's queue and apply each under its own savepoint; returns how many there were.
-
-        One row per transaction would not work: ``pull`` decides which rows it takes together.
-        """
-        service, store = self.service, self._store
-        parked = set(self._parked)
-        withheld: set[int] = set()
-        marks: dict[int, dt.datetime] = {}
-        outgoing: list[Outgoing] = []
-        with self._engine.begin() as connection:
-            heads = store.lock(connection, self._owner, self._epochs, self._seen)
-            business, wall = clock.read(connection)
-            known = {partition: head.watermark for partition, head in heads.items() if head.watermark is not None}
-            tx = Tx(connection, business, wall, sorted(heads), known, frozenset(parked))
-            rows = service.pull(tx, self.settings.batch_max_records)
-            for row in rows:
-                self.health.progress()
-                if row.key in parked:
-                    self._park(connection, row, None, outgoing, business, parked)
-                    withheld.add(row.partition)
-                    continue
-                step = connection.begin_nested()
-                try:
-                    batch = service.open(tx, [row])
-                    made = list(batch.apply(row))
-                    batch.save()
-                    marks.update(batch.marks())
-                    step.commit()
-                    outgoing.extend(made)
-                except Exception as error:
-                    if db.is_transient(error):
-                        raise
-                    step.rollback()
-                    self._park(connection, row, error, outgoing, business, parked)
-                    withheld.add(row.partition)
-            sent = store.append(connection, heads, outgoing)
-            store.save_heads(connection, heads)
-        self._committed(heads, sent)
-        tx.counted()
-        self._remember_parked(parked, wall)
-        marks = {partition: mark for partition, mark in marks.items() if partition not in withheld}
-        self._publish(sent, marks, self._offsets({}, sent))
-        return len(rows)
-
-    def _grow(self) -> None:
-        self._room = min(2 * self._room, self.settings.batch_max_records)
-        self._timers = min(2 * self._timers, self.settings.timers_per_batch)
 
     def _shrink(self, error: Exception, took_s: float) -> None:
         """Do less at a time after a transaction was ended for being too slow: the same batch would fail again."""
@@ -834,628 +393,62 @@ class Worker:
             self._room, self._timers = max(self._room // 4, 1), max(self._timers // 4, 1)
             log.warning("batch was too slow", worker=self.service.name, took_s=round(took_s, 1), records=self._room)
 
-    def _remember_parked(self, parked: set[str], wall: dt.datetime) -> None:
-        if len(parked) != len(self._parked):
-            self._parked_since = self._parked_since or wall.timestamp()
-        self._parked = frozenset(parked)
-        self._show_parked()
-
-    def _transact(self, polled: Round, *, room: int, timers: int, refusal: Refusal | None = None) -> int:
-        """Run one transaction, with up to ``room`` queue rows and ``timers`` timers; returns how many timers fired.
-
-        Args:
-            refusal: a record or timer that failed alone: it is set aside as a dead letter.
-        """
-        service, store = self.service, self._store
-        started = time.monotonic()
-        parked = set(self._parked)
-        with self._engine.begin() as connection:
-            heads = store.lock(connection, self._owner, self._epochs, self._seen)
-            before = {partition: (head.seq, head.published_upto, head.watermark) for partition, head in heads.items()}
-            business, wall = clock.read(connection)
-            settled = self._acknowledged()
-            for partition, upto in settled.items():
-                if partition in heads:
-                    heads[partition].published_upto = max(heads[partition].published_upto, upto)
-            for partition, mark in polled.marks.items():
-                head = heads[partition]
-                if head.watermark is None or mark > head.watermark:
-                    head.watermark = mark
-            fresh_ids = store.fresh(connection, {one.id for one in polled.records if one.link is None})
-            stage = self._stage("inbox", started)
-
-            outgoing: list[Outgoing] = []
-            withheld: set[int] = set()
-            todo: list[Incoming | Bad] = []
-            for arrival in polled.arrivals():
-                if isinstance(arrival, Bad) or arrival.link is not None:
-                    todo.append(arrival)
-                elif arrival.id in fresh_ids:
-                    fresh_ids.discard(arrival.id)  # the same id again in this batch is a duplicate too
-                    todo.append(arrival)
-                else:
-                    metrics.EVENTS_DUPLICATE.labels(service.name, arrival.topic).inc()
-            tx = Tx(
-                connection,
-                business,
-                wall,
-                sorted(heads),
-                {partition: head.watermark for partition, head in heads.items() if head.watermark is not None},
-                frozenset(parked),
-            )
-            if room:
-                todo.extend(service.pull(tx, room))
-            fresh = [
-                one
-                for one in todo
-                if isinstance(one, Incoming)
-                and one.key not in parked
-                and (refusal is None or one is not refusal.subject)
-            ]
-            traced = None if self._tracing is None else Traced(self._tracing, service.name, service.queue, fresh)
-            batch = service.open(tx, fresh)
-            stage = self._stage("load", stage)
-            for one in todo:
-                if isinstance(one, Bad):
-                    self._dead(connection, one, outgoing, business, parked)
-                    continue
-                if parked and one.key in parked:
-                    self._park(connection, one, None, outgoing, business, parked)
-                elif refusal is not None and one is refusal.subject:
-                    self._park(connection, one, refusal.error, outgoing, business, parked)
-                else:
-                    try:
-                        if traced is not None and one.traced:
-                            outgoing.extend(traced.apply(batch.apply, one))
-                        else:
-                            outgoing.extend(batch.apply(one))
-                        continue
-                    except Exception as error:
-                        self._park(connection, one, error, outgoing, business, parked)
-                if one.topic == "@queue":
-                    withheld.add(one.partition)
-            stage = self._stage("decide", stage)
-            fired = self._fire(connection, batch, outgoing, business, parked, traced, timers, refusal)
-            stage = self._stage("timers", stage)
-            batch.save()
-            stage = self._stage("save", stage)
-            # rows taken from the queue and set aside are not published: no watermark may pass them
-            marks = {partition: mark for partition, mark in batch.marks().items() if partition not in withheld}
-            sent = store.append(connection, heads, outgoing)
-            changed = {
-                partition: head
-                for partition, head in heads.items()
-                if (head.seq, head.published_upto, head.watermark) != before[partition]
-            }
-            store.save_heads(connection, changed)
-            store.read(connection, _numbers(polled))
-            moves = {mine: (offset, polled.leader_epochs.get(mine, -1)) for mine, offset in polled.cursors.items()}
-            store.move(connection, moves, self._cursors)
-            unsaved = dict(self._unsaved)
-            for mine, (offset, reason, detail) in unsaved.items():
-                store.gap(connection, {mine: offset}, reason, detail)
-            self._crash("before_commit")
-        stage = self._stage("log", stage)
-        self._took_s = stage - started
-        self._crash("after_commit")
-        self._committed(heads, sent)
-        self._cursors.update(polled.cursors)
-        for mine in unsaved:
-            del self._unsaved[mine]
-        tx.counted()
-        if traced is not None:
-            traced.committed(len(fresh), fired)
-        self._remember_parked(parked, wall)
-        self._positions.consumed(polled.cursors, polled.stamps)
-        for partition, upto in settled.items():
-            if self._settled.get(partition) == upto:
-                del self._settled[partition]
-        self._again = fired >= timers > 0 or len(fresh) - len(polled.records) >= room > 0
-        trace = None if traced is None else traced.trace_id
-        self._observe(polled, fresh, fired, heads, wall, started, None if trace is None else {"trace_id": trace})
-        self._publish(sent, marks, self._offsets(polled.cursors, sent))
-        self._stage("publish", stage)
-        return fired
-
-    def _committed(self, heads: dict[int, Head], sent: Sent) -> None:
-        """Remember what a transaction committed: this worker may rely on it from now on."""
-        self._seen.update((partition, (head.seq, head.hash)) for partition, head in heads.items())
-        self._store.appended(sent)
-
-    def _offsets(self, cursors: dict[tuple[str, int], int], sent: Sent) -> dict[Any, Any]:
-        """What to commit to the group: it shows lag to others, and is a witness of the logs outside the database."""
-        places = dict(cursors)
-        # a partition that appended without reading commits one of its offsets again
-        for partition in sent.upto.keys() - {partition for _, partition in cursors}:
-            if (known := next((mine for mine in self._cursors if mine[1] == partition), None)) is not None:
-                places[known] = self._cursors[known]
-        return {
-            TopicPartition(self.settings.topic_prefix + topic, partition): OffsetAndMetadata(
-                offset, seen.metadata(*self._seen[partition]), -1
-            )
-            for (topic, partition), offset in places.items()
-        }
-
-    def _fire(
-        self,
-        connection: sa.Connection,
-        batch: Batch,
-        outgoing: list[Outgoing],
-        business: dt.datetime,
-        parked: set[str],
-        traced: Traced | None,
-        limit: int,
-        refusal: Refusal | None,
-    ) -> int:
-        self._firing = None
-        due = batch.due(limit)[:limit] if limit else ()
-        for timer in due:
-            if timer.key in parked:
-                continue
-            self._firing = timer
-            try:
-                if refusal is not None and timer == refusal.subject:
-                    raise refusal.error
-                if traced is not None and self._tracing is not None and self._tracing.drawn():
-                    outgoing.extend(traced.fire(batch.fire, timer))
-                else:
-                    outgoing.extend(batch.fire(timer))
-            except Exception as error:
-                self._park_timer(connection, timer, error, outgoing, business, parked)
-        if due:
-            metrics.TIMERS_FIRED.labels(self.service.name).inc(len(due))
-        return len(due)
-
-    def _observe(
-        self,
-        polled: Round,
-        fresh: Sequence[Incoming],
-        fired: int,
-        heads: dict[int, Head],
-        wall: dt.datetime,
-        started: float,
-        exemplar: dict[str, str] | None = None,
-    ) -> None:
-        name = self.service.name
-        counts: dict[str, int] = {}
-        for incoming in fresh:
-            counts[incoming.topic] = counts.get(incoming.topic, 0) + 1
-        for topic, count in counts.items():
-            metrics.EVENTS_CONSUMED.labels(name, topic, "applied").inc(count)
-        for topic, when in polled.oldest.items() if polled.records else ():
-            metrics.LAG_SECONDS.labels(name, topic).observe(max(wall.timestamp() - when, 0.0))
-        if fresh or fired:
-            metrics.BATCH_RECORDS.labels(name).observe(len(fresh))
-            metrics.BATCH_SECONDS.labels(name).observe(time.monotonic() - started, exemplar)
-        marks = [head.watermark for head in heads.values() if head.watermark is not None]
-        if marks and len(marks) == len(heads):
-            metrics.WATERMARK.labels(name).set(min(marks).timestamp())
-
-    def _show_positions(self) -> None:
-        """Show how far the worker has read; a partition's end is only as certain as the broker's last answer."""
-        prefix = self.settings.topic_prefix
-        try:
-            ends = [
-                (at, self._consumer.highwater(TopicPartition(prefix + at[0], at[1])))
-                for at in self._positions
-                if at[0] not in self._missing  # its former end says nothing
-            ]
-        except IllegalStateError:
-            return  # the partitions were revoked meanwhile
-        if unknown := [at for at, end in ends if end is None and at not in self._asked_ends]:
-            self._ask_ends(unknown)
-        known = ((at, self._asked_ends.get(at) if end is None else end) for at, end in ends)
-        self._positions.ends(((at, end) for at, end in known if end is not None), self._heard())
-        for topic, when in self._positions.least().items():
-            metrics.POSITION.labels(self.service.name, topic).set(when)
-
-    def _ask_ends(self, unknown: Sequence[tuple[str, int]]) -> None:
-        """Ask for ends that no fetch has told: within a fetch session a broker tells an unchanged end only once.
-
-        If that got lost because the partition was claimed again meanwhile, nobody would ever know that an idle
-        partition is read to its end. An end that was asked for is as good as a fetched one: the next record comes
-        with a fetch, which tells the new end.
-        """
-        now = time.monotonic()
-        if now < self._ask_at:
-            return
-        self._ask_at = now + ASK_S
-        prefix = self.settings.topic_prefix
-        places = {TopicPartition(prefix + at[0], at[1]): at for at in unknown}
-        try:
-            found = self._consumer.end_offsets(list(places), timeout_ms=1_000)
-        except KafkaError:
-            return
-        self._asked_ends.update((places[place], end) for place, end in found.items())
-
-    def _heard(self) -> float:
-        """Wall time of the last heartbeat to the group's coordinator, sent only while that answers; 0: none.
-
-        The client does not say when its last fetch was answered: the end it knows may be an hour old.
-        """
-        if self._heartbeat is None:
-            found = (self._consumer.metrics(raw=True) or {}).items()
-            self._heartbeat = next((one for key, one in found if key.name == "last-heartbeat-seconds-ago"), None)
-        ago = math.inf if self._heartbeat is None else float(self._heartbeat.value())
-        return time.time() - ago if math.isfinite(ago) else 0.0
-
-    def _show_parked(self) -> None:
-        if not self._parked:
-            self._parked_since = 0.0
-        metrics.DEAD_LETTERS_DEPTH.labels(self.service.name).set(len(self._parked))
-        metrics.DEAD_LETTERS_OLDEST.labels(self.service.name).set(self._parked_since)
-
-    def _show_outbox(self) -> None:
-        pending = sum(len(one.futures) for one in self._publishing)
-        oldest = next((one.since for one in self._publishing if one.futures), 0.0)
-        metrics.OUTBOX_PENDING.labels(self.service.name).set(pending)
-        metrics.OUTBOX_OLDEST.labels(self.service.name).set(oldest)
-
-    # ------------------------------------------------------------------------------------------------------ poison
-
-    def _park(
-        self,
-        connection: sa.Connection,
-        incoming: Incoming,
-        error: BaseException | None,
-        outgoing: list[Outgoing],
-        business: dt.datetime,
-        parked: set[str],
-    ) -> None:
-        """Set aside a record that cannot be processed, or a later one of its key (``error`` None)."""
-        text = "waits behind an earlier record of its key" if error is None else f"{type(error).__name__}: {error}"
-        reason = "behind" if error is None else "poison"
-        metrics.DEAD_LETTERS.labels(self.service.name, incoming.topic, reason).inc()
-        log.error(
-            "parked",
-            worker=self.service.name,
-            topic=incoming.topic,
-            event_id=incoming.id,
-            key=incoming.key,
-            reason=reason,
-            error=text,
-            exc_info=error,
-            **({} if incoming.trace is None else {"trace_id": tracing.trace_id(incoming.trace)}),
-        )
-        self._store.park(
-            connection,
-            partition=incoming.partition,
-            key=incoming.key,
-            topic=incoming.topic,
-            offset=incoming.offset,
-            event_id=incoming.id,
-            type=incoming.type,
-            headers=None,
-            value=incoming.raw
-            or encode(
-                incoming.data,
-                id=incoming.id,
-                source=f"/goodfaith/{self.service.name}",
-                type=incoming.type,
-                subject=None,
-                time=business,
-                key=incoming.key,
-            ),
-            error=text,
-        )
-        parked.add(incoming.key)
-        if error is not None:
-            outgoing.append(
-                self._dead_letter(
-                    incoming.partition, incoming.topic, incoming.offset, incoming.key, incoming.raw, text, business
-                )
-            )
-
-    def _park_timer(
-        self,
-        connection: sa.Connection,
-        timer: Due,
-        error: BaseException,
-        outgoing: list[Outgoing],
-        business: dt.datetime,
-        parked: set[str],
-    ) -> None:
-        text = f"{type(error).__name__}: {error}"
-        metrics.DEAD_LETTERS.labels(self.service.name, "@timer", "poison").inc()
-        log.error(
-            "parked",
-            worker=self.service.name,
-            topic="@timer",
-            key=timer.key,
-            item=timer.subject,
-            error=text,
-            exc_info=error,
-        )
-        value = msgspec.json.encode({"subject": timer.subject, "at": timer.at})
-        self._store.park(
-            connection,
-            partition=timer.partition,
-            key=timer.key,
-            topic="@timer",
-            offset=0,
-            event_id=None,
-            type="timer",
-            headers=None,
-            value=value,
-            error=text,
-        )
-        parked.add(timer.key)
-        outgoing.append(self._dead_letter(timer.partition, "@timer", 0, timer.key, value, text, business))
-
-    def _dead(
-        self, connection: sa.Connection, bad: Bad, outgoing: list[Outgoing], business: dt.datetime, parked: set[str]
-    ) -> None:
-        """Handle an unreadable record: refuse and note one from outside; one of ours is a bug and blocks its key."""
-        reason = "refused" if bad.outside else "unreadable"
-        metrics.DEAD_LETTERS.labels(self.service.name, bad.topic, reason).inc()
-        log.error(
-            "dead letter",
-            worker=self.service.name,
-            topic=bad.topic,
-            partition=bad.partition,
-            offset=bad.offset,
-            error=bad.error,
-        )
-        self._store.park(
-            connection,
-            partition=bad.partition,
-            key=bad.key,
-            topic=bad.topic,
-            offset=bad.offset,
-            event_id=bad.id,
-            type=None,
-            headers=bad.headers,
-            value=bad.raw,
-            error=bad.error,
-            state="done" if bad.outside else "waiting",
-        )
-        if not bad.outside:
-            parked.add(bad.key)
-        outgoing.append(self._dead_letter(bad.partition, bad.topic, bad.offset, bad.key, bad.raw, bad.error, business))
-
-    def _dead_letter(
-        self, partition: int, topic: str, offset: int, key: str, raw: bytes, error: str, business: dt.datetime
-    ) -> Outgoing:
-        letter = DeadLetter(
-            worker=self.service.name,
-            topic=topic,
-            partition=partition,
-            offset=offset,
-            key=base64.b64encode(key.encode()).decode(),
-            value=base64.b64encode(raw[:100_000]).decode(),
-            error=error[:2000],
-        )
-        subject = f"{topic}.{partition}.{offset}"
-        return Outgoing(partition, DEAD_LETTERS, subject, "goodfaith.dead_letter.v1", letter, subject, business)
-
-    def _replay(self) -> None:
-        """Run the dead letters again that an operator has asked for, in order, each in its own transaction."""
-        with self._engine.begin() as connection:
-            rows = self._store.replays(connection, sorted(self._epochs))
-        stopped: set[str] = set()
-        for row_id, partition, key, topic, offset, event_id, value in rows:
-            if key in stopped:
-                continue
-            try:
-                self._replay_one(row_id, partition, key, topic, offset, event_id, bytes(value))
-            except (Fenced, KafkaError):
-                raise
-            except Exception as error:
-                if db.is_transient(error):
-                    raise
-                stopped.add(key)
-                log.exception("replay failed", worker=self.service.name, topic=topic, key=key, event_id=event_id)
-                with self._engine.begin() as connection:
-                    self._store.lock(connection, self._owner, self._epochs, self._seen)
-                    self._store.replay_failed(connection, row_id, partition, key, f"{type(error).__name__}: {error}")
-
-    def _replay_one(
-        self, row_id: int, partition: int, key: str, topic: str, offset: int, event_id: str | None, value: bytes
-    ) -> None:
-        service, store = self.service, self._store
-        with self._engine.begin() as connection:
-            heads = store.lock(connection, self._owner, {partition: self._epochs[partition]}, self._seen)
-            business, wall = clock.read(connection)
-            outgoing: list[Outgoing] = []
-            traced: Traced | None = None
-            marks = {p: head.watermark for p, head in heads.items() if head.watermark is not None}
-            tx = Tx(connection, business, wall, [partition], marks, self._parked)
-            if topic != "@timer":
-                envelope = decode_envelope(value)
-                outside = any(one.name == topic and one.writer in assignment.OUTSIDE for one in service.reads)
-                data = _known(envelope, outside)
-                if event_id is None:
-                    # it was unreadable when it arrived, so its id never reached the inbox
-                    event_id = envelope.id
-                    already = not store.fresh(connection, {event_id})
-                else:
-                    already = False
-                if data is not None and not already:
-                    incoming = Incoming(
-                        topic, partition, offset, key, event_id, envelope.type, data, envelope, None, value
-                    )
-                    if self._tracing is not None and (parent := tracing.of_payload(value)) is not None:
-                        incoming.traced, incoming.parent = True, parent
-                        traced = Traced(self._tracing, service.name, service.queue, [incoming])
-                    batch = service.open(tx, [incoming])
-                    outgoing.extend(batch.apply(incoming) if traced is None else traced.apply(batch.apply, incoming))
-                    batch.save()
-            store.replayed(connection, row_id)
-            released = not store.key_open(connection, partition, key)
-            since = store.parked_since(connection, sorted(self._epochs))
-            sent = store.append(connection, heads, outgoing)
-            store.save_heads(connection, heads)
-        self._committed(heads, sent)
-        tx.counted()
-        if traced is not None:
-            traced.committed(1, 0)
-        if released:
-            self._parked = self._parked - {key}
-        self._parked_since = since
-        self._show_parked()
-        log.info("replayed", worker=service.name, topic=topic, key=key, event_id=event_id, released=released)
-        self._publish(sent, {}, self._offsets({}, sent))
-
-    # ----------------------------------------------------------------------------------------------------- publish
-
-    def _publish(self, sent: Sent, marks: dict[int, dt.datetime], offsets: dict[Any, Any]) -> None:
-        """Hand rows to the producer once all earlier ones are acknowledged: the topic keeps the log's order."""
-        if not (sent.rows or marks or offsets):
-            return
-        if self._publishing:
-            self._settle_futures(wait=True)
-        topics: dict[str, int] = {}
-        futures = []
-        send = self._producer.send
-        for topic, key, raw, target, trace in sent.rows:
-            headers = HEADERS if trace is None else [*HEADERS, (tracing.HEADER, trace.encode())]
-            futures.append(send(topic, value=raw, key=key.encode(), partition=target, headers=headers))
-            topics[topic] = topics.get(topic, 0) + 1
-        self._publishing.append(Publishing(futures, sent.upto, marks, offsets, topics, sent.since or time.time()))
-        self._show_outbox()
-        self._crash("after_produce")
-        if not futures:
-            self._settle_futures(wait=False)
-
-    def _settle_futures(self, *, wait: bool) -> None:
-        """Note what the broker has acknowledged; only then send watermarks and commit offsets.
-
-        Raises:
-            KafkaError: the broker refused a record permanently, or did not acknowledge in time before the stop.
-        """
-        while self._publishing:
-            head = self._publishing[0]
-            for future in head.futures:
-                while not future.is_done:
-                    if not wait:
-                        return
-                    if self._stop and self._stop_deadline_passed():
-                        raise KafkaError("stopped before the broker acknowledged; the next owner publishes the rest")
-                    self._show_alive()
-                    time.sleep(0.001)
-                if future.failed():
-                    raise future.exception
-            self._publishing.popleft()
-            for partition, upto in head.upto.items():
-                self._settled[partition] = upto
-            for topic, count in head.topics.items():
-                metrics.EVENTS_PRODUCED.labels(self.service.name, topic.removeprefix(self.settings.topic_prefix)).inc(
-                    count
-                )
-            self._show_outbox()
-            self._send_marks(head.marks)
-            self._crash("before_offsets")
-            if head.offsets:
-                self._consumer.commit_async(head.offsets)
-
-    _stopping_since: float | None = None
-
-    def _stop_deadline_passed(self) -> bool:
-        if self._stopping_since is None:
-            self._stopping_since = time.monotonic()
-        return time.monotonic() - self._stopping_since > 10.0
-
-    def _send_marks(self, marks: dict[int, dt.datetime]) -> None:
-        topic = self.settings.topic_prefix + INTAKE.name
-        for partition, upto in marks.items():
-            stamp = f"{upto:%Y%m%dT%H%M%S.%f}"
-            raw = encode(
-                Watermark(upto=upto),
-                id=f"watermark.{partition}.{stamp}",
-                source=f"/goodfaith/{self.service.name}",
-                type="goodfaith.watermark.v1",
-                subject=None,
-                time=upto,
-                key=None,
-            )
-            self._producer.send(topic, value=raw, partition=partition, headers=HEADERS)
-
-    def _acknowledged(self) -> dict[int, int]:
-        """Number up to which the log is known to be published, by partition."""
-        if self._publishing:
-            self._settle_futures(wait=False)
-        return dict(self._settled)
-
     def _settle(self, *, wait: bool) -> None:
         """Record what is published in a transaction of its own: for idle times and the end."""
-        self._settle_futures(wait=wait)
-        if self._settled:
+        self._publisher.settle(wait=wait)
+        if settled := self._publisher.acknowledged():
             with self._engine.begin() as connection:
-                self._store.published(connection, self._epochs, self._settled)
-            self._settled.clear()
+                self._store.published(connection, self._transactor.epochs, settled)
+            self._publisher.recorded(settled)
 
     # --------------------------------------------------------------------------------------------------- ownership
 
     def _claim(self) -> None:
         """Claim the assigned partitions: fence earlier owners, publish what they left, continue from the cursors."""
-        store, prefix = self._store, self.settings.topic_prefix
-        given = self._given
+        store, reader, transactor, publisher = self._store, self._reader, self._transactor, self._publisher
+        given = self._membership.assigned
         if given.lacking:
             metrics.REJOINS.labels(self.service.name).inc()
             raise KafkaError(f"the group assigned partitions without {sorted(given.lacking)}: joining again")
         wanted = sorted(given.partitions)
         self._settle(wait=False)
-        self._publishing.clear()
-        self._settled.clear()
-        places = [TopicPartition(name, partition) for name in self._topics for partition in wanted]
-        outside = self._seen_outside([partition for partition in wanted if partition not in self._seen])
+        publisher.forget()
+        outside = self._history.ask_broker(reader.consumer, wanted)
         with self._engine.begin() as connection:
             owned = store.claim(connection, wanted, self._owner) if wanted else {}
-            self._epochs = {partition: one.epoch for partition, one in owned.items()}
+            transactor.epochs = {partition: one.epoch for partition, one in owned.items()}
             cursors = store.cursors(connection, wanted)
-            current = self._current_ids()
-            self._topic_ids = store.topic_ids(connection, current) if wanted else {}
-            recreated = {topic for topic, id_ in current.items() if self._topic_ids.get(topic, id_) != id_}
+            current = reader.current_ids()
+            topic_ids = store.topic_ids(connection, current) if wanted else {}
+            recreated = {topic for topic, id_ in current.items() if topic_ids.get(topic, id_) != id_}
             gaps = store.gaps(connection, wanted)
-            self._is_all_there(connection, outside, cursors, recreated)
-            self._parked = frozenset(store.parked_keys(connection, wanted))
-            self._parked_since = store.parked_since(connection, wanted)
+            self._history.check(
+                connection,
+                transactor.epochs,
+                outside=outside,
+                read=reader.cursors,
+                cursors=cursors,
+                recreated=recreated,
+            )
+            self._letters.load(connection, wanted)
             reads = store.reads(connection, wanted)
             unpublished = store.unpublished(connection, wanted)
-        self._seen.update((partition, (one.seq, one.hash)) for partition, one in owned.items())
-        self._links.begin(reads)
-        new = [place for place in places if (place.topic.removeprefix(prefix), place.partition) not in cursors]
-        # ask where a missing topic begins once it exists
-        counts = kafka_links.partition_counts(self._consumer, self._topics)
-        waiting = {place for place in new if not counts[place.topic]}
-        new = [place for place in new if place not in waiting]
-        places = [place for place in places if place not in waiting]
-        begins = self._consumer.beginning_offsets(new) if new else {}
-        offsets: dict[tuple[str, int], int] = {}
-        stopped = {mine for mine in gaps if mine[0] in {topic.name for topic in self._topics.values()}}
+        self._history.committed(owned)
+        reader.links.begin(reads)
         try:
-            for place in places:
-                mine = (place.topic.removeprefix(prefix), place.partition)
-                offset, leader_epoch = cursors[mine] if mine in cursors else (begins[place], -1)
-                offsets[mine] = offset
-                kafka_links.seek(self._consumer, place, offset, leader_epoch)
-                if mine[0] in recreated:
-                    stopped.add(mine)
-            paused = [TopicPartition(prefix + topic, partition) for topic, partition in stopped]
-            self._consumer.pause(*waiting, *paused)
-            self._consumer.resume(*(place for place in places if place not in paused))
+            reader.begin(wanted, cursors, topic_ids, gaps, recreated)
         except (ValueError, KeyError, IllegalStateError):
-            if self._given is given:
+            if self._membership.assigned is given:
                 raise
             return  # revoked meanwhile: the next turn claims what is ours then
-        self._cursors = {mine: offset for mine, offset in offsets.items() if mine in cursors}
-        self._claimed = given.generation
-        self._left_out_at = math.inf if wanted else time.monotonic() + self._left_out_after_s
-        self._again = True
-        self._positions.begin(offsets, time.time())
-        self._gone.clear()
-        self._unsaved.clear()
-        for reason in sorted({reason for _, reason in gaps.values()}):
-            self._miss({mine for mine in stopped if gaps.get(mine, (0, ""))[1] == reason}, reason)
-        self._miss({mine for mine in stopped if mine not in gaps}, "recreated")
-        self._asked_ends.clear()
-        self._ask_at = time.monotonic() + 2.0  # by then fetches have told most ends
-        self._show_outbox()
-        self._publish(unpublished, {}, {})
+        self._membership.claimed(given)
+        transactor.again = True
+        publisher.show()
+        publisher.publish(unpublished, {}, {})
         metrics.REBALANCES.labels(self.service.name).inc()
         metrics.ASSIGNED.labels(self.service.name).set(len(wanted))
-        self._show_parked()
-        for topic in () if wanted else self._topics.values():
+        self._letters.show()
+        for topic in () if wanted else reader.topics.values():
             metrics.POSITION.labels(self.service.name, topic.name).set(0)
         self.health.details["partitions"] = len(wanted)
         self.health.ready()
@@ -1465,126 +458,6 @@ class Worker:
             partitions=wanted,
             republished=len(unpublished.rows),
         )
-
-    def _seen_outside(self, partitions: Sequence[int]) -> tuple[list[Witness], dict[tuple[str, int], int]]:
-        """What the broker knows about the logs and cursors of these partitions: it must not exceed the database."""
-        if not partitions:
-            return [], {}
-        prefix = self.settings.topic_prefix
-        committed = seen.committed(self._consumer, [prefix + topic.name for topic in self.service.reads], partitions)
-        witnesses = [
-            *seen.witnesses(committed),
-            *seen.tails(self.settings, self.service.name, sorted(self.service.keyed_like), partitions),
-        ]
-        return witnesses, {
-            (topic.removeprefix(prefix), partition): one.offset for (topic, partition), one in committed.items()
-        }
-
-    def _is_all_there(
-        self,
-        connection: sa.Connection,
-        outside: tuple[list[Witness], dict[tuple[str, int], int]],
-        cursors: dict[tuple[str, int], tuple[int, int]],
-        recreated: set[str],
-    ) -> None:
-        """Compare the database with what this process and the broker have seen of it.
-
-        Raises:
-            WentBack: it lacks what it had committed.
-        """
-        witnesses, committed = outside
-        mine = [
-            Witness(p, seq, "this process", hash=hash_)
-            for p, (seq, hash_) in self._seen.items()
-            if seq and p in self._epochs
-        ]
-        if lost := self._store.missing(connection, [*mine, *witnesses]):
-            said = "; ".join(f"partition {one.partition}: row {one.seq} was seen by {one.seen}" for one in lost[:10])
-            raise WentBack(f"the event log lacks rows that it had: {said}")
-        for place, offset in {**committed, **self._cursors}.items():
-            if place[1] in self._epochs and place[0] not in recreated and cursors.get(place, (0, -1))[0] < offset:
-                raise WentBack(
-                    f"{place[0]} {place[1]} was read up to {offset}, and the database says {cursors.get(place, (0, -1))[0]}"
-                )
-
-    @property
-    def _rebalanced(self) -> bool:
-        return self._claimed != self._given.generation
-
-    def assigned(self, places: Iterable[Any]) -> None:
-        """The group has assigned partitions to this worker: read nothing until they are claimed.
-
-        The client's own thread calls this at any moment: it must change nothing that the loop uses except ``_given``.
-        """
-        places = list(places)
-        for place in places:
-            self._consumer.seek(place, 0)
-        self._consumer.pause(*places)
-        numbers, lacking = assignment.owned(self._topics, ((place.topic, place.partition) for place in places))
-        self._given = Assignment(self._given.generation + 1, numbers, lacking)
-
-    def revoked(self) -> None:
-        """The group revokes the partitions, perhaps during a batch; their next owner fences us. See ``assigned``."""
-        self._given = Assignment(self._given.generation + 1, frozenset())
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-
-    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-        self._worker.revoked()
-
-    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        self._worker.assigned(assigned)
-
-
-def _known(envelope: Envelope, outside: bool) -> Data | None:
-    """An event's data; None for an unknown type that is foreign or came from outside.
-
-    Raises:
-        NewerVersion: only a newer version of this software knows it.
-        msgspec.ValidationError: the data do not fit the type.
-    """
-    data = decode_data(envelope)
-    if data is None and not outside and is_ours(envelope.type):
-        raise NewerVersion(envelope.type)
-    return data
-
-
-def _numbers(polled: Round) -> dict[Link, int]:
-    """Number of the last event in the batch, applied or set aside, by log."""
-    numbers: dict[Link, int] = {}
-    read: list[Incoming | Bad] = [*polled.records, *polled.bad]
-    for one in read:
-        if one.link is not None:
-            numbers[one.link] = max(one.seq, numbers.get(one.link, 0))
-    return numbers
-
-
-def crash_from(text: str | None, name: str) -> Callable[[str], None] | None:
-    """A crash point for fault tests: ``verification:after_commit:17`` kills that worker at that step the 17th time.
-
-    ``verification:after_commit:17:hang`` makes it hang there forever while its port keeps answering.
-    """
-    if not text:
-        return None
-    worker, step, count, *how = text.split(":")
-    if worker != name:
-        return None
-    left = int(count)
-
-    def crash(reached: str) -> None:
-        nonlocal left
-        if reached == step:
-            left -= 1
-            if left == 0 and how == ["hang"]:
-                while True:
-                    time.sleep(3600)
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    return crash
 
 
 def run(service: Service, settings: Settings) -> None:

@@ -13,7 +13,7 @@ from deploy.local.stack import Stack
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
-    from labs.drills import Observer
+    from labs.drills.alerts import PrometheusClient
     from labs.pager import Pager
     from tests.e2e.world import World
 
@@ -72,14 +72,14 @@ def pager() -> Iterator[Pager]:
 
 
 @pytest.fixture(scope="package")
-def observer(world: World, pager: Pager) -> Iterator[Observer]:
+def observer(world: World, pager: Pager) -> Iterator[PrometheusClient]:
     """The real Prometheus, which looks at the whole fleet with our rules; CI must have it."""
     from deploy.local import prometheus
-    from labs.drills import Observer
+    from labs.drills.alerts import PrometheusClient
 
     if prometheus.missing() and not os.environ.get("CI"):
         pytest.skip("Prometheus is not installed")
     world.stack.observe(prometheus.Plan(scrape_s=1.0, speed=SPEED, sink=pager.url))
-    observer = Observer(world.stack.observers()["prometheus"])
+    observer = PrometheusClient(world.stack.observers()["prometheus"])
     yield observer
     observer.close()

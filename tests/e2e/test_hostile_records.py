@@ -170,7 +170,7 @@ def test_rubbish_on_every_topic(world: World) -> None:
     pids = {process.name: process.pid for process in world.fleet}
     with world.engine.connect() as connection:
         tables = dlq.tables(connection, world.settings)
-        before = len(dlq.parked(connection, tables, done=True))
+        before = len(dlq.dead_letters(connection, tables, done=True))
     sent = 0
     for place, topic in enumerate((*INTERNAL, *OUTSIDE)):
         kinds = contracts.CARRIES.get(topic.name, contracts.CARRIES[contracts.INBOUND.name])
@@ -184,8 +184,8 @@ def test_rubbish_on_every_topic(world: World) -> None:
     assert len(refusals) >= EACH // 2
 
     with world.engine.connect() as connection:
-        parked = dlq.parked(connection, tables)
-        everything = dlq.parked(connection, tables, done=True)
+        parked = dlq.dead_letters(connection, tables)
+        everything = dlq.dead_letters(connection, tables, done=True)
     assert len(everything) > before
     outside = {topic.name for topic in OUTSIDE}
     assert [row for row in parked if row["topic"] in outside and not row["event_id"]] == [], "from outside, and parked"

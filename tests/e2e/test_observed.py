@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from deploy.prometheus.rules import records
-from labs.drills import Engineer, Observer
+from labs.drills.alerts import PrometheusClient
+from labs.drills.runbooks import Engineer
 from labs.pager import Pager
 from services.observer.boards import PANELS
 from services.observer.observing import look_once
@@ -19,14 +20,14 @@ from tests.e2e.world import World
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 
-def test_every_process_is_scraped(world: World, observer: Observer) -> None:
+def test_every_process_is_scraped(world: World, observer: PrometheusClient) -> None:
     expected = {process.name for process in world.fleet} | {"prometheus", "alertmanager"}
-    world.until(lambda: expected == {labels["instance"] for labels, value in observer.ask("up") if value == 1}, 60)
-    jobs = {labels["instance"]: labels["job"] for labels, _ in observer.ask("up")}
+    world.until(lambda: expected == {labels["instance"] for labels, value in observer.query("up") if value == 1}, 60)
+    jobs = {labels["instance"]: labels["job"] for labels, _ in observer.query("up")}
     assert all(jobs[process.name] == process.name.rpartition(".")[0] for process in world.fleet)
 
 
-def test_every_rule_evaluates(world: World, observer: Observer) -> None:
+def test_every_rule_evaluates(world: World, observer: PrometheusClient) -> None:
     def rules() -> dict[str, str]:
         return {rule["name"]: f"{rule['health']} {rule.get('lastError', '')}".strip() for rule in observer.rules()}
 
@@ -36,7 +37,7 @@ def test_every_rule_evaluates(world: World, observer: Observer) -> None:
     assert {rule.name for rule in records()} <= set(found)
 
 
-def test_every_figure_of_the_boards_has_an_answer(world: World, observer: Observer) -> None:
+def test_every_figure_of_the_boards_has_an_answer(world: World, observer: PrometheusClient) -> None:
     """Of every query that asks for something that a process of this fleet exports."""
     running = {process.name.rpartition(".")[0] for process in world.fleet}
     declared = metrics.load()
@@ -67,7 +68,7 @@ def test_every_figure_of_the_boards_has_an_answer(world: World, observer: Observ
 
 
 def test_enforcement_stops_and_the_runbook_helps(
-    world: World, observer: Observer, pager: Pager, tmp_path: Path
+    world: World, observer: PrometheusClient, pager: Pager, tmp_path: Path
 ) -> None:
     """Fault, pager, runbook, quiet: on a clock that goes 60 times as fast."""
     alert = "ProcessDown"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from tests.collector import Seen
+from tests.collector import CollectedSpan
 from tests.e2e.world import World
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -51,7 +51,7 @@ def test_a_claim_is_one_trace(world: World) -> None:
     for item in claim.items:
         world.notified(item)
 
-    def all_there() -> list[Seen]:
+    def all_there() -> list[CollectedSpan]:
         found = world.collector.spans(trace)
         return found if {(span.process, span.name) for span in found} >= REACHED else []
 

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package")
 def fleet() -> Iterator[Fleet]:
-    """Everything up, with the settings of `goodfaith faults`."""
+    """Everything up, with the settings of `goodfaith lab faults`."""
     # not before pytest is configured: kafka-python warns when it is loaded
     from deploy.local.up import prepare
-    from labs.faults import load as faults
+    from labs.faults import load_run
 
     _sweep()
     stack = Stack.start(ROOT, f"test-{os.getpid()}-faults")
     try:
-        prepare(stack, {**faults.ENVIRONMENT, "GOODFAITH_PARTITIONS": "4"})
+        prepare(stack, {**load_run.ENVIRONMENT, "GOODFAITH_PARTITIONS": "4"})
         yield Fleet.start(stack).wait_ready(180)
     finally:
         Fleet.end(stack.dir)

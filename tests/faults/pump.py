@@ -8,7 +8,9 @@ import threading
 
 from deploy.local.fleet import settings_of
 from deploy.local.processes import Fleet
-from labs.faults.load import Faults, Plan, Submitter
+from labs.faults.load_run import LoadRun
+from labs.faults.plan import LoadPlan
+from labs.faults.submitter import Submitter
 from services.ops.verify.verify import verify_stack
 
 _names = itertools.count()
@@ -18,7 +20,7 @@ class Pump:
     """Files small claims, by HTTP and by topic, and acts on them, until told to stop; keeps the outside record."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self.run = Faults(fleet.stack, fleet, Plan(2000, 3, f"p{next(_names)}"))
+        self.run = LoadRun(fleet.stack, fleet, LoadPlan(2000, 3, f"p{next(_names)}"))
         self.run.prepare()
         self._stop = threading.Event()
         self._submitter = Submitter(self.run.plan, self.run.settings, self.run.tokens, rate=15, step=lambda: None)

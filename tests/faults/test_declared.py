@@ -21,6 +21,7 @@ def test_nothing_is_lost(only: tuple[str, ...]) -> None:
         sys.executable,
         "-m",
         "services.ops.cli",
+        "lab",
         "faults",
         "--json",
         "--stack",

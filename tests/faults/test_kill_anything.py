@@ -1,4 +1,4 @@
-"""`goodfaith faults` in short: everything is killed with -9 at least once under load, nothing is lost or done twice."""
+"""`goodfaith lab faults` in short: everything is killed with -9 at least once under load, nothing is lost or done twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.thorough, pytes
 
 def test_anything_may_be_killed() -> None:
     # a process of its own, as `make faults` has it: kafka-python forgets sockets when the broker dies, here an error
-    command = [sys.executable, "-m", "services.ops.cli", "faults", "--json", "--stack", f"test-{os.getpid()}-kill"]
+    command = [
+        sys.executable,
+        "-m",
+        "services.ops.cli",
+        "lab",
+        "faults",
+        "--json",
+        "--stack",
+        f"test-{os.getpid()}-kill",
+    ]
     command += ["--only", "kill", "--items", "1000", "--rate", "60", "--every", "1.2", "--seed", "7"]
     environment = {**os.environ, "GOODFAITH_STATE_DIR": str(ROOT)}
     done = subprocess.run(command, env=environment, cwd=ROOT.parent, capture_output=True, text=True)

@@ -174,9 +174,7 @@ class Parts:
 
     def tell_rights(self) -> None:
         """Tell open items what became of their rights, as the worker does, until all are told."""
-        from services.intake.registry import (
-            jobs as right_jobs,  # with the client of Kafka, which conftest.py is loaded before
-        )
+        from services.intake.kernel import right_jobs  # with the client of Kafka, which conftest.py is loaded before
 
         def told() -> bool:
             with self.engine.begin() as connection:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from labs.attacks.rules import FORGED
+from labs.attacks.cursors import FORGED
 from shared.paging import cursor_of
 from tests.integration.intake_parts import CONTACT, Parts, People, sell
 from tests.integration.test_intake_http import EXPECTED

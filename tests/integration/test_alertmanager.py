@@ -17,10 +17,10 @@ import pytest
 
 from deploy.local import prometheus
 from deploy.local.prometheus import Plan, Server
-from deploy.prometheus import rules
+from deploy.prometheus import areas, rules
 from deploy.prometheus.model import Alert
 from deploy.prometheus.routing import INHIBITIONS
-from labs.drills import RUNBOOKS, blocks
+from labs.drills.runbooks import RUNBOOKS, blocks
 from labs.pager import Note, Pager, pages
 
 pytestmark = pytest.mark.skipif(
@@ -144,7 +144,7 @@ def test_what_follows_from_a_page_is_muted_after_it_as_well(alertmanager: httpx.
 
 def test_processes_that_die_together_are_one_page(alertmanager: httpx.Client, pager: Pager) -> None:
     jobs = ("verification", "enforcement-ledger", "streams", "canary")
-    fires(alertmanager, *(labels("ProcessDown", job=job, area=rules.area_of({"job": job})) for job in jobs))
+    fires(alertmanager, *(labels("ProcessDown", job=job, area=areas.area_of({"job": job})) for job in jobs))
     received = heard(pager, len(jobs))
     assert pages(received) == ["ProcessDown"]
     assert {note.labels["job"] for note in received} == set(jobs)

@@ -21,6 +21,7 @@ def test_no_attack_succeeds() -> None:
         sys.executable,
         "-m",
         "services.ops.cli",
+        "lab",
         "attack",
         "--short",
         "--json",

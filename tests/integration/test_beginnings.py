@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from deploy.local.stack import Stack
-from services.notification import store
-from services.notification.store import Item, Message, Sent
+from services.notification import store, windows
+from services.notification.types import Item, Message, Sent
 from shared import clock, db, events, migrate, policy, topics
 from shared.events import DeliveryChanged, MessageRead, NoticeSent, State
 from tests.integration.test_notification import PARTITIONS, World, wait
@@ -82,11 +82,11 @@ class Desk:
 
     def noted(self, moment: str, ids: list[str], at: dt.datetime, now: dt.datetime) -> list[str]:
         with self.engine.begin() as connection:
-            return store.begin_windows(connection, ids, moment, at, now=now)  # type: ignore[arg-type]
+            return windows.begin_windows(connection, ids, moment, at, now=now)  # type: ignore[arg-type]
 
     def deemed(self, now: dt.datetime) -> int:
         with self.engine.begin() as connection:
-            return store.deem(connection, now, limit=1000)
+            return windows.deem(connection, now, limit=1000)
 
     def announced(self) -> dict[str, list[NoticeSent]]:
         with self.engine.connect() as connection:

@@ -20,12 +20,21 @@ from cryptography.x509.oid import NameOID
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from services.intake.accounts.webhooks import new_secret
-from services.notification.calling import Caller, Flight, FlightEnded, Landed, Parcel, Private, Question, opener
+from services.notification.calling import (
+    BatchEnded,
+    Call,
+    CallBatch,
+    Caller,
+    CallResult,
+    ChallengeCall,
+    PrivateAddress,
+    opener,
+)
 from services.notification.circuit import Circuit, succeeded
 from services.notification.render import Rendered
 from services.notification.retrying import Answer
-from services.notification.store import Message
-from services.notification.webhook_store import Due
+from services.notification.types import Message
+from services.notification.webhook_store import DueDelivery
 from shared.outbound import Rules
 from shared.settings import Settings
 from tests.integration.hooks import Hooks
@@ -56,34 +65,34 @@ def hooks() -> Iterator[Hooks]:
     hooks.stop()
 
 
-def flight(url: str, *ids: str, secrets: Sequence[str] = (), circuit: Circuit | None = None) -> Flight:
+def batch(url: str, *ids: str, secrets: Sequence[str] = (), circuit: Circuit | None = None) -> CallBatch:
     """Messages for one endpoint."""
-    made = Flight("w-1", "a-1", 1, circuit or Circuit(), url, secrets or [new_secret()])
+    made = CallBatch("w-1", "a-1", 1, circuit or Circuit(), url, secrets or [new_secret()])
     for id_ in ids or ("m-1",):
-        due = Due(id_, False, 0, NOW, False)
+        due = DueDelivery(id_, False, 0, NOW, False)
         message = Message(id_, "c", "a-1", "outcome", False, 0, NOW)
-        made.parcels.append(Parcel(due, message, b'{"type":"outcome"}', "", Rendered("", "", "outcome", 1)))
+        made.calls.append(Call(due, message, b'{"type":"outcome"}', "", Rendered("", "", "outcome", 1)))
     made.until = time.monotonic() + 60
     return made
 
 
-def call(*flights: Flight, names: Any = None, wait_s: float = 20.0, **values: Any) -> list[Answer]:
+def call(*batches: CallBatch, names: Any = None, wait_s: float = 20.0, **values: Any) -> list[Answer]:
     """What comes of them."""
     caller = Caller(Settings(**{**LOOPBACK, **values}), names=names)
-    caller.fly(flights)
-    found: list[Landed | FlightEnded] = []
+    caller.start(batches)
+    found: list[CallResult | BatchEnded] = []
     until = time.monotonic() + wait_s
-    while sum(isinstance(one, FlightEnded) for one in found) < len(flights):
+    while sum(isinstance(one, BatchEnded) for one in found) < len(batches):
         assert time.monotonic() < until
         caller.news.wait(0.05)
         found += caller.drain()
     caller.close(1)
-    return [one.answer for one in found if isinstance(one, Landed)]
+    return [one.answer for one in found if isinstance(one, CallResult)]
 
 
 def test_a_call_is_signed_by_each_secret_and_a_receiver_sees_what_was_altered(hooks: Hooks) -> None:
     secrets = [new_secret(), new_secret()]
-    (answer,) = call(flight(hooks.url("/ok/signed"), secrets=secrets))
+    (answer,) = call(batch(hooks.url("/ok/signed"), secrets=secrets))
     assert answer.outcome == "delivered"
     (one,) = hooks.at("/ok/signed")
     for secret in secrets:
@@ -102,21 +111,21 @@ def test_a_call_is_signed_by_each_secret_and_a_receiver_sees_what_was_altered(ho
 def test_a_receiver_with_a_wrong_clock_refuses_and_is_tried_again(hooks: Hooks) -> None:
     """Its answer is a failure like any other; the next call carries a time of its own."""
     hooks.check = lambda one: 204 if abs(time.time() + 3600 - int(one.headers["webhook-timestamp"])) < 300 else 401
-    (answer,) = call(flight(hooks.url("/ok/clock")))
+    (answer,) = call(batch(hooks.url("/ok/clock")))
     hooks.check = None
     assert (answer.outcome, answer.reason) == ("failed", "401")
 
 
 @pytest.mark.parametrize("path", ["/redirect", "/back"])
 def test_redirects_lead_nowhere(hooks: Hooks, path: str) -> None:
-    (answer,) = call(flight(hooks.url(path)))
+    (answer,) = call(batch(hooks.url(path)))
     assert answer.outcome == "failed"
     assert answer.status in (302, 307)
     assert not hooks.at("/ok/inner")
 
 
 def test_answers_that_are_late_or_lost_leave_the_outcome_unknown(hooks: Hooks) -> None:
-    answers = call(flight(hooks.url("/hang/a")), flight(hooks.url("/lost")))
+    answers = call(batch(hooks.url("/hang/a")), batch(hooks.url("/lost")))
     assert sorted((answer.outcome, answer.reason) for answer in answers) == [
         ("unknown", "broken"),
         ("unknown", "timeout"),
@@ -127,36 +136,36 @@ def test_answers_that_are_late_or_lost_leave_the_outcome_unknown(hooks: Hooks) -
 def test_what_was_never_sent_is_known_to_have_failed() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        (answer,) = call(flight(f"http://127.0.0.1:{taken.getsockname()[1]}/"))
+        (answer,) = call(batch(f"http://127.0.0.1:{taken.getsockname()[1]}/"))
     assert (answer.outcome, answer.reason) == ("failed", "unreachable")
 
 
 def test_an_answer_of_a_gigabyte_is_not_read(hooks: Hooks) -> None:
-    (answer,) = call(flight(hooks.url("/big")))
+    (answer,) = call(batch(hooks.url("/big")))
     assert answer.outcome == "delivered"
     assert hooks.written < 16 << 20  # what kernels buffer
 
 
 def test_interim_answers_without_end_are_broken_off(hooks: Hooks) -> None:
-    (answer,) = call(flight(hooks.url("/continue/flood")))
+    (answer,) = call(batch(hooks.url("/continue/flood")))
     assert (answer.outcome, answer.reason) == ("unknown", "broken")
     assert hooks.flooded < 16 << 20  # what kernels buffer
 
 
 def test_what_cannot_even_be_signed_is_a_failure_and_no_end(hooks: Hooks) -> None:
-    (answer,) = call(flight(hooks.url("/ok/unsigned"), secrets=["whsec_"]))
+    (answer,) = call(batch(hooks.url("/ok/unsigned"), secrets=["whsec_"]))
     assert (answer.outcome, answer.reason) == ("failed", "failed")
     assert not hooks.at("/ok/unsigned")
 
 
 def test_after_a_failure_the_rest_waits(hooks: Hooks) -> None:
-    made = flight(hooks.url("/fail/rest"), "m-1", "m-2", "m-3")
+    made = batch(hooks.url("/fail/rest"), "m-1", "m-2", "m-3")
     assert [answer.outcome for answer in call(made)] == ["failed"]
-    assert [parcel.due.message for parcel in made.parcels] == ["m-2", "m-3"]
+    assert [call.due.message for call in made.calls] == ["m-2", "m-3"]
 
 
 def test_two_calls_at_a_time_to_one_that_took_the_last(hooks: Hooks) -> None:
-    made = flight(hooks.url("/hang/two"), "m-1", "m-2", "m-3", circuit=succeeded())
+    made = batch(hooks.url("/hang/two"), "m-1", "m-2", "m-3", circuit=succeeded())
     call(made)
     hooks.let_go()
     assert hooks.most_open["/hang/two"] == 2
@@ -176,7 +185,7 @@ def test_two_calls_at_a_time_to_one_that_took_the_last(hooks: Hooks) -> None:
 )
 def test_an_address_that_is_inner_by_now_is_not_called(hooks: Hooks, names: Any, url: str) -> None:
     """Whatever was so when it was registered: it is looked at again, by its name and by the address itself."""
-    (answer,) = call(flight(url.format(port=hooks.port)), names=names, webhook_networks=())
+    (answer,) = call(batch(url.format(port=hooks.port)), names=names, webhook_networks=())
     assert (answer.outcome, answer.reason) == ("failed", "url_private")
     assert not hooks.at("/ok/inner")
 
@@ -184,14 +193,14 @@ def test_an_address_that_is_inner_by_now_is_not_called(hooks: Hooks, names: Any,
 def asked(url: str, **values: Any) -> Answer:
     """What comes of a question to a webhook's owner."""
     caller = Caller(Settings(**{**LOOPBACK, **values}))
-    caller.ask([Question("w-1", 1, url, [new_secret()], b"{}")])
+    caller.challenge([ChallengeCall("w-1", 1, url, [new_secret()], b"{}")])
     until = time.monotonic() + 20
-    while not (found := caller.answers()):
+    while not (found := caller.challenge_answers()):
         assert time.monotonic() < until
         time.sleep(0.01)
     caller.close(1)
-    ((question, answer),) = found
-    assert (question.endpoint, question.id) == ("w-1", "w-1.1")
+    ((call, answer),) = found
+    assert (call.endpoint, call.id) == ("w-1", "w-1.1")
     return answer
 
 
@@ -209,7 +218,7 @@ def test_a_question_to_an_owner_goes_no_other_way(hooks: Hooks) -> None:
 def test_the_address_that_was_looked_at_is_the_one_that_is_called(hooks: Hooks) -> None:
     """A name that has another address at each look-up (DNS rebinding): it is looked up once for a call."""
     zone = Zone(["127.0.0.1"], ["10.0.0.1"])
-    (answer,) = call(flight(f"http://hook.example:{hooks.port}/ok/rebound"), names=zone)
+    (answer,) = call(batch(f"http://hook.example:{hooks.port}/ok/rebound"), names=zone)
     assert answer.outcome == "delivered"
     assert hooks.at("/ok/rebound")[0].headers["host"] == f"hook.example:{hooks.port}"
 
@@ -218,7 +227,7 @@ def test_the_address_that_was_looked_at_is_the_one_that_is_called(hooks: Hooks) 
 def test_a_socket_goes_to_no_inner_address(address: str) -> None:
     version = ipaddress.ip_address(address).version
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    with pytest.raises(Private):
+    with pytest.raises(PrivateAddress):
         opener(Rules())((family, socket.SOCK_STREAM, 6, "", (address, 443)))
     opener(Rules())((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("1.1.1.1", 443))).close()
 
@@ -255,12 +264,12 @@ def test_only_a_server_that_is_vouched_for_is_told(tmp_path: Path) -> None:
     cert, context = _certificate(tmp_path)
     hooks = Hooks(ssl_context=context).start()
     try:
-        (refused,) = call(flight(hooks.url("/ok/tls")))
+        (refused,) = call(batch(hooks.url("/ok/tls")))
         assert (refused.outcome, refused.reason) == ("failed", "tls")
         assert not hooks.received
-        (taken,) = call(flight(hooks.url("/ok/tls")), webhook_ca=cert)
+        (taken,) = call(batch(hooks.url("/ok/tls")), webhook_ca=cert)
         assert taken.outcome == "delivered"
-        (other,) = call(flight(f"https://hook.example:{hooks.port}/ok/tls"), names=Zone(["127.0.0.1"]), webhook_ca=cert)
+        (other,) = call(batch(f"https://hook.example:{hooks.port}/ok/tls"), names=Zone(["127.0.0.1"]), webhook_ca=cert)
         assert (other.outcome, other.reason) == ("failed", "tls")
     finally:
         hooks.stop()

@@ -15,7 +15,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from deploy.local import clocks
 from deploy.local.stack import Stack
-from services.intake.filing.inbound import Ends, Inbound
+from services.intake.filing.inbound import Inbound, TopicEnds
 from services.intake.filing.watermark import Barrier, BrokerClock
 from services.intake.kernel import requests, store
 from services.intake.kernel.domain import Account
@@ -235,7 +235,7 @@ def test_records_stamped_by_a_clock_that_goes_back_come_after_the_watermark(part
         with parts.engine.begin() as connection:
             at = clock.read(connection)[1]
             places = {("inbound.market", partition): 0 for partition in range(PARTITIONS)}
-            service._ends = Ends(at, places, places, {})
+            service._ends = TopicEnds(at, places, places, {})
             service.pull(transaction(connection), 10)
         assert barrier.turn()
         published = upto(parts)

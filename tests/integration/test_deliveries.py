@@ -12,11 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from deploy.local.stack import Stack
-from services.notification import digests, store, webhook_store
+from services.notification import digests, store, webhook_store, windows
 from services.notification.api import of_party
 from services.notification.circuit import Circuit
 from services.notification.closing import Closer
-from services.notification.store import Rows
+from services.notification.types import ItemRows
 from services.notification.webhook_store import HOLDER, Endpoint
 from shared import db, migrate
 from shared.events import AccountChannels, DigestWanted, WebhookKnown
@@ -59,9 +59,9 @@ def daily(account: str, revision: int, wanted: DigestWanted | None) -> AccountCh
     return AccountChannels(account=account, revision=revision, order=("email",), digest=wanted, at=NOW)
 
 
-def receipt(account: str) -> Rows:
+def receipt(account: str) -> ItemRows:
     raw = msgspec.json.encode(facts("l-1")).decode()
-    return Rows([f"{account}.1"], [1], ["claim_receipt"], [account], [f"c-{account}"], [1], [0], ["l-1"], [raw])
+    return ItemRows([f"{account}.1"], [1], ["claim_receipt"], [account], [f"c-{account}"], [1], [0], ["l-1"], [raw])
 
 
 def message(engine: sa.Engine, account: str, **more: Any) -> str:
@@ -154,7 +154,7 @@ def test_a_digest_that_is_read_has_come(engine: sa.Engine) -> None:
     account = party()
     id_ = message(engine, account, kind="digest", sent_at=NOW)
     with engine.begin() as connection:
-        store.begin_windows(connection, [id_], "read", NOW, parties=[account], now=NOW)
+        windows.begin_windows(connection, [id_], "read", NOW, parties=[account], now=NOW)
     with engine.connect() as connection:
         (told,) = of_party(connection, account, before=None, limit=9)
     assert (told.state, told.delivered_at, told.claim) == ("delivered", NOW, None)

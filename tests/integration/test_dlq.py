@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from deploy.local.stack import Stack
 from services.ops import dlq
+from shared.failures import CommandError
 from tests.integration.test_runtime import Rig
 
 pytestmark = pytest.mark.stack
@@ -29,11 +30,11 @@ class Desk:
     def __init__(self, rig: Rig, connection: sa.Connection) -> None:
         self.rig = rig
         self.connection = connection
-        self.tables = [dlq.Table("echo", f"{rig.name}.parked")]
+        self.tables = [dlq.Table("echo", f"{rig.name}.dead_letters")]
 
     def states(self, *, done: bool = True) -> dict[str, str]:
-        """State of each parked event."""
-        return {row["event_id"]: row["state"] for row in dlq.parked(self.connection, self.tables, done=done)}
+        """State of each dead letter, by event."""
+        return {row["event_id"]: row["state"] for row in dlq.dead_letters(self.connection, self.tables, done=done)}
 
     def poison(self, on: bool) -> None:
         """Whether the service chokes on what `poison` sends."""
@@ -61,8 +62,8 @@ def desk(rig: Rig) -> Iterator[Desk]:
         yield desk
 
 
-def test_what_is_parked_is_listed_and_found(desk: Desk) -> None:
-    rows = dlq.parked(desk.connection, desk.tables)
+def test_dead_letters_are_listed_and_found(desk: Desk) -> None:
+    rows = dlq.dead_letters(desk.connection, desk.tables)
     assert {(row["key"], row["event_id"], row["state"]) for row in rows} == {
         ("a", "test.1", "waiting"),
         ("a", "test.2", "waiting"),
@@ -95,7 +96,7 @@ def test_a_key_is_run_again_in_order(desk: Desk) -> None:
 
 def test_a_record_takes_its_key_along(desk: Desk) -> None:
     desk.poison(False)
-    last = next(row["id"] for row in dlq.parked(desk.connection, desk.tables) if row["event_id"] == "test.2")
+    last = next(row["id"] for row in dlq.dead_letters(desk.connection, desk.tables) if row["event_id"] == "test.2")
     assert [row["event_id"] for row in _again(desk, id=last)] == ["test.1", "test.2"]
     assert desk.applied() == ["i4", "i1", "i2"]
 
@@ -127,5 +128,5 @@ def test_asking_twice_is_asking_once(desk: Desk) -> None:
 
 
 def test_an_unknown_id_is_said(desk: Desk) -> None:
-    with pytest.raises(LookupError, match="nothing is parked as 'echo:777'"):
+    with pytest.raises(CommandError, match="no dead letter 'echo:777'"):
         dlq.ask(desk.connection, desk.tables, id="echo:777")

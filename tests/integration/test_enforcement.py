@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
-from deploy.marketplace import api
+from deploy.marketplace import api, old_signature
 from deploy.marketplace.worker import Marketplace
 from services.enforcement import domain
 from services.enforcement.delivery import Delivery
@@ -421,10 +421,8 @@ def test_intake_refuses_what_is_not_signed_and_does_a_command_once(world: World,
     def post(
         command: marketplace.MarketplaceCommand, *, secret: str = HUSH, ago_s: int = 0, **headers: str
     ) -> httpx.Response:
-        body = msgspec.json.encode(command)
-        signed = marketplace.signed_headers(
-            secret, int(time.time()) - ago_s, marketplace.COMMANDS_PATH, command.command, body
-        )
+        at = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=ago_s)
+        body, signed = marketplace.signed_request(secret, command, at)
         return shop.post("/commands", content=body, headers=signed | headers)
 
     down = marketplace.MarketplaceCommand(command="c1", listing="shoe", action="suspend", seq=1)
@@ -432,7 +430,7 @@ def test_intake_refuses_what_is_not_signed_and_does_a_command_once(world: World,
     assert shop.post("/commands", content=msgspec.json.encode(down)).status_code == 401
     assert post(down, secret="guess").status_code == 401
     assert post(down, ago_s=3600).status_code == 401
-    assert post(down, **{marketplace.IDEMPOTENCY_KEY: "other"}).status_code == 422
+    assert post(down, **{"webhook-id": "other"}).status_code == 401
     assert (
         post(marketplace.MarketplaceCommand(command="c3", listing="shoe", action="suspend", seq=2**40)).status_code
         == 422
@@ -444,6 +442,13 @@ def test_intake_refuses_what_is_not_signed_and_does_a_command_once(world: World,
         seed(shop, "shoe")
         wait(lambda: shop.get("/items/shoe").status_code == 200)
         assert post(down).json() == {"command": "c1", "listing": "shoe", "seq": 1, "result": "done"}
+        # the form of the release before
+        body = msgspec.json.encode(up)
+        at = int(time.time())
+        signature = old_signature.sign(HUSH, at, "/commands", body)
+        before = {"Goodfaith-Timestamp": str(at), "Goodfaith-Signature": signature, "Idempotency-Key": "c2"}
+        assert shop.post("/commands", content=body, headers=before).status_code == 200
+        assert shop.post("/commands", content=body, headers=before | {"Idempotency-Key": "c3"}).status_code == 401
         assert post(up).status_code == 200
         # replayed: answered as before, and without effect
         assert post(down).status_code == 200

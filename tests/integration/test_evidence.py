@@ -22,7 +22,7 @@ from deploy.local.stack import Stack
 from services.intake.evidence import domain as evidence
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.blobs import Blobs
-from services.intake.evidence.domain import sealing
+from services.intake.evidence import sealing
 from services.intake.kernel import requests
 from services.intake.kernel.security import Contacts
 from shared import clock, db
@@ -509,7 +509,7 @@ def test_links_expire_and_cannot_be_altered(parts: Parts, people: People, holder
         answer = people.client.get(changed)
         assert problem(answer, 403)["type"].endswith(":bad_link")
     assert parts.settings.evidence_key is not None
-    stale = evidence.Links(parts.settings.evidence_key.get_secret_value()).make(
+    stale = evidence.FileLinks(parts.settings.evidence_key.get_secret_value()).make(
         document, account, dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
     )
     problem(people.client.get(stale), 403)

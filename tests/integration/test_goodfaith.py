@@ -142,7 +142,8 @@ def insert_items(parts: Parts, changes: Iterable[ItemChanged]) -> None:
         for data in firsts.values():
             connection.exec_driver_sql(
                 """insert into claims (id, complainant, principal, right_id, right_type, reason, profile, lane, size, channel,
-                    accepted_at, terms) values (%s, %s, 'p', 'r', 'trademark', %s, 'ipp', 'standard', 1, 'http', now(), '{}')
+                    accepted_at, terms, told_partition)
+                values (%s, %s, 'p', 'r', 'trademark', %s, 'ipp', 'standard', 1, 'http', now(), '{}', 0)
                 on conflict do nothing""",
                 (data.claim, data.complainant, data.reason),
             )
@@ -376,13 +377,13 @@ def test_items_settle_by_kafka_and_are_shown_by_http(parts: Parts, people: Peopl
 
 def test_upgraded_warned_demoted_barred_and_back(parts: Parts, people: People, at: Clock, quiet: Intake) -> None:
     account, headers = people.open()
-    quiet.judge()
+    quiet.housekeeping.judge()
     settle(quiet, parts, account, at.now, upheld=20)
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert standing(parts, account)[4] is False  # today is not over
     at.to(at.now.replace(hour=0) + DAY)
-    quiet.judge()
-    quiet.judge()
+    quiet.housekeeping.judge()
+    quiet.housekeeping.judge()
     assert standing(parts, account) == ("in", "statistic", None, None, True)
     assert history(parts, account) == ["upgraded"]
     # intake knows
@@ -390,23 +391,23 @@ def test_upgraded_warned_demoted_barred_and_back(parts: Parts, people: People, a
 
     settle(quiet, parts, account, at.now, upheld=5, refused=3)  # 25 of 28
     at.to(at.now + DAY)
-    quiet.judge()
+    quiet.housekeeping.judge()
     demote_on = at.now.date() + TERMS.warning.exact
     assert standing(parts, account) == ("warned", "statistic", demote_on, None, True)
     settle(quiet, parts, account, at.now, upheld=2)  # 27 of 30 is enough
     at.to(at.now + DAY)
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert standing(parts, account)[:3] == ("in", "statistic", None)
     settle(quiet, parts, account, at.now, restored=1)
     at.to(at.now + DAY)
-    quiet.judge()
+    quiet.housekeeping.judge()
     demote_on = at.now.date() + TERMS.warning.exact
     at.to(at.now + 13 * DAY)
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert standing(parts, account) == ("warned", "statistic", demote_on, None, True)
     at.to(at.now + DAY)
     assert at.now.date() == demote_on
-    quiet.judge()
+    quiet.housekeeping.judge()
     until = goodfaith_store.goodfaith.bar_end(demote_on, TERMS)
     assert standing(parts, account) == ("out", None, None, until, False)
     refused = people.client.post("/v1/good-faith/declaration", json=SIGNED, headers=headers)
@@ -417,10 +418,10 @@ def test_upgraded_warned_demoted_barred_and_back(parts: Parts, people: People, a
     # good figures do not help before the bar ends
     settle(quiet, parts, account, at.now, upheld=100)
     at.to(dt.datetime.combine(until, dt.time(), dt.UTC) - dt.timedelta(seconds=1))
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert standing(parts, account)[0] == "out"
     at.to(at.now + dt.timedelta(seconds=1))
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert standing(parts, account) == ("in", "statistic", None, None, True)
     kinds = ["upgraded", "warned", "warning_lifted", "warned", "demoted", "bar_ended", "upgraded"]
     assert history(parts, account) == kinds
@@ -454,23 +455,23 @@ def test_a_member_whose_good_days_leave_the_window_is_judged(
     parts: Parts, people: People, at: Clock, quiet: Intake
 ) -> None:
     account, _ = people.open()
-    quiet.judge()
+    quiet.housekeeping.judge()
     settle(quiet, parts, account, at.now, upheld=60)
     first = at.now.date()
     at.to(at.now + DAY)
-    quiet.judge()
+    quiet.housekeeping.judge()
     settle(quiet, parts, account, at.now, upheld=18, refused=5)
     for _ in range(3):
         at.to(at.now + DAY)
-        quiet.judge()
+        quiet.housekeeping.judge()
     assert standing(parts, account)[0] == "in"
     # nothing happens to it but time
     out = goodfaith_store.goodfaith.months_before(first, -3)
     at.to(dt.datetime.combine(out, dt.time(), dt.UTC))
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert standing(parts, account)[0] == "in"
     at.to(at.now + DAY)
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert standing(parts, account)[0] == "warned"
 
 
@@ -480,10 +481,10 @@ def test_an_account_that_is_verified_late_is_upgraded_then(
     account, _ = people.open(identity_verified=False)
     settle(quiet, parts, account, at.now, upheld=30)
     at.to(at.now + DAY)
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert history(parts, account) == []
     people.client.post(f"/v1/accounts/{account}/verify", json={"identity_verified": True}, headers=people.operator)
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert history(parts, account) == ["upgraded"]
 
 
@@ -491,7 +492,7 @@ def test_each_account_is_judged_by_one_of_many_workers(parts: Parts, at: Clock, 
     accounts = [f"a-many-{number}" for number in range(250)]
     open_accounts(parts, *accounts)
     at.to(at.now + DAY)
-    quiet.judge()
+    quiet.housekeeping.judge()
     changes = []
     for account in accounts:
         for number in range(20):
@@ -501,7 +502,7 @@ def test_each_account_is_judged_by_one_of_many_workers(parts: Parts, at: Clock, 
     at.to(at.now + DAY)
     workers = [Intake(parts.settings, background=False) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda worker: worker.judge(), workers))
+        list(pool.map(lambda worker: worker.housekeeping.judge(), workers))
     for worker in workers:
         worker.close()
     assert parts.query(
@@ -516,7 +517,7 @@ def test_each_account_is_judged_by_one_of_many_workers(parts: Parts, at: Clock, 
     due = {row[0] for row in parts.query("select account from good_faith_due")}
     assert due >= set(accounts)
     assert "a-shared" not in due
-    quiet.judge()
+    quiet.housekeeping.judge()
 
 
 def test_finding_who_is_due_scans_nothing(parts: Parts, quiet: Intake) -> None:
@@ -595,7 +596,7 @@ def test_leaving_bars(parts: Parts, people: People, at: Clock, quiet: Intake) ->
     assert (left["member"], left["barred_until"]) == (False, until.isoformat())
     settle(quiet, parts, account, at.now, upheld=30)
     at.to(at.now + DAY)
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert standing(parts, account)[0] == "out"
     assert people.client.post("/v1/good-faith/declaration", json=SIGNED, headers=headers).status_code == 409
     # a person may decide otherwise
@@ -610,7 +611,7 @@ def test_a_suspended_account_takes_no_part(parts: Parts, people: People, at: Clo
     people.client.post("/v1/good-faith/declaration", json=SIGNED, headers=headers)
     body = {"status": "suspended", "code": "fraud"}
     assert people.client.post(f"/v1/accounts/{account}/status", json=body, headers=people.operator).status_code == 200
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert standing(parts, account) == ("out", None, None, None, False)
     assert history(parts, account) == ["joined", "removed"]
     refused = people.client.post("/v1/good-faith/declaration", json=SIGNED, headers=headers)

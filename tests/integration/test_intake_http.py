@@ -21,8 +21,9 @@ from litestar.handlers import HTTPRouteHandler
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.intake.accounts.domain import code_digest
-from services.intake.app import INTERNAL, PUBLIC, ROUTES
+from services.intake.app import ROUTES
 from services.intake.kernel import security
+from services.intake.kernel.web import INTERNAL, PUBLIC
 from services.ops.privacy import rewrap
 from shared import db, declarations, policy
 from shared.events import ItemChanged, State

@@ -23,10 +23,13 @@ from hypothesis import strategies as st
 from deploy.local.stack import Stack
 from services.intake.accounts import store as accounts_store
 from services.intake.filing import store as filing_store
-from services.intake.kernel import domain, filings, requests, store
-from services.intake.kernel.domain import Account, Refused
+from services.intake.filing.domain import check_claim
+from services.intake.kernel import filings, requests, store
+from services.intake.kernel.domain import Account
+from services.intake.kernel.listings import listings_of
 from services.intake.registry import store as registry_store
 from shared import clock, db, migrate, policy
+from shared.refusals import Refused
 from tests.integration.intake_parts import CONTACT, PARTITIONS, Parts, People, _with_database
 from tests.integration.test_intake_http import body, problem
 
@@ -522,8 +525,8 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
                 "submit_claim",
                 asked,
                 "http",
-                listings=domain.listings_of(asked.listings, ("market.example",)),
-                rules=domain.check_claim(asked, people[who]),
+                listings=listings_of(asked.listings, ("market.example",)),
+                rules=check_claim(asked, people[who]),
             )
             now, wall = store.enter_admission(connection)
             (filed,) = filing_store.file(connection, [filing], now, wall, PARTITIONS)

@@ -18,10 +18,12 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from deploy.local.stack import Stack
 from services.intake.filing import store as filing_store
+from services.intake.filing.domain import check_claim
 from services.intake.filing.inbound import Inbound
-from services.intake.kernel import domain, outbox, requests, store
+from services.intake.kernel import domain, metrics, outbox, requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filing
+from services.intake.kernel.listings import listings_of
 from services.intake.reading import store as reading_store
 from services.intake.worker import Intake
 from shared import clock, db, events, topics
@@ -83,8 +85,8 @@ def submit(account: Account, *listings: str, right: str = "r-1") -> Filing:
         "submit_claim",
         body,
         "http",
-        listings=domain.listings_of(body.listings, ("market.example",)),
-        rules=domain.check_claim(body, account),
+        listings=listings_of(body.listings, ("market.example",)),
+        rules=check_claim(body, account),
     )
 
 
@@ -100,7 +102,7 @@ def file(parts: Parts, *filings: Filing) -> list[dict[str, Any]]:
 def backlog(parts: Parts, lane: str, complainant: str, count: int) -> None:
     """Rows of intake as many claims would leave them."""
     parts.query(
-        """insert into claims select 'c-' || %s || n, %s, 'p', 'r-1', 'trademark', 'counterfeit', 'ipp', %s, 1, 'http', now(), %s
+        """insert into claims select 'c-' || %s || n, %s, 'p', 'r-1', 'trademark', 'counterfeit', 'ipp', %s, 1, 'http', now(), %s, 0
         from generate_series(1, %s) as n""",
         complainant,
         complainant,
@@ -183,11 +185,13 @@ def test_one_complainant_with_most_of_the_load_does_not_hold_up_the_others(parts
 def test_what_tells_of_claims_gives_way_and_goes_on(parts: Parts, quiet: Intake) -> None:
     backlog(parts, "standard", "a-big", 1600)
     quiet.pressure.windows = {}
+    now = dt.datetime.now(dt.UTC)
+    filed = [
+        events.ClaimFiled(claim=claim, account="a-big", items=1, right_type="trademark", channel="http", at=now)
+        for (claim,) in parts.query("select id from claims")
+    ]
     with parts.engine.begin() as connection:
-        assert (
-            filing_store.tell_untold(connection, dt.datetime.now(dt.UTC) - dt.timedelta(days=1), PARTITIONS, 2000)
-            == 1600
-        )
+        db.copy(connection, "admission_queue", filing_store._filings(filed, [0] * len(filed)))
     first = pull(parts, quiet, 400)
     told = [incoming for incoming in first if isinstance(incoming.data, events.ClaimFiled)]
     assert (len(first), len(told)) == (450, 50)
@@ -197,26 +201,6 @@ def test_what_tells_of_claims_gives_way_and_goes_on(parts: Parts, quiet: Intake)
     told += [incoming for incoming in rest if isinstance(incoming.data, events.ClaimFiled)]
     assert len({incoming.data.claim for incoming in told}) == len(told) == 1600
     assert parts.query("select count(*) from admission_queue") == [(0,)]
-
-
-def test_claims_of_a_version_before_are_told_once_as_far_as_figures_reach(parts: Parts) -> None:
-    made = file(parts, submit(HOLDER, "new"), submit(HOLDER, "old", "old-2"), submit(HOLDER, "ancient"))
-    new, old, ancient = (one["claim"] for one in made)
-    waiting = "select claim, payload::json ->> 'items' from admission_queue where kind = 'filing' order by id"
-    assert parts.query(waiting) == [(new, "1"), (old, "2"), (ancient, "1")]
-    # as that version leaves them
-    parts.query("delete from admission_queue where kind = 'filing' and claim <> %s", new)
-    parts.query("update claims set told_partition = null where id <> %s", new)
-    parts.query("update claims set accepted_at = accepted_at - interval '31 days' where id = %s", ancient)
-    service = Intake(parts.settings, background=False)
-    service.tell_untold()
-    service.tell_untold()
-    service.close()
-    assert parts.query(waiting) == [(new, "1"), (old, "2")]
-    place = topics.partition_of(HOLDER.id, PARTITIONS)
-    assert parts.query("select id, told_partition from claims order by id") == sorted(
-        [(new, place), (old, place), (ancient, None)]
-    )
 
 
 def test_more_complainants_than_are_looked_at_in_one_go_take_turns(parts: Parts, quiet: Intake) -> None:
@@ -288,6 +272,34 @@ def test_a_command_brings_its_item_along(parts: Parts, quiet: Intake) -> None:
     taken = pull(parts, quiet, 100)
     kinds = [type(incoming.data) for incoming in taken if getattr(incoming.data, "item", None) == item]
     assert kinds == [events.ItemSubmitted, events.Withdraw]
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_what_is_said_of_accounts_is_admitted_with_the_commands_and_not_counted_as_one(
+    parts: Parts, quiet: Intake, crowded: bool
+) -> None:
+    if crowded:
+        backlog(parts, "standard", "a-big", 300)
+    (made,) = file(parts, submit(HOLDER, "l1", "l2"))
+    for number, item in enumerate(made["items"]):
+        with parts.engine.begin() as connection:
+            now, wall = store.enter_admission(connection)
+            told = outbox.notice(HOLDER.id, "right_expired", f"r-{number}", now, wall)
+            outbox.publish_accounts(connection, [told], PARTITIONS)
+        withdraw = requests.Withdraw(ground="error")
+        file(parts, Filing(HOLDER, None, HOLDER.id, b"", "withdraw", withdraw, "http", item=item["item"]))
+    assert parts.query(
+        "select kind, count(*) from admission_queue where kind in ('command', 'account') group by 1"
+    ) == [
+        ("account", 2),
+        ("command", 2),
+    ]
+    counted = metrics.ADMITTED.labels("command")
+    before = counted._value.get()  # type: ignore[attr-defined]
+    taken = [incoming for incoming in pull(parts, quiet, 100) if not isinstance(incoming.data, events.ItemSubmitted)]
+    kinds = [type(incoming.data) for incoming in taken if not isinstance(incoming.data, events.ClaimFiled)]
+    assert kinds == [events.AccountNotice, events.Withdraw] * 2
+    assert counted._value.get() == before + 2  # type: ignore[attr-defined]
 
 
 # ---- watermarks
@@ -589,7 +601,7 @@ def test_what_intake_accepted_is_published_once_and_read_back(parts: Parts) -> N
         )
         with parts.engine.begin() as connection:
             notice = events.AccountNotice(notice="n-1", account=HOLDER.id, kind="right_expiring", at=told.sent_at)
-            outbox.tell_accounts(connection, [notice], PARTITIONS)
+            outbox.publish_accounts(connection, [notice], PARTITIONS)
         send(
             parts,
             topics.NOTIFICATION,

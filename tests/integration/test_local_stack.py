@@ -27,6 +27,7 @@ from deploy.local.children import StackError, free_port
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from labs.pager import Pager
+from shared.failures import CommandError
 from tests.conftest import ROOT
 from tests.left_out import own_processes
 
@@ -84,7 +85,7 @@ def test_start_joins_the_running_stack(own: Stack) -> None:
     again = Stack.start(ROOT, own.name)
     assert (again.kafka, again.admin_url) == (own.kafka, own.admin_url)
     assert state(own) == before
-    with pytest.raises(StackError, match="runs on port"):
+    with pytest.raises(CommandError, match="runs on port"):
         Stack.start(ROOT, own.name, kafka_port=free_port())
 
 
@@ -250,7 +251,7 @@ def test_what_the_environment_names_is_used_and_left_alone(
 
 @pytest.mark.parametrize("name", ["cache", "lock", "../x", "", "A", "a b"])
 def test_a_bad_name_is_refused(name: str) -> None:
-    with pytest.raises(StackError, match="no name for a stack"):
+    with pytest.raises(CommandError, match="no name for a stack"):
         Stack.start(ROOT, name)
 
 
@@ -291,7 +292,7 @@ def test_a_process_that_ends_at_once_is_reported_with_its_log(own: Stack) -> Non
             fleet.wait_ready()
     finally:
         own.environment(GOODFAITH_LOG_LEVEL="info")
-    with pytest.raises(StackError, match="neither a service nor a process: mailman"):
+    with pytest.raises(CommandError, match="neither a service nor a process: mailman"):
         Fleet.start(own, {"mailman": 1})
 
 

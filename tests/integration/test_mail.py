@@ -34,7 +34,7 @@ from deploy.local.children import free_port
 from deploy.mailbox.server import Server, ehlo, envelope_of, report
 from services.notification import api
 from services.notification.bounces import BounceHandler, serve
-from services.notification.mail import Answer, Down, Letter, Mailer, Relay
+from services.notification.mail import Letter, Mailer, MailResult, Relay, RelayDown
 from services.notification.reports import message_of, return_path
 from shared import callers, internal
 from shared.events import DeliveryChanged, MessageSent, NoticeSent, State
@@ -147,10 +147,10 @@ def test_tls_and_login(certificate: Path, tls: Any) -> None:
         mailer.quit()
         # a wrong password, and a certificate that nobody vouches for: nothing goes out
         if logs_in:
-            with pytest.raises(Down):
+            with pytest.raises(RelayDown):
                 list(Mailer(Relay("127.0.0.1", port, tls, str(certificate), "us", "no")).send([letter(3)]))
         if tls != "opportunistic":
-            with pytest.raises(Down):
+            with pytest.raises(RelayDown):
                 list(Mailer(Relay("127.0.0.1", port, tls, "", user, password)).send([letter(3)]))
     assert [to for _, to, _, _ in answers.taken] == ["a1@x.example", "a2@x.example"]
 
@@ -158,7 +158,7 @@ def test_tls_and_login(certificate: Path, tls: Any) -> None:
 def test_required_means_required() -> None:
     answers = Answers()
     with listening(answers) as port:
-        with pytest.raises(Down, match="no STARTTLS"):
+        with pytest.raises(RelayDown, match="no STARTTLS"):
             list(Mailer(Relay("127.0.0.1", port, "required")).send([letter(1)]))
         opportunistic = Mailer(Relay("127.0.0.1", port, "opportunistic"))
         assert [answer.result for answer in opportunistic.send([letter(1)])] == ["sent"]
@@ -184,13 +184,13 @@ def test_one_recipients_refusal_is_nobody_elses(pipelining: bool) -> None:
         found = list(mailer.send([letter(n) for n in range(1, 8)]))
         mailer.quit()
     assert found == [
-        Answer("sent", text=True),
-        Answer("refused", "5.1.1"),
-        Answer("later", "4.2.2"),
-        Answer("sent", text=True),
-        Answer("sent", text=True),
-        Answer("refused", "553"),
-        Answer("sent", text=True),
+        MailResult("sent", text=True),
+        MailResult("refused", "5.1.1"),
+        MailResult("later", "4.2.2"),
+        MailResult("sent", text=True),
+        MailResult("sent", text=True),
+        MailResult("refused", "553"),
+        MailResult("sent", text=True),
     ]
     assert [(back, to) for back, to, _, _ in answers.taken] == [
         (f"back{n}@market.example", f"a{n}@x.example") for n in (1, 4, 5, 7)
@@ -222,7 +222,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_opened_again() -> None
     with listening(answers, port=port):
         assert [answer.result for answer in mailer.send([letter(2)])] == ["sent"]
         mailer.quit()
-    with pytest.raises(Down):
+    with pytest.raises(RelayDown):
         list(mailer.send([letter(3)]))
 
 

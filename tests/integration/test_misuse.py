@@ -15,9 +15,10 @@ import pytest
 from deploy.local.stack import Stack
 from services.intake.filing import store as filing_store
 from services.intake.kernel import filings, requests, store
-from services.intake.kernel.domain import ListingRef
+from services.intake.kernel.listings import ListingRef
+from services.intake.misuse import figures
 from services.intake.misuse import store as misuse_store
-from services.intake.misuse.domain import Change, Facts, Measure
+from services.intake.misuse.domain import MeasureChange, MisuseFacts, MisuseMeasure
 from services.intake.worker import Intake
 from shared import clock, db, policy, topics
 from shared.events import State
@@ -70,7 +71,7 @@ def ends(
 
 def judged(service: Intake, at: Clock, days: int = 1) -> None:
     at.to(at.now + days * DAY)
-    service.judge()
+    service.housekeeping.judge()
 
 
 def of(people: People, account: str) -> dict[str, Any]:
@@ -90,12 +91,12 @@ def told(parts: Parts, account: str) -> list[dict[str, Any]]:
 
 def test_warned_limited_suspended_and_good_again(parts: Parts, people: People, at: Clock, quiet: Intake) -> None:
     account, headers = people.open(good_faith=True)
-    quiet.judge()
+    quiet.housekeeping.judge()
     ends(quiet, parts, account, at, WARNING.number)
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert of(people, account)["state"] == "clear"  # today is not over
     judged(quiet, at)
-    quiet.judge()
+    quiet.housekeeping.judge()
     shown = of(people, account)
     assert (shown["state"], shown["until"]) == ("warning", None)
     (warning,) = shown["measures"]
@@ -194,7 +195,7 @@ def put_under(parts: Parts, people: People, at: Clock, kind: str, items: int | N
     account, headers = people.open()
     with parts.engine.begin() as connection:
         now, wall = clock.read(connection)
-        measure = Measure(
+        measure = MisuseMeasure(
             f"m-{uuid.uuid4().hex}",
             kind,
             now.date(),
@@ -202,10 +203,10 @@ def put_under(parts: Parts, people: People, at: Clock, kind: str, items: int | N
             now.date() + days * DAY,
             items,  # type: ignore[arg-type]
         )
-        made = misuse_store._Made(
-            account, Change(measure, "limited"), misuse_store.basis(Facts(), now.date(), policy.current("ipp"))
+        made = misuse_store.RecordedChange(
+            account, MeasureChange(measure, "limited"), figures.basis(MisuseFacts(), now.date(), policy.current("ipp"))
         )
-        misuse_store._write(connection, now, wall, [made], {}, "a-system", PARTITIONS)
+        misuse_store.write(connection, now, wall, [made], {}, "a-system", PARTITIONS)
     return account, headers
 
 
@@ -356,10 +357,10 @@ def test_a_suspension_makes_claims_wait_and_its_end_processes_them(
     assert people.client.patch(f"/v1/rights/{other}", json={"status": "lost"}, headers=headers).status_code == 200
     assert parts.query("select count(*) from admission_queue where item = %s", later["items"][0]["item"]) == [(0,)]
 
-    quiet.release()
+    quiet.housekeeping.release()
     assert people.client.get("/v1/misuse", headers=headers).json()["held"] == 4
     at.to(dt.datetime.combine(at.now.date() + 10 * DAY, dt.time(), dt.UTC))
-    quiet.release()
+    quiet.housekeeping.release()
     assert people.client.get("/v1/misuse", headers=headers).json()["held"] == 0
     rows = parts.query(
         "select kind, listing, lane, accepted_at from admission_queue where complainant = %s order by id", account
@@ -376,7 +377,7 @@ def test_a_suspension_makes_claims_wait_and_its_end_processes_them(
     assert {one.data.accepted_at for one in taken if getattr(one.data, "complainant", "") == account} == {at.now}
     # by now intake takes claims as usual, before anybody was judged
     assert "held_until" not in post(people, headers, right, "w5").json()
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert of(people, account)["state"] == "clear"
 
 
@@ -466,7 +467,7 @@ def test_a_forged_document_from_the_finding_to_its_reversal(
     assert (measure["kind"], measure["finding"], measure["id"]) == ("suspension", finding, agreed.json()["measure"])
     assert [notice["kind"] for notice in told(parts, account)] == ["misuse_found", "misuse_suspended"]
     assert told(parts, account)[0]["figures"] == {"finding": "forged_document", "code": "altered", "document": document}
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert people.client.get("/v1/good-faith", headers=headers).json()["member"] is False
     # the document can be named in nothing any more, and stays for who decides on a complaint
     refused = people.client.post("/v1/claims", json=claim_of(unproven, "n2", [document]), headers=headers)
@@ -501,7 +502,7 @@ def test_a_forged_document_from_the_finding_to_its_reversal(
     (entry,) = people.client.get(f"/v1/accounts/{account}/misuse/findings", headers=fourth).json()["items"]
     assert entry["state"] == "reversed"
     assert told(parts, account)[-1]["kind"] == "misuse_reversed"
-    quiet.release()
+    quiet.housekeeping.release()
     assert of(people, account)["held"] == 0
     assert (
         people.client.post("/v1/claims", json=claim_of(unproven, "n4", [document]), headers=headers).status_code == 202
@@ -589,7 +590,7 @@ def test_who_does_it_knowingly_does_not_hide_behind_a_large_number(
     assert find(people, reviewer, account, "none", claim=f"c-{items[0]}").json()["state"] == "in_force"
     found = find(people, reviewer, account, "knowingly_false", claim=f"c-{items[0]}")
     assert (found.status_code, found.json()["state"]) == (201, "in_force")
-    quiet.judge()
+    quiet.housekeeping.judge()
     (warning,) = of(people, account)["measures"]
     assert (warning["kind"], warning["figures"]["knowingly"], warning["figures"]["number"]) == ("warning", True, 10)
     assert warning["figures"]["grounds"] == {"knowingly_false": 1, "rejected:plainly_unfounded": 9}
@@ -606,7 +607,7 @@ def test_without_agreement_a_finding_never_was(parts: Parts, people: People, at:
     finding = find(people, first, account, "forged_document", document=document).json()["id"]
     refused = people.client.post(f"/v1/misuse/findings/{finding}/second", json={"agree": False}, headers=second)
     assert refused.json()["state"] == "refused"
-    quiet.judge()
+    quiet.housekeeping.judge()
     assert (of(people, account)["state"], told(parts, account)) == ("clear", [])
     # and may be made again
     assert find(people, second, account, "forged_document", document=document).status_code == 201
@@ -664,8 +665,8 @@ def test_looking_for_what_was_unfounded_reads_nothing_else(parts: Parts) -> None
         )
         connection.exec_driver_sql("analyze good_faith_items")
         for query, values in (
-            (misuse_store._GROUNDS, (["a-large"], [day - 180 * DAY], day)),
-            (misuse_store._CLAIMS, (["a-large"], [day - 180 * DAY], ["reversed"], day)),
+            (figures._GROUNDS, (["a-large"], [day - 180 * DAY], day)),
+            (figures._CLAIMS, (["a-large"], [day - 180 * DAY], ["reversed"], day)),
         ):
             plan = "\n".join(connection.exec_driver_sql("explain " + query, values).scalars())
             assert "good_faith_items_ground" in plan, plan

@@ -108,7 +108,7 @@ def contact_of(account: str) -> dict[str, Any] | None:
     }
 
 
-class Front(BaseHTTPRequestHandler):
+class FakeIntake(BaseHTTPRequestHandler):
     """Intake's internal calls. Accounts that begin with "erased" have no contact any more."""
 
     protocol_version = "HTTP/1.1"
@@ -118,7 +118,7 @@ class Front(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         ids = json.loads(self.rfile.read(int(self.headers["content-length"]))).get("ids", ())
         assert self.headers["authorization"] == f"Bearer {INNER}"
-        Front.calls[self.path] += 1
+        FakeIntake.calls[self.path] += 1
         answer: dict[str, Any] = {"claims": {id_: {"right_number": "7654321"} for id_ in ids}}
         if self.path.endswith("contacts"):
             answer = {"contacts": {id_: contact for id_ in ids if (contact := contact_of(id_)) is not None}}
@@ -127,7 +127,7 @@ class Front(BaseHTTPRequestHandler):
         if self.path.endswith("codes"):
             answer = {"codes": {id_: {"code": f"CODE-{id_}"} for id_ in ids if not id_.startswith("old")}}
         raw = json.dumps(answer).encode()
-        self.send_response(503 if Front.down else 200)
+        self.send_response(503 if FakeIntake.down else 200)
         self.send_header("content-length", str(len(raw)))
         self.end_headers()
         self.wfile.write(raw)
@@ -310,11 +310,11 @@ def world(stack: Stack) -> Iterator[World]:
     migrate.migrate(stack.admin_url, stack.role_passwords("notification"))
     post = Post(free_port(set()))
     post.start()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Front)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeIntake)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    Front.calls.clear()
-    Front.down = False
+    FakeIntake.calls.clear()
+    FakeIntake.down = False
     world = World(stack, f"t{uuid.uuid4().hex[:8]}.", post, f"http://127.0.0.1:{server.server_address[1]}")
     tables = world.sql(
         "select tablename from pg_tables where schemaname = 'notification' and tablename not like 'alem%'"
@@ -482,7 +482,7 @@ def test_an_unconfirmed_address_is_told_nothing_that_anybody_wrote(world: World)
 
 
 def test_300_items_of_40_sellers(world: World) -> None:
-    before = Front.calls.total()
+    before = FakeIntake.calls.total()
     with world.running(collect_s=60):
         world.claim(300, sellers=40)
         wait(world.idle)
@@ -490,7 +490,7 @@ def test_300_items_of_40_sellers(world: World) -> None:
     kinds = Counter(kind for kind, _, _ in world.messages())
     assert kinds == {"claim_receipt": 1, "seller_notice": 40}
     assert len(world.post.mails) == 41
-    assert Front.calls.total() - before <= 12
+    assert FakeIntake.calls.total() - before <= 12
     assert sum(isinstance(data, NoticeSent) for _, _, data in world.published()) == 300
 
 
@@ -617,12 +617,12 @@ def test_refusals_of_a_recipient(world: World) -> None:
 
 
 def test_intake_down_nothing_is_sent_without_contacts(world: World) -> None:
-    Front.down = True
+    FakeIntake.down = True
     with world.running():
         world.claim(1)
-        wait(lambda: Front.calls["/internal/contacts"] > 1)
+        wait(lambda: FakeIntake.calls["/internal/contacts"] > 1)
         assert not world.post.mails
-        Front.down = False
+        FakeIntake.down = False
         wait(world.idle)
 
     assert {row[0] for row in world.messages("channel")} == {"email"}

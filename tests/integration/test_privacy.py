@@ -16,13 +16,13 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from deploy.local.children import StackError
 from deploy.local.stack import Stack
 from services.intake.evidence.blobs import Blobs
 from services.intake.kernel.security import Contacts
 from services.ops.privacy import erase as command_line
 from services.ops.privacy import export
 from shared import db, migrate
+from shared.failures import CommandError
 from tests.integration.intake_parts import CONTACT, Parts, People, sell
 
 pytestmark = pytest.mark.stack
@@ -475,7 +475,7 @@ def test_what_is_left_after_an_erasure_names_nobody(
     assert (done.done, done.already) == (False, False)
     done = command_line.erased(whole, account, partitions=4, force=False, reason=None, dry_run=False)
     assert done.contact
-    with pytest.raises(StackError, match="no such"):
+    with pytest.raises(CommandError, match="no such"):
         command_line.erased(whole, "a-none", partitions=4, force=False, reason=None, dry_run=False)
     _, held, text = exported(whole, parts, account, tmp_path / "left.json")
     assert not re.search(r"Ada|ada@|Road 1|of-ada", text)

@@ -12,9 +12,11 @@ import pytest
 
 from deploy.local.stack import Stack
 from services.intake.filing import store as filing_store
-from services.intake.kernel import domain, requests, store
+from services.intake.filing.domain import check_claim
+from services.intake.kernel import requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filed, Filing
+from services.intake.kernel.listings import listings_of
 from services.intake.worker import Intake
 from services.verification.worker import Verification
 from shared import clock, db, events, migrate, topics
@@ -133,8 +135,8 @@ class Town:
             listings=[f"https://market.example/items/{name}" for name in listings],
             **more,
         )
-        refs = domain.listings_of(body.listings, SITE)
-        rules = domain.check_claim(body, account)
+        refs = listings_of(body.listings, SITE)
+        rules = check_claim(body, account)
         (answer,) = self.ask(
             Filing(account, None, account.id, b"", "submit_claim", body, "http", listings=refs, rules=rules)
         )

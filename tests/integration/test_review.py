@@ -586,7 +586,7 @@ def test_figures(parts: Parts, people: People, judge: Judge) -> None:
     depth = ann.call("GET", "/v1/review/figures").json()["queue"]
     assert [(one["state"], one["lane"], one["free"]) for one in depth] == [("UNDER_REVIEW", "standard", 1)]
     service = Intake(parts.settings, background=False)
-    service.look_at_the_queue()
+    service.housekeeping.look_at_the_queue()
     service.close()
     shown = metrics.CASES.labels("UNDER_REVIEW", "standard", "free")._value.get()  # type: ignore[attr-defined]
     assert shown == 1

@@ -15,9 +15,13 @@ import sqlalchemy as sa
 
 from deploy.local.stack import Stack
 from services.intake.filing import store as filing_store
-from services.intake.kernel import domain, filings, requests, right_jobs, store
-from services.intake.kernel.domain import Account, Refused
+from services.intake.filing.domain import check_claim
+from services.intake.kernel import filings, requests, right_jobs, store
+from services.intake.kernel.domain import Account
+from services.intake.kernel.ids import new_claim_ids
+from services.intake.kernel.listings import listings_of
 from services.intake.registry import store as registry_store
+from shared.refusals import Refused
 from tests.integration.intake_parts import PARTITIONS, Parts, People, wait
 from tests.integration.test_intake_http import body, problem
 from tests.integration.test_intake_registry import in_, right, told
@@ -46,8 +50,8 @@ def filing(account: str, right: str, *listings: str) -> filings.Filing:
         "submit_claim",
         body,
         "http",
-        listings=domain.listings_of(body.listings, ("market.example",)),
-        rules=domain.check_claim(body, me),
+        listings=listings_of(body.listings, ("market.example",)),
+        rules=check_claim(body, me),
     )
 
 
@@ -228,10 +232,11 @@ def test_a_claim_that_is_being_filed_meanwhile_is_told_too(parts: Parts, people:
 
 def _filed_by_what_was_read(connection: sa.Connection, account: str, right: str, now: Any, wall: Any) -> str:
     ms = store.wall_ms(wall)
-    claim, (item,) = domain.new_claim_ids(ms, 1)
+    claim, (item,) = new_claim_ids(ms, 1)
     connection.exec_driver_sql(
         """insert into claims (id, complainant, principal, right_id, right_type, reason, profile, lane, size, channel,
-            accepted_at, terms) values (%s, %s, %s, %s, 'trademark', 'counterfeit', 'ipp', 'standard', 1, 'http', %s, '{}')""",
+            accepted_at, terms, told_partition)
+        values (%s, %s, %s, %s, 'trademark', 'counterfeit', 'ipp', 'standard', 1, 'http', %s, '{}', 0)""",
         (claim, account, account, right, now),
     )
     connection.exec_driver_sql(

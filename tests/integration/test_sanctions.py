@@ -24,7 +24,7 @@ from deploy.marketplace.worker import Marketplace
 from services.enforcement import sanctions
 from services.enforcement.delivery import Delivery
 from services.enforcement.ledger import EnforcementLedger
-from shared import callers, clock, db, events, marketplace, migrate, topics
+from shared import callers, clock, db, events, marketplace, migrate, topics, webhook_signatures
 from shared.events import Data, LiftSanction, SellerCommand, SellerReceipt, ViolationChanged
 from shared.runtime import Service, Worker
 from shared.settings import Settings
@@ -336,26 +336,27 @@ def test_by_http_until_it_is_answered(world: World) -> None:
 
 
 def test_a_command_on_a_seller_is_not_taken_as_one_on_a_listing(world: World) -> None:
-    body = msgspec.json.encode(SellerCommand(command="k1", seller=world.ann, seq=1, measures=("frozen",)))
-    for path in ("/commands", "/seller-commands"):
-        signed = marketplace.signed_headers(HUSH, int(dt.datetime.now(dt.UTC).timestamp()), "/commands", "k1", body)
-        answer = world.shop.post(path, content=body, headers=signed)
-        assert answer.status_code == (422 if path == "/commands" else 401), answer.text
+    command = SellerCommand(command="k1", seller=world.ann, seq=1, measures=("frozen",))
+    now = dt.datetime.now(dt.UTC)
+    body, signed = marketplace.signed_request(HUSH, command, now)
+    assert world.shop.post("/commands", content=body, headers=signed).status_code == 401
+    as_listing = msgspec.json.encode({"type": marketplace.TYPES["/commands"], **msgspec.to_builtins(command)})
+    signed = webhook_signatures.signed_headers("k1", as_listing, [HUSH.encode()], now)
+    for path, status in (("/commands", 422), ("/seller-commands", 401)):
+        answer = world.shop.post(path, content=as_listing, headers=signed)
+        assert answer.status_code == status, answer.text
 
 
 def test_intake_does_a_command_on_a_seller_once(world: World) -> None:
     def post(command: SellerCommand, **headers: str) -> httpx.Response:
-        body = msgspec.json.encode(command)
-        signed = marketplace.signed_headers(
-            HUSH, int(dt.datetime.now(dt.UTC).timestamp()), "/seller-commands", command.command, body
-        )
+        body, signed = marketplace.signed_request(HUSH, command, dt.datetime.now(dt.UTC))
         return world.shop.post("/seller-commands", content=body, headers=signed | headers)
 
     down = SellerCommand(command="k1", seller=world.ann, seq=1, measures=("frozen",))
     up = SellerCommand(command="k2", seller=world.ann, seq=2)
     assert world.shop.post("/seller-commands", content=msgspec.json.encode(down)).status_code == 401
-    assert post(down, **{marketplace.SIGNATURE: "v1=00"}).status_code == 401
-    assert post(down, **{marketplace.IDEMPOTENCY_KEY: "other"}).status_code == 422
+    assert post(down, **{"webhook-signature": "v1,AAAA"}).status_code == 401
+    assert post(down, **{"webhook-id": "other"}).status_code == 401
     assert post(SellerCommand(command="k3", seller=world.ann, seq=2**40)).status_code == 422
     assert post(SellerCommand(command="k4", seller=world.ann, seq=1, measures=("hanged",))).status_code == 422  # type: ignore[arg-type]
     assert world.shop.get("/sellers/a%00b").status_code == 404

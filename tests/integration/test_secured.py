@@ -616,6 +616,7 @@ def test_logins_and_authorities_are_exchanged_under_load(tmp_path: Path) -> None
                     sys.executable,
                     "-m",
                     "services.ops.cli",
+                    "lab",
                     "replay",
                     "deploy/demo/notices-2025.jsonl.gz",
                     "--limit",

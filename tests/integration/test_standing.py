@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.enforcement import offenders, reading
-from services.ops import cli
+from services.ops import cli, terminal
 from shared import clock, policy, topics
 from shared.events import LiftSanction
 from shared.paging import cursor_of
@@ -262,7 +262,7 @@ def test_a_seller_is_told_how_a_sanction_is_undone(client: httpx.Client, people:
     found = every(client, "/v1/standing/sanctions", headers, in_force="true")
     assert found[0]["sanction"]["measures"] == ["frozen", "may_not_list"]
     assert found[0]["why"] == "The account's own violations reached a threshold of its penalty ledgers."
-    assert found[0]["undone"][0] == "It ends by itself when its days are over."
+    assert found[0]["undone"][0] == "It ends automatically when its time is over."
     german = every(client, "/v1/standing/sanctions", {**headers, "Accept-Language": "de"}, in_force="true")
     assert german[0]["why"] != found[0]["why"]
     assert len(every(client, "/v1/standing/violations", headers)) == 5
@@ -287,13 +287,14 @@ def test_the_command_line(
 ) -> None:
     monkeypatch.setenv("GOODFAITH_KAFKA", stack.kafka)
     monkeypatch.setenv("GOODFAITH_DATABASE", parts.admin_url)
-    monkeypatch.setattr(cli.console, "width", 200)
+    monkeypatch.setattr(terminal.console, "width", 80)
     app = cli.build()
 
     def run(*arguments: str, code: int = 0) -> tuple[str, Any]:
+        said = CliRunner().invoke(app, ["standing", *arguments])
         answer = CliRunner().invoke(app, ["standing", *arguments, "--json"])
-        assert answer.exit_code == code, answer.output
-        return answer.output, json.loads(answer.output.splitlines()[-1])
+        assert (said.exit_code, answer.exit_code) == (code, code), answer.output
+        return said.stdout, json.loads(answer.stdout)
 
     text, found = run("explain", "s-4")
     assert found["agrees"]

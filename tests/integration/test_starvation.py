@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from services.intake.kernel import domain
+from services.intake.kernel.ids import item_range
 from shared.paging import cursor_of
 from tests.integration.intake_parts import Parts, People
 
@@ -37,8 +37,8 @@ def test_a_cursor_of_another_claim_is_refused(parts: Parts, people: People, rout
     _, headers = people.open()
     right = people.right(headers)
     mine, other = (people.claim(headers, right, "a", "b", "c")["claim"] for _ in range(2))
-    low, high = domain.item_range(mine)
-    forged = ["", "i-", "zzz", low[:-1], domain.item_range(other)[0], high + "0"]
+    low, high = item_range(mine)
+    forged = ["", "i-", "zzz", low[:-1], item_range(other)[0], high + "0"]
     for item in forged:
         key = (item,) if route == "items" else (item, 0)
         answer = people.client.get(f"/v1/claims/{mine}/{route}", params={"cursor": cursor_of(*key)}, headers=headers)

@@ -128,8 +128,8 @@ def sor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of policies, with one that asks for statements; it is that of this process meanwhile."""
     folder = tmp_path / "policies"
     statements_policy.write(folder)
-    monkeypatch.setattr(policy, "FOLDER", folder)
-    caches = (policy.load, policy.versions, policy._newest)
+    monkeypatch.setattr(policy.files, "FOLDER", folder)
+    caches = (policy.load, policy.versions, policy.files._newest)
     for cached in caches:
         cached.cache_clear()
     yield folder
@@ -304,7 +304,7 @@ START = """
 import sys
 from pathlib import Path
 from shared import policy
-policy.FOLDER = Path(sys.argv[1])
+policy.files.FOLDER = Path(sys.argv[1])
 from services.enforcement.__main__ import main
 raise SystemExit(main(sys.argv[2:]))
 """

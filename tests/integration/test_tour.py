@@ -26,6 +26,7 @@ def test_the_tour_is_as_written(tmp_path: Path, story: str, page: str) -> None:
             sys.executable,
             "-m",
             "services.ops.cli",
+            "lab",
             "tour",
             "--story",
             story,
@@ -35,7 +36,7 @@ def test_the_tour_is_as_written(tmp_path: Path, story: str, page: str) -> None:
             "--write",
             str(told),
             "--check",
-            str(ROOT / "docs" / page),
+            str(ROOT / "docs" / "tutorials" / page),
         ],
         cwd=ROOT,
         env=env,
@@ -44,6 +45,6 @@ def test_the_tour_is_as_written(tmp_path: Path, story: str, page: str) -> None:
         check=False,
     )
     assert told.exists(), done.stderr[-3000:]
-    assert told.read_text(encoding="utf-8") == (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert told.read_text(encoding="utf-8") == (ROOT / "docs" / "tutorials" / page).read_text(encoding="utf-8")
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1])["clean"]

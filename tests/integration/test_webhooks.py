@@ -29,7 +29,7 @@ from services.notification.webhooks import Webhooks
 from shared import db, events, migrate, topics
 from shared.events import AccountChannels, NoticeSent, State, WebhookDisabled, WebhookKnown
 from tests.integration.hooks import Hooks
-from tests.integration.test_notification import PARTITIONS, Front, Post, World, wait
+from tests.integration.test_notification import PARTITIONS, FakeIntake, Post, World, wait
 from tests.unit.notification.making import NOW, facts
 
 pytestmark = [
@@ -38,7 +38,7 @@ pytestmark = [
 ]
 
 
-class HooksFront(Front):
+class FakeIntakeWithHooks(FakeIntake):
     """Intake's internal calls, with webhooks."""
 
     known: ClassVar[dict[str, list[dict[str, Any]]]] = {}
@@ -78,7 +78,7 @@ class Wide(World):
     ) -> list[str]:
         """Let the party have webhooks at these paths; returns their secrets."""
         secrets = [new_secret() for _ in paths]
-        HooksFront.known[party] = [
+        FakeIntakeWithHooks.known[party] = [
             {
                 "id": f"w-{party}-{n}",
                 "url": self.hooks.url(path),
@@ -198,12 +198,12 @@ def world(stack: Stack) -> Iterator[Wide]:
     migrate.migrate(stack.admin_url, stack.role_passwords("notification"))
     post = Post(free_port(set()))
     post.start()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), HooksFront)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeIntakeWithHooks)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    Front.calls.clear()
-    Front.down = False
-    HooksFront.known.clear()
+    FakeIntake.calls.clear()
+    FakeIntake.down = False
+    FakeIntakeWithHooks.known.clear()
     world = Wide(stack, f"t{uuid.uuid4().hex[:8]}.", post, f"http://127.0.0.1:{server.server_address[1]}")
     world.hooks = Hooks().start()
     tables = world.sql(
@@ -370,7 +370,7 @@ def test_two_secrets_sign_and_kinds_are_heeded(world: Wide) -> None:
     """Both secrets of a webhook whose secret was changed; what it does not want it is not sent, but for what begins a window."""
     world.wants("seller-1", "/ok/a")
     old, new = new_secret(), new_secret()
-    HooksFront.known["seller-1"][0]["secrets"] = [new, old]
+    FakeIntakeWithHooks.known["seller-1"][0]["secrets"] = [new, old]
     known = WebhookKnown(webhook="w-seller-1-0", generation=1, kinds=("outcome",))
     with world.calling():
         world.told("seller-1")

@@ -63,10 +63,10 @@ def test_no_statement_of_reasons_goes_to_the_authorities_for_a_canary(monkeypatc
         change = msgspec.structs.replace(
             upheld(canary=canary).changes[-1].data, profile="sor", policy=statements_policy.VERSION
         )
-        assert (statements.made(change, "suspend", NOW) is None) == canary
+        assert (statements.statement_of(change, "suspend", NOW) is None) == canary
 
 
 def test_nobodys_good_faith_is_judged_by_a_canary() -> None:
     for canary in (False, True):
-        turns = [goodfaith.turn_of(change.data, change.at, 0) for change in upheld(canary=canary).changes]
+        turns = [goodfaith.outcome_change(change.data, change.at, 0) for change in upheld(canary=canary).changes]
         assert any(turns) != canary

@@ -11,7 +11,8 @@ import typer
 from litestar.handlers import HTTPRouteHandler
 from typer.main import get_command
 
-from services.intake.app import EVERYONE, ROUTES
+from services.intake.app import ROUTES
+from services.intake.kernel.web import EVERYONE
 from services.ops.cli import build
 from shared import migrate, topics
 from shared.metrics import load
@@ -25,13 +26,23 @@ DOCUMENTS = sorted(
         *ROOT.glob("*.md"),
         *(
             found
-            for folder in ("docs", "deploy", "services", "shared", "labs", "examples", "tests", "benchmarks")
+            for folder in ("docs", "deploy", "services", "shared", "labs", "examples", "tests")
             for found in (ROOT / folder).rglob("*.md")
         ),
     ]
 )
 SOURCES = ("services", "shared", "deploy", "labs", "tools", "examples")
+AS_THEY_ARE = {
+    path
+    for path in DOCUMENTS
+    if path.is_relative_to("shared/declarations") or path.name in ("tour.md", "story-entity.md")
+}
+"""Texts whose bytes were signed, and those that the tour tells: their lines stay as they are."""
+FORMER = re.compile(r"\b(doors?|anew|beside|whoever|promise[ds]?|parked)\b", flags=re.I)
+"""Words that had several meanings, and that the glossary has replaced by others."""
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+of_today = pytest.mark.parametrize("document", [one for one in DOCUMENTS if one.name != "CHANGELOG.md"], ids=str)
+"""All but the changelog, which also names what there was."""
 
 
 @cache
@@ -82,7 +93,7 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert anchor in anchors_of(there.resolve().relative_to(ROOT)), target
 
 
-@each_document
+@of_today
 def test_metrics_exist(document: Path) -> None:
     roles = {f"goodfaith_{service}{other}" for service in migrate.ROLES for other in ("", migrate.OTHER)}
     roles.add(migrate.PARTY)
@@ -100,7 +111,7 @@ def test_the_document_of_settings_is_fresh() -> None:
     assert text_of(Path("docs/reference/settings.md")) == settings_docs.document()
 
 
-@each_document
+@of_today
 def test_make_targets_exist(document: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
     for code in code_of(document):
@@ -120,7 +131,7 @@ def commands() -> frozenset[tuple[str, ...]]:
     return frozenset(found)
 
 
-@each_document
+@of_today
 def test_commands_exist(document: Path) -> None:
     known = commands()
     groups = {words[0] for words in known if len(words) == 2}
@@ -150,7 +161,7 @@ def variables() -> frozenset[str]:
     return frozenset(settings | set(re.findall(r"GOODFAITH_[A-Z]+(?:_[A-Z]+)*", texts)))
 
 
-@each_document
+@of_today
 def test_settings_exist(document: Path) -> None:
     for name in re.findall(r"GOODFAITH_[A-Z]+(?:_[A-Z]+)*", text_of(document)):
         assert name in variables(), name
@@ -171,18 +182,105 @@ def known_tests() -> frozenset[str]:
     return frozenset(re.findall(r"def (test_\w+)", "\n".join(path.read_text(encoding="utf-8") for path in files)))
 
 
-@each_document
+@of_today
 def test_tests_exist(document: Path) -> None:
     for name in re.findall(r"`(test_\w+)`", text_of(document)):
         assert name in known_tests(), name
 
 
-@each_document
+@of_today
 def test_paths_exist(document: Path) -> None:
     """Paths from the root, in code spans."""
     for code in code_of(document):
-        if re.fullmatch(r"(?:services|shared|deploy|labs|tools|examples|tests|docs|benchmarks)/[\w./-]+", code):
+        if re.fullmatch(r"(?:services|shared|deploy|labs|tools|examples|tests|docs)/[\w./-]+", code):
             assert (ROOT / code).exists(), code
+
+
+@cache
+def words_of_the_code() -> frozenset[str]:
+    files = [path for folder in SOURCES for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".sql", ".toml")]
+    return frozenset(re.findall(r"\w+", "\n".join(path.read_text(encoding="utf-8") for path in files)))
+
+
+def test_glossary_names_what_is_in_the_code() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| (.+) \|$", text_of(Path("docs/reference/glossary.md")), flags=re.M)
+    assert len(rows) > 100
+    assert len({term for term, _ in rows}) > len(rows) - 5, "a term has at most one meaning of each kind"
+    for term, where in rows[1:]:
+        for name in re.findall(r"`(?!GOODFAITH_)([A-Za-z_][\w.]*)`", where):
+            assert name.rpartition(".")[2] in words_of_the_code(), (term, name)
+        for name, path in re.findall(r"`([A-Za-z_]\w*)` in `([\w/]+\.py)`", where):
+            assert re.search(rf"\b{name}\b", (ROOT / path).read_text(encoding="utf-8")), (term, name, path)
+
+
+def prose_of(document: Path) -> list[tuple[int, str]]:
+    """Lines of running text, with their numbers: no code blocks, tables, headings or lines that are one long word."""
+    lines, code = [], False
+    for number, line in enumerate(text_of(document).splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            code = not code
+        elif not (code or line.startswith(("|", "#", "    ")) or " " not in line.strip()):
+            lines.append((number, line))
+    return lines
+
+
+@each_document
+def test_lines_of_prose_are_short(document: Path) -> None:
+    assert not [number for number, line in prose_of(document) if len(line) > 119 and document not in AS_THEY_ARE]
+
+
+@of_today
+def test_words_are_those_of_the_glossary(document: Path) -> None:
+    found = [(number, line) for number, line in prose_of(document) if FORMER.search(re.sub(r"`[^`]*`", "", line))]
+    assert not found, "docs/reference/glossary.md has the term"
+
+
+def test_every_decision_is_in_the_index() -> None:
+    """With its title, and with the status that it gives itself."""
+    index = text_of(Path("docs/decisions/README.md"))
+    rows = re.findall(r"^\| \[(\d+)\]\(([\w-]+\.md)\) \| (.+) \| (.+) \|$", index, flags=re.M)
+    listed = {name: (number, title, status) for number, name, title, status in rows}
+    assert len(listed) == len(rows), "listed twice"
+    for path in sorted((ROOT / "docs/decisions").glob("[0-9]*.md")):
+        number, _, title = text_of(path.relative_to(ROOT)).partition("\n")[0].removeprefix("# ").partition(". ")
+        said = re.search(r"^\*\*Status\.\*\* (\w+) by \[decision (\d+)\]", text_of(path.relative_to(ROOT)), flags=re.M)
+        status = "in force" if said is None else f"{said[1].lower()} by {said[2]}"
+        assert listed.pop(path.name, None) == (number, title, status), path.name
+        assert path.name.startswith(f"{int(number):04}-")
+    assert not listed
+
+
+WALKS = "docs/explanation/architecture.md"
+
+
+def walks() -> dict[str, list[tuple[str, list[str]]]]:
+    """The walks through the code: title -> steps, each a file and the names that it explains."""
+    section = text_of(Path(WALKS)).split("\n## Walks through the code\n")[1].split("\n## ")[0]
+    found = {}
+    for walk in section.split("\n### ")[1:]:
+        title, _, text = walk.partition("\n")
+        steps = re.findall(r"^\d+\. `([\w/]+\.py)`[,:] *((?:.|\n(?!\d+\. |\n))*)", text, flags=re.M)
+        found[title] = [(path, re.findall(r"`(_*[A-Za-z]\w*(?:\.\w+)?)`", says)) for path, says in steps]
+    return found
+
+
+def test_walks_name_files_and_what_is_in_them() -> None:
+    assert len(walks()) == 3
+    for title, steps in walks().items():
+        assert len(steps) >= 5, title
+        for path, names in steps:
+            text = (ROOT / path).read_text(encoding="utf-8")
+            assert names, (title, path)
+            missing = [name for name in names if name.rpartition(".")[2] not in text]
+            assert not missing, (title, path)
+
+
+def test_walks_do_not_go_back_and_forth() -> None:
+    """A walk leaves each folder once."""
+    for title, steps in walks().items():
+        rooms = [path.rpartition("/")[0] for path, _ in steps]
+        left = [room for room, following in zip(rooms, [*rooms[1:], ""], strict=True) if room != following]
+        assert len(left) == len(set(left)), (title, left)
 
 
 def _table(section: str) -> list[list[str]]:

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.intake.evidence import domain as evidence
-from services.intake.kernel import domain
-from services.intake.kernel.domain import Refused
+from services.intake.kernel.listings import listing_of
 from services.intake.registry import registers
 from services.notification import layout
 from services.verification import refusals
 from shared import languages, policy
 from shared.languages import LANGUAGES, catalogue, choose, translate
+from shared.refusals import Refused
 from tools import messages
 
 OTHERS = LANGUAGES[1:]
@@ -57,14 +57,14 @@ def test_any_header_gives_a_language(header: str) -> None:
 @each_language
 def test_texts_of_policies_and_forms_are_translated(language: str) -> None:
     wanted = {**messages.of_policies(), **messages.of_forms()}
-    missing = messages.missing(language, wanted)
+    missing = messages.missing(messages.catalogue(language, languages.DOMAIN, wanted))
     assert not missing, f"run `make messages`, then translate in {languages.file(language)}"
 
 
 @each_language
 def test_messages_are_translated(language: str) -> None:
     wanted = messages.of_messages()
-    missing = messages.missing_in_messages(language, wanted)
+    missing = messages.missing(messages.catalogue(language, layout.DOMAIN, wanted))
     assert not missing, f"run `make messages`, then translate in {languages.file(language, 'messages')}"
     stale = [text for context, text in layout.catalogue(language) if (context, text) not in wanted]
     assert not stale, "run `make messages`"
@@ -88,7 +88,7 @@ def test_the_catalogue_has_nothing_stale_of_policies_and_forms(language: str) ->
         for message in read_po(stream, locale=language):
             where = {place for place, _ in message.locations}
             if message.id and where and where <= places:
-                assert message.id in wanted, f"run `make messages`: {message.id!r} is gone"
+                assert ("", str(message.id)) in wanted, f"run `make messages`: {message.id!r} is gone"
 
 
 @each_language
@@ -109,11 +109,11 @@ def test_translations_have_the_places_of_their_texts(language: str) -> None:
 @each_language
 def test_bringing_it_up_to_date_changes_nothing_that_is(language: str) -> None:
     wanted = messages.texts()
-    made = messages.catalogue(language, wanted)
+    made = messages.catalogue(language, languages.DOMAIN, wanted)
     again = messages.written(made, language)
     kept = {str(message.id): str(message.string) for message in made if message.id and message.string}
     assert kept.items() <= catalogue(language).texts.items()
-    assert again == messages.written(messages.catalogue(language, wanted), language)
+    assert again == messages.written(messages.catalogue(language, languages.DOMAIN, wanted), language)
     assert b"POT-Creation-Date" not in again
 
 
@@ -123,7 +123,7 @@ def test_what_is_composed_is_translated_too() -> None:
     assert translate(refused.value.detail, "de") == "Eine Nummer hat die Form: bis zu 7 Ziffern."
     assert translate(refused.value.cure, "zh") == "请照证书抄录号码。"
     with pytest.raises(Refused) as refused:
-        domain.listing_of("gopher://x", ["market.example"])
+        listing_of("gopher://x", ["market.example"])
     assert translate(refused.value.detail, "de") == "Ein Link ist keine http- oder https-Adresse."
     rules = policy.load("ipp-2026-11")
     late = refusals.detail(
@@ -185,11 +185,11 @@ def test_intake_speaks_to_be_translated() -> None:
     found = messages.of_code()
     for text in (
         "The principal has no such right.",
-        "A claim of yours names at most {limit} listings; this one names {number}.",
+        "Your claims may name at most {limit} listings; this one names {number}.",
         "Copy the number from the certificate.",
         "contains spaces, invisible characters or markup",
         "The database cannot be reached.",
-        "Not acceptable content",
+        "Unprocessable content",
     ):
-        assert text in found, text
-    assert not any(re.fullmatch(r"[a-z_]+", text) for text in found), "codes are no words"
+        assert ("", text) in found, text
+    assert not any(re.fullmatch(r"[a-z_]+", text) for _, text in found), "codes are no words"

@@ -12,6 +12,7 @@ import pytest
 from deploy.local.children import StackError
 from deploy.local.stack import Stack
 from deploy.local.up import shell_variables
+from shared.failures import CommandError
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "examples/quickstart.sh"
@@ -70,7 +71,7 @@ def test_the_script_says_what_is_missing() -> None:
 def test_tokens_are_printed_for_a_local_stack_only(tmp_path: Path) -> None:
     elsewhere = Stack(tmp_path, "elsewhere")
     elsewhere.ours = False
-    with pytest.raises(StackError, match="local stack only"):
+    with pytest.raises(CommandError, match="local stack only"):
         shell_variables(elsewhere)
     with pytest.raises(StackError, match=r"not running .*intake-api\.0"):
         shell_variables(Stack(tmp_path, "stopped"))

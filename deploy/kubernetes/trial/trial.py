@@ -15,8 +15,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +28,7 @@ from deploy.kubernetes.model import PROCESSES, Process
 from deploy.kubernetes.trial import history, metrics_api, tools
 from deploy.kubernetes.trial.control_plane import ZONES, ControlPlane, Document, running, wait_for
 from deploy.kubernetes.trial.metrics_api import Told
+from deploy.kubernetes.trial.mistakes import LOOSE, MISTAKES
 from deploy.kubernetes.trial.tools import BROKEN
 from deploy.local.children import StackError
 from deploy.local.steps import Steps
@@ -59,94 +59,6 @@ def upgrading(commands: Sequence[str]) -> Sequence[str]:
     """The commands that upgrade to an overlay."""
     found = installing(commands)
     return found[next(number for number, one in enumerate(found) if "delete job migrate" in one) :]
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A mistake that the API server must reject.
-
-    Attributes:
-        kind: Kind of document it is planted in.
-        spoil: Plants the mistake in a document.
-        said: Pattern that the rejection must match.
-    """
-
-    name: str
-    kind: str
-    spoil: Callable[[Document], None]
-    said: str
-
-
-def _container(one: Document) -> Document:
-    found: Document = one["spec"]["template"]["spec"]["containers"][0]
-    return found
-
-
-def _block(one: Document) -> None:
-    peers = [peer for rule in one["spec"]["egress"] for peer in rule["to"] if "ipBlock" in peer]
-    peers[-1]["ipBlock"] = {"cidr": "::/0", "except": ["::ffff:0:0/96"]}
-
-
-MISTAKES: Final = (
-    Mistake("IPv4-mapped network", "NetworkPolicy", _block, "must not have an IPv4-mapped|strict subset"),
-    Mistake(
-        "misspelled field",
-        "Deployment",
-        lambda one: _container(one).update(readinessprobe=_container(one).pop("readinessProbe")),
-        "readinessprobe",
-    ),
-    Mistake(
-        "selector that matches no pod",
-        "StatefulSet",
-        lambda one: one["spec"]["selector"]["matchLabels"].update(other="yes"),
-        "does not match template|forbidden",
-    ),
-    Mistake(
-        "port out of range", "Service", lambda one: one["spec"]["ports"][0].update(port=70000), "between 1 and 65535"
-    ),
-    Mistake(
-        "unknown ScaledObject field",
-        "ScaledObject",
-        lambda one: one["spec"].update(maxReplicas=one["spec"].pop("maxReplicaCount")),
-        "maxReplicas",
-    ),
-    Mistake(
-        "alert rule without expression",
-        "PrometheusRule",
-        lambda one: one["spec"]["groups"][0]["rules"][0].pop("expr"),
-        "expr",
-    ),
-    Mistake(
-        "invalid interval",
-        "PodMonitor",
-        lambda one: one["spec"]["podMetricsEndpoints"][0].update(interval="soon"),
-        "interval",
-    ),
-    Mistake(
-        "unknown authentication type",
-        "KafkaUser",
-        lambda one: one["spec"]["authentication"].update(type="none"),
-        "authentication",
-    ),
-    Mistake("unknown node role", "KafkaNodePool", lambda one: one["spec"].update(roles=["leader"]), "roles"),
-    Mistake("zero instances", "Cluster", lambda one: one["spec"].update(instances=0), "instances"),
-    Mistake(
-        "invalid path type",
-        "Ingress",
-        lambda one: one["spec"]["rules"][0]["http"]["paths"][0].update(pathType="Regex"),
-        "pathType",
-    ),
-    Mistake("Flux step without a source", "Kustomization", lambda one: one["spec"].pop("sourceRef"), "sourceRef"),
-)
-
-LOOSE: Final[dict[str, Callable[[Document], None]]] = {
-    "root": lambda pod: pod["spec"]["securityContext"].update(runAsUser=0, runAsNonRoot=False),
-    "host network": lambda pod: pod["spec"].update(hostNetwork=True),
-    "capability": lambda pod: pod["spec"]["containers"][0]["securityContext"]["capabilities"].update(add=["NET_ADMIN"]),
-    "no seccomp": lambda pod: pod["spec"]["securityContext"].update(seccompProfile={"type": "Unconfined"}),
-    "host path": lambda pod: pod["spec"]["volumes"].append({"name": "host", "hostPath": {"path": "/"}}),
-}
-"""Ways to break a rule of the `restricted` standard."""
 
 
 def way(process: Process) -> str:
@@ -558,7 +470,7 @@ def layer(
         "namespace": NAMESPACE,
         "resources": [os.path.relpath(path, folder) for path in resources],
         "components": [os.path.relpath(path, folder) for path in components],
-        "images": [{"name": "goodfaith", "newName": "registry.example/goodfaith", "newTag": "0.1.0"}],
+        "images": [{"name": "goodfaith", "newName": "registry.example/goodfaith", "newTag": "0.2.0"}],
         "configMapGenerator": [{"name": "goodfaith-settings", "behavior": "merge", "literals": list(settings)}],
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(written))

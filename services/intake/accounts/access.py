@@ -1,4 +1,4 @@
-"""Shapes what is held on a subject for an export to it, without other people's names. Pure: no I/O, no clock.
+"""Shapes the data of a subject for its export, without other people's names. Pure: no I/O, no clock.
 
 The queries of an export, and the columns of their rows, are in ``services/ops/privacy/export.py``.
 """
@@ -12,11 +12,11 @@ WORDS: Final = frozenset({"rule", "system", "policy", "timer", "day"})
 """Stand-ins for the actor where no person acted."""
 
 NOT_INCLUDED: Final[dict[str, str]] = {
-    "other_parties": "Names, addresses and documents of others: they are theirs. Their accounts are named by id.",
-    "staff": "Who of the staff decided, and notes among them.",
-    "secrets": "Tokens and secrets of webhooks: of tokens a digest is kept that says nothing.",
-    "texts_of_messages": "Texts of messages are not kept: template, version and digest are.",
-    "copies": "Events on topics and in logs repeat by ids what is here; backups hold what the database held.",
+    "other_parties": "Names, addresses and documents of other people. Their accounts appear by id only.",
+    "staff": "Which members of staff decided, and notes between them.",
+    "secrets": "Tokens, and the secrets of webhooks. Only a digest of each token is stored.",
+    "texts_of_messages": "The texts of messages. Only template, version and digest are stored.",
+    "copies": "Events in topics and logs, which repeat this data by ids, and backups, which hold what the database held.",
 }
 """What an export leaves out, and why."""
 

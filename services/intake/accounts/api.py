@@ -9,11 +9,13 @@ import sqlalchemy as sa
 from litestar import Request, delete, get, post, put
 from litestar.params import QueryParameter
 
-from services.intake.accounts import erasure, erasure_store, webhooks_store
+from services.intake.accounts import answers, erasure, erasure_store, webhooks_store
 from services.intake.accounts import store as accounts_store
 from services.intake.goodfaith import store as goodfaith_store
-from services.intake.kernel import answers, domain, requests, security, store
-from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel import requests, security, store
+from services.intake.kernel.domain import Account
+from services.intake.kernel.ids import new_id
+from services.intake.kernel.refusals import not_found
 from services.intake.kernel.web import (
     EVERYONE,
     INTERNAL,
@@ -22,18 +24,16 @@ from services.intake.kernel.web import (
     PUBLIC,
     STAFF,
     Body,
-    Cursor,
-    Limit,
     address_of,
     context_of,
-    key_of,
     known_id,
-    language_of,
     out,
-    page_of,
 )
 from services.intake.review import store as review_store
 from shared import clock, languages, policy, security_events
+from shared.paging import Cursor, Limit, Page, key_of, page_of
+from shared.problems import language_of
+from shared.refusals import Refused
 
 AccountState = Annotated[
     Literal["applied", "email_confirmed", "verified", "suspended", "closed"] | None,
@@ -69,13 +69,13 @@ async def open_account(request: Request[Account, Any, Any], data: requests.OpenA
                 )
     context = context_of(request)
     if not operator:
-        context.gate.opens(address_of(request))
+        context.rate_limits.opens(address_of(request))
     token = security.new_token()
 
     def work(connection: sa.Connection) -> answers.AccountOpened:
         _, wall = clock.read(connection)
         account = Account(
-            data.id or domain.new_id("a", store.wall_ms(wall)),
+            data.id or new_id("a", store.wall_ms(wall)),
             data.role,
             data.identity_verified,
             data.good_faith,
@@ -83,7 +83,7 @@ async def open_account(request: Request[Account, Any, Any], data: requests.OpenA
         )
         if not store.open_account(connection, account, data.kind, by=request.user.id or None):
             raise Refused(
-                409, "account_exists", "There is such an account already.", field="id", cure="Use another id."
+                409, "account_exists", "An account with this id exists already.", field="id", cure="Use another id."
             )
         if account.good_faith:
             partitions = context.settings.partitions
@@ -144,7 +144,7 @@ async def drop_token(request: Request[Account, Any, Any]) -> None:
 async def revoke_token(request: Request[Account, Any, Any], token_id: str) -> None:
     """Revoke one of the caller's tokens."""
     if not await _revoked(request, request.user.id, id=known_id(token_id)):
-        raise domain.not_found()
+        raise not_found()
 
 
 @delete("/v1/tokens", opt={"roles": EVERYONE}, status_code=200, responses=MAY_FAIL, tags=["accounts"])
@@ -169,7 +169,7 @@ async def list_tokens_of(request: Request[Account, Any, Any], account_id: str) -
 async def revoke_token_of(request: Request[Account, Any, Any], account_id: str, token_id: str) -> None:
     """Revoke a token of an account."""
     if not await _revoked(request, known_id(account_id), id=known_id(token_id)):
-        raise domain.not_found()
+        raise not_found()
 
 
 @delete(
@@ -188,8 +188,7 @@ async def _tokens(request: Request[Account, Any, Any], account: str) -> list[ans
     context = context_of(request)
 
     def work(connection: sa.Connection) -> list[store.Row]:
-        if not store.accounts(connection, [account]):
-            raise domain.not_found()
+        store.existing(connection, account)
         return store.tokens(connection, account)
 
     given = _given(request)
@@ -202,8 +201,7 @@ async def _revoked(
     context = context_of(request)
 
     def work(connection: sa.Connection) -> list[str]:
-        if not store.accounts(connection, [account]):
-            raise domain.not_found()
+        store.existing(connection, account)
         return store.revoke_tokens(connection, account, id=id, keep=keep)
 
     revoked = await context.run(work)
@@ -220,10 +218,7 @@ async def me(request: Request[Account, Any, Any]) -> answers.AccountOut:
 
 
 async def _account(request: Request[Account, Any, Any], account: str) -> answers.AccountOut:
-    row = await context_of(request).run(store.account_row, account)
-    if row is None:
-        raise domain.not_found()
-    return out(answers.AccountOut, row)
+    return out(answers.AccountOut, await context_of(request).run(store.account_row, account))
 
 
 def rules() -> policy.Policy:
@@ -269,7 +264,7 @@ async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor
     found = context.opened(await context.run(store.sealed_contacts, caller)).get(request.user.id)
     confirmed = await context.run(accounts_store.confirmed, caller)
     if found is None:
-        raise domain.not_found()
+        raise not_found()
     return answers.ContactFor(
         account=request.user.id,
         name=found.name,
@@ -360,7 +355,7 @@ async def confirm_contact(request: Request[Account, Any, Any], data: requests.Co
 @get("/v1/accounts", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["accounts"])
 async def list_accounts(
     request: Request[Account, Any, Any], account_state: AccountState = None, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.AccountOut]:
+) -> Page[answers.AccountOut]:
     """Accounts by id; with `state`, only those in it, such as `email_confirmed` for a reviewer to verify."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
     rows = await context_of(request).run(accounts_store.list_accounts, account_state, after, limit + 1)
@@ -374,8 +369,6 @@ async def get_account(request: Request[Account, Any, Any], account_id: str) -> a
 
     def work(connection: sa.Connection) -> store.Row:
         row = store.account_row(connection, account)
-        if row is None:
-            raise domain.not_found()
         entries = [out(answers.AccountChange, entry) for entry in accounts_store.history(connection, account)]
         return {**row, "history": entries}
 
@@ -433,10 +426,7 @@ async def verify_account(
             accounts_store.attest(connection, account, request.user.id)
         if data.good_faith is not msgspec.UNSET:
             goodfaith_store.by_staff(connection, account, data.good_faith, request.user.id, context.settings.partitions)
-        row = store.account_row(connection, account)
-        if row is None:
-            raise domain.not_found()
-        return row
+        return store.account_row(connection, account)
 
     row = await context.run(work)
     context.forget(account=account)

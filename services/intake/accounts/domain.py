@@ -16,9 +16,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from services.intake.kernel.domain import Refused, Status
+from services.intake.kernel.domain import Status
 from shared.ids import CROCKFORD
 from shared.languages import mark
+from shared.refusals import Refused
 
 Fact = Literal["email_confirmed", "contact", "company", "right_registered"]
 """What a rule may require: a confirmed address, contact data on file, a company, or a registered right in force."""
@@ -37,7 +38,7 @@ def check_change(before: Status, after: Status, *, own: bool) -> None:
         raise Refused(
             422,
             "own_account",
-            "Nobody suspends or closes its own account.",
+            "You cannot suspend or close your own account.",
             field="status",
             cure="Ask another operator.",
         )
@@ -58,7 +59,7 @@ def satisfied(rule: Collection[Fact], facts: Collection[Fact]) -> bool:
 def new_code(random: Callable[[int], int] = secrets.randbits) -> str:
     """Make a code in the form in which it is mailed: ``ABCD-EFGH-JKMN``."""
     value = random(5 * CODE_LENGTH)
-    text = "".join(CROCKFORD[value >> 5 * place & 31] for place in range(CODE_LENGTH))
+    text = "".join(CROCKFORD[value >> 5 * digit & 31] for digit in range(CODE_LENGTH))
     return "-".join(text[start : start + 4] for start in range(0, CODE_LENGTH, 4))
 
 
@@ -130,9 +131,9 @@ def code_refused(
     if tried >= tries:
         return Refused(422, "tries_used", f"A code is good for {tries} tries.", field="code", cure=again)
     if expires is None or expires <= now:
-        return Refused(422, "code_expired", "The code's time has passed.", field="code", cure=again)
+        return Refused(422, "code_expired", "The code has expired.", field="code", cure=again)
     if not hmac.compare_digest(known, given):
-        return Refused(422, "wrong_code", "This is not the code.", field="code", cure=wrong)
+        return Refused(422, "wrong_code", "The code is wrong.", field="code", cure=wrong)
     return None
 
 
@@ -150,7 +151,7 @@ def requested(
             raise Refused(
                 422,
                 "code_too_soon",
-                f"A code was asked for less than {int(pause.total_seconds())} s ago.",
+                f"A code was requested less than {int(pause.total_seconds())} s ago.",
                 cure="Wait for the message.",
             )
         if now < challenge.since + dt.timedelta(hours=24):

@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from services.intake.kernel.domain import Refused
 from shared import policy
 from shared.languages import mark
+from shared.refusals import Refused
 
 Matter = Literal["open_items", "open_complaints", "appealable_items"]
 """What may still need the subject's data: unsettled items, its own undecided complaints, and settled items that can
@@ -19,12 +19,14 @@ STAYS: Final[dict[str, str]] = {
     "items": mark(
         "Claims, items, commands and what was decided: by ids, without names; the proof of what was done, and why."
     ),
-    "ledgers": mark("Penalties, sanctions, good faith and misuse: by ids; later standings and measures rest on them."),
+    "ledgers": mark(
+        "Penalties, sanctions, good faith and misuse: by ids; later standings and measures are based on them."
+    ),
     "rights": mark("Rights with their registrant's name, as the public register has it: claims were filed under them."),
     "documents": mark(
-        "Files that were named in claims or rights which are open, or were until lately: they go by themselves."
+        "Files that were named in claims or rights that are open, or were until recently. They are deleted automatically later."
     ),
-    "logs": mark("Event logs and topics: they have ids only, and stay whole."),
+    "logs": mark("Event logs and topics: they contain ids only, and stay complete."),
 }
 """What an erasure leaves, and why."""
 
@@ -66,16 +68,16 @@ def check(matters: Mapping[Matter, int], rules: policy.Erasure, *, force: bool, 
     """
     if force and reason is None:
         raise Refused(
-            422, "reason_missing", "Who forces an erasure says why.", field="reason", cure="Give a code as `reason`."
+            422, "reason_missing", "Forcing an erasure needs a reason.", field="reason", cure="Give a code as `reason`."
         )
     against = standing_against(matters, rules)
     if against and not force:
         raise Refused(
             409,
             "matters_open",
-            f"The subject is party to what is not over yet: {', '.join(against)}.",
+            f"The subject is party to matters that are still open: {', '.join(against)}.",
             field="force",
-            cure="Wait until it is over, or force it and say why: deadlines run on, and messages go to nobody.",
+            cure="Wait until they are closed, or force the erasure and give a reason: deadlines keep running, and messages reach nobody.",
         )
     return bool(against)
 
@@ -90,6 +92,6 @@ def check_own(matters: Mapping[Matter, int], rules: policy.Erasure) -> None:
         raise Refused(
             409,
             "matters_open",
-            f"The subject is party to what is not over yet: {', '.join(against)}.",
-            cure="Wait until it is over: until then you have to be told of it. PUT /v1/contact changes where.",
+            f"The subject is party to matters that are still open: {', '.join(against)}.",
+            cure="Wait until they are closed: until then you must be reachable. To change your address, use PUT /v1/contact.",
         )

@@ -12,9 +12,11 @@ from services.intake.accounts import store as accounts_store
 from services.intake.accounts.erasure import Erased, Matter
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.domain import keeping
-from services.intake.kernel import domain, outbox, store
+from services.intake.kernel import outbox, store
+from services.intake.kernel.refusals import not_found
 from shared import events, policy
 from shared.events import SETTLED, State
+from shared.refusals import Refused
 
 _PARTY: Final = """
     select i.state, i.changed_at from items i where i.seller = %s
@@ -86,12 +88,16 @@ def erase(
         "select status, erased_at from accounts where id = %s for update", (account,)
     ).one_or_none()
     if row is None:
-        raise domain.not_found()
+        raise not_found()
     if account == by:
-        raise domain.Refused(
-            422, "own_account", "Nobody erases its own account in use.", field="account", cure="Ask another operator."
+        raise Refused(
+            422,
+            "own_account",
+            "You cannot erase the account that you are using.",
+            field="account",
+            cure="Ask another operator.",
         )
-    if row[1] is not None:
+    if row.erased_at is not None:
         kept = _kept(connection, account)
         return Erased(account=account, done=True, already=True, documents_kept=kept)
     found = matters(connection, account, now, rules)
@@ -114,7 +120,7 @@ def erase(
     event = events.AccountErased(
         account=account, by=by, forced=forced, reason=reason, open_items=found["open_items"], at=now
     )
-    outbox.publish_accounts(connection, [event], "goodfaith.account.erased.v1", partitions)
+    outbox.publish_accounts(connection, [event], partitions)
     return Erased(
         account=account,
         done=True,

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 import sqlalchemy as sa
 
 from services.intake.accounts import domain as accounts
 from services.intake.accounts.domain import Challenge
-from services.intake.goodfaith import store as goodfaith_store
+from services.intake.accounts.tables import account_changes
 from services.intake.kernel import domain, outbox, store
-from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.domain import Account
+from services.intake.kernel.ids import new_id
+from services.intake.kernel.refusals import not_found
 from services.intake.kernel.store import wall_ms
+from services.intake.misuse import store as misuse_store
 from services.intake.review import store as review_store
 from shared import clock, policy
+from shared.refusals import Refused
 
 _CHALLENGE: Final = "notice, digest, expires_at, tries, requested_at, requests, since"
 
@@ -31,26 +35,23 @@ def change_status(
     """
     now, wall = clock.read(connection)
     # before locking the row: wait for a running judgement of the account instead of deadlocking with it
-    goodfaith_store.judge_soon(connection, id)
-    row = connection.exec_driver_sql("select status from accounts where id = %s for update", (id,)).one_or_none()
-    if row is None:
-        raise domain.not_found()
-    accounts.check_change(row[0], status, own=id == me.id)
-    if row[0] == status:
+    misuse_store.judge_soon(connection, id)
+    before = connection.exec_driver_sql("select status from accounts where id = %s for update", (id,)).scalar()
+    if before is None:
+        raise not_found()
+    accounts.check_change(before, status, own=id == me.id)
+    if before == status:
         return
     connection.exec_driver_sql("update accounts set status = %s where id = %s", (status, id))
     note(connection, id, status, me.id, now, code)
     told = {"open": "account_resumed"}.get(status, f"account_{status}")
     figures = {} if code is None else {"code": code}
-    outbox.tell_accounts(connection, [outbox.notice(id, told, None, now, wall, **figures)], partitions)
+    outbox.publish_accounts(connection, [outbox.notice(id, told, None, now, wall, **figures)], partitions)
 
 
 def note(connection: sa.Connection, id: str, kind: str, by: str, at: dt.datetime, code: str | None = None) -> None:
     """Add an entry to an account's history."""
-    connection.exec_driver_sql(
-        "insert into account_changes (account, kind, by, at, code) values (%s, %s, %s, %s, %s)",
-        (id, kind, by, at, code),
-    )
+    connection.execute(sa.insert(account_changes).values(account=id, kind=kind, by=by, at=at, code=code))
 
 
 def history(connection: sa.Connection, id: str, limit: int = 100) -> list[store.Row]:
@@ -90,13 +91,13 @@ def verify(connection: sa.Connection, id: str, verified: bool, me: Account, part
     """
     review_store.check_unbiased(connection, me, id)
     # before locking the row: wait for a running judgement of the account instead of deadlocking with it
-    goodfaith_store.judge_soon(connection, id)
+    misuse_store.judge_soon(connection, id)
     before = connection.exec_driver_sql(
         "select identity_verified from accounts where id = %s for update", (id,)
-    ).one_or_none()
+    ).scalar()
     if before is None:
-        raise domain.not_found()
-    if before[0] != verified:
+        raise not_found()
+    if before != verified:
         _verify(connection, id, verified, me.id, partitions)
 
 
@@ -109,7 +110,7 @@ def _verify(connection: sa.Connection, id: str, verified: bool, by: str, partiti
     )
     note(connection, id, "verified" if verified else "verification_withdrawn", by, now)
     if verified:
-        outbox.tell_accounts(connection, [outbox.notice(id, "account_verified", None, now, wall)], partitions)
+        outbox.publish_accounts(connection, [outbox.notice(id, "account_verified", None, now, wall)], partitions)
 
 
 def verify_by_rule(connection: sa.Connection, id: str, rules: policy.Accounts, partitions: int) -> bool:
@@ -117,20 +118,19 @@ def verify_by_rule(connection: sa.Connection, id: str, rules: policy.Accounts, p
     if not rules.verify_when:
         return False
     row = connection.exec_driver_sql(
-        """select a.identity_verified, a.status, a.email_confirmed_at is not null, a.kind = 'company',
-            exists (select from contacts c where c.account = a.id),
-            exists (select from rights r where r.owner = a.id and r.status = 'active' and r.register is not null)
+        """select a.identity_verified, a.status, a.email_confirmed_at is not null as email_confirmed, a.kind = 'company' as company,
+            exists (select from contacts c where c.account = a.id) as contact,
+            exists (select from rights r where r.owner = a.id and r.status = 'active' and r.register is not null) as right_registered
         from accounts a where a.id = %s and a.role = 'holder' for update""",
         (id,),
     ).one_or_none()
-    if row is None or row[0] or row[1] != "open":
+    if row is None or row.identity_verified or row.status != "open":
         return False
-    names: tuple[accounts.Fact, ...] = ("email_confirmed", "company", "contact", "right_registered")
-    facts = [name for name, holds in zip(names, row[2:], strict=True) if holds]
+    facts = [fact for fact in get_args(accounts.Fact) if getattr(row, fact)]
     if not accounts.satisfied(rules.verify_when, facts):
         return False
     _verify(connection, id, True, "rule", partitions)
-    goodfaith_store.judge_soon(connection, id)
+    misuse_store.judge_soon(connection, id)
     return True
 
 
@@ -141,7 +141,9 @@ def _challenge(connection: sa.Connection, account: str) -> Challenge | None:
     row = connection.exec_driver_sql(
         f"select {_CHALLENGE} from email_codes where account = %s for update", (account,)
     ).one_or_none()
-    return None if row is None else Challenge(row[0], None if row[1] is None else bytes(row[1]), *row[2:])
+    if row is None:
+        return None
+    return Challenge(**{**row._mapping, "digest": None if row.digest is None else bytes(row.digest)})
 
 
 def request_code(connection: sa.Connection, account: str, rules: policy.Accounts, partitions: int) -> dt.datetime:
@@ -154,17 +156,17 @@ def request_code(connection: sa.Connection, account: str, rules: policy.Accounts
     """
     now, wall = clock.read(connection)
     row = connection.exec_driver_sql(
-        """select email_confirmed_at is not null, exists (select from contacts c where c.account = a.id)
+        """select email_confirmed_at is not null as confirmed, exists (select from contacts c where c.account = a.id) as contact
         from accounts a where id = %s for update""",
         (account,),
     ).one()
-    if not row[1]:
+    if not row.contact:
         raise Refused(422, "no_contact", "There is no address on file.", cure="Give one: PUT /v1/contact.")
-    if row[0]:
-        raise Refused(422, "confirmed_already", "The address on file is confirmed.", cure="Nothing is left to do.")
+    if row.confirmed:
+        raise Refused(422, "confirmed_already", "The address on file is confirmed.", cure="Nothing to do.")
     made = accounts.requested(
         _challenge(connection, account),
-        domain.new_id("n", wall_ms(wall)),
+        new_id("n", wall_ms(wall)),
         now,
         pause=rules.code_pause.exact,
         a_day=rules.codes_a_day,
@@ -176,7 +178,7 @@ def request_code(connection: sa.Connection, account: str, rules: policy.Accounts
         (account, made.notice, None, None, 0, made.requested_at, made.requests, made.since),
     )
     told = outbox.notice(account, "email_code", None, now, wall, minutes=int(rules.code.exact.total_seconds() // 60))
-    outbox.tell_accounts(connection, [msgspec.structs.replace(told, notice=made.notice)], partitions)
+    outbox.publish_accounts(connection, [msgspec.structs.replace(told, notice=made.notice)], partitions)
     return now + rules.code_pause.exact
 
 
@@ -224,8 +226,7 @@ def attest(connection: sa.Connection, account: str, by: str) -> None:
         Refused: 404; 422, there is no address.
     """
     now, _ = clock.read(connection)
-    if account not in store.accounts(connection, [account]):
-        raise domain.not_found()
+    store.existing(connection, account)
     changed = connection.exec_driver_sql(
         """update accounts a set email_confirmed_at = %s where id = %s and email_confirmed_at is null
         and exists (select from contacts c where c.account = a.id)""",

@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from services.intake.accounts import domain as accounts
-from services.intake.kernel.domain import Refused
 from shared.languages import mark
+from shared.refusals import Refused
 
 SECRET_BYTES: Final = 32
 """Within the 24 to 64 bytes of the Standard Webhooks specification."""
@@ -61,10 +61,10 @@ def signing(sealed: Sealed, now: dt.datetime) -> tuple[str, ...]:
     return tuple(one.secret for one in sealed.secrets if one.until is None or one.until > now)
 
 
-def rotated(sealed: Sealed, secret: str, now: dt.datetime, beside: dt.timedelta) -> Sealed:
-    """The webhook with a new secret. The former one signs for ``beside`` longer, older ones until their own end."""
+def rotated(sealed: Sealed, secret: str, now: dt.datetime, overlap: dt.timedelta) -> Sealed:
+    """The webhook with a new secret. The former one signs for ``overlap`` longer, older ones until their own end."""
     kept = [
-        Secret(one.secret, now + beside if one.until is None else one.until)
+        Secret(one.secret, now + overlap if one.until is None else one.until)
         for one in sealed.secrets
         if one.until is None or one.until > now
     ]
@@ -75,7 +75,7 @@ def rotated(sealed: Sealed, secret: str, now: dt.datetime, beside: dt.timedelta)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CodeRequests:
     """Codes requested so far. Times are wall times.
 
     Attributes:
@@ -96,7 +96,7 @@ def host_mark(key: str, host: str) -> bytes:
     return hmac.digest(key.encode(), f"webhook host {host.lower()}".encode(), "sha256")
 
 
-def check_asking(asked: Asked, now: dt.datetime, a_day: int, host_an_hour: int) -> None:
+def check_asking(asked: CodeRequests, now: dt.datetime, a_day: int, host_an_hour: int) -> None:
     """Check that another code may be sent.
 
     Args:
@@ -135,7 +135,7 @@ def check_again(asked_at: dt.datetime, now: dt.datetime) -> None:
         raise Refused(
             429,
             "challenge_too_soon",
-            f"A code was asked for less than {int(ASK_PAUSE.total_seconds())} s ago.",
+            f"A code was requested less than {int(ASK_PAUSE.total_seconds())} s ago.",
             cure="Wait for the message.",
             retry_after=_until(asked_at + ASK_PAUSE, now),
         )
@@ -147,7 +147,7 @@ def _until(then: dt.datetime, now: dt.datetime) -> int:
 
 def confirmed_already() -> Refused:
     """There is nothing to confirm."""
-    return Refused(422, "confirmed_already", "The webhook is confirmed.", cure="Nothing is left to do.")
+    return Refused(422, "confirmed_already", "The webhook is confirmed.", cure="Nothing to do.")
 
 
 def check_code(

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from zoneinfo import available_timezones
 
 import msgspec
 import sqlalchemy as sa
-import structlog
 from litestar import Request, delete, get, post, put
 
+from services.intake.accounts import answers, webhooks, webhooks_store
 from services.intake.accounts import domain as accounts
-from services.intake.accounts import webhooks, webhooks_store
-from services.intake.kernel import answers, domain, metrics, requests, security, store
-from services.intake.kernel.domain import Account, Refused, busy
-from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Context, Cursor, Limit, context_of, known_id
-from shared import clock, internal, outbound
-from shared.internal import ServiceUnavailable
+from services.intake.kernel import metrics, requests, security, store
+from services.intake.kernel.domain import Account
+from services.intake.kernel.ids import new_id
+from services.intake.kernel.refusals import busy, not_found
+from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Context, answered, context_of, known_id
+from shared import clock, outbound
+from shared.paging import Cursor, Limit, Page
+from shared.refusals import Refused
 from shared.webhooks import Replayed, WebhookDelivery, WebhookHealth
-
-log = structlog.get_logger(__name__)
-_T = TypeVar("_T")
 
 
 @put(
@@ -95,7 +94,7 @@ async def add_webhook(request: Request[Account, Any, Any], data: requests.AddWeb
     def work(connection: sa.Connection) -> str:
         webhooks_store.room(webhooks_store.of_account(connection, account, lock=True), context.settings.webhook_most)
         _, wall = clock.read(connection)
-        id = domain.new_id("w", store.wall_ms(wall))
+        id = new_id("w", store.wall_ms(wall))
         wrapped = store.subject_key(connection, account, lambda: context.contacts.new_key(account))
         _ask_for_code(connection, context, account, target.host, wall)
         sealed = webhooks.Sealed(target.url, (webhooks.Secret(secret),), accounts.new_code())
@@ -145,7 +144,7 @@ async def _checked(context: Context, url: str) -> outbound.Target:
 
 
 @get("/v1/webhooks", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
-async def list_webhooks(request: Request[Account, Any, Any]) -> answers.Page[answers.WebhookOut]:
+async def list_webhooks(request: Request[Account, Any, Any]) -> Page[answers.WebhookOut]:
     """The caller's webhooks."""
     context = context_of(request)
 
@@ -154,7 +153,7 @@ async def list_webhooks(request: Request[Account, Any, Any]) -> answers.Page[ans
         rows = webhooks_store.of_account(connection, request.user.id)
         return [shown for row in rows if (shown := _shown(context, row, wall)) is not None]
 
-    return answers.Page(items=await context.run(work), next=None)
+    return Page(items=await context.run(work), next=None)
 
 
 @get("/v1/webhooks/{webhook_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
@@ -170,7 +169,7 @@ async def _one(request: Request[Account, Any, Any], id: str) -> answers.WebhookO
         _, wall = clock.read(connection)
         shown = _shown(context, webhooks_store.one(connection, request.user.id, known_id(id)), wall)
         if shown is None:
-            raise domain.not_found()
+            raise not_found()
         return shown
 
     return await context.run(work)
@@ -220,19 +219,19 @@ async def rotate_secret(request: Request[Account, Any, Any], webhook_id: str) ->
     """Issue a new secret, which is shown only once. For a while the former one signs as well."""
     context, account, id = context_of(request), request.user.id, known_id(webhook_id)
     secret = webhooks.new_secret()
-    beside = dt.timedelta(seconds=context.settings.webhook_rotation_s)
+    overlap = dt.timedelta(seconds=context.settings.webhook_rotation_s)
 
     def work(connection: sa.Connection) -> dt.datetime:
         _, wall = clock.read(connection)
         row = webhooks_store.one(connection, account, id, lock=True)
         sealed = webhooks_store.opened(context.contacts, row)
         if sealed is None:
-            raise domain.not_found()
-        changed = webhooks.rotated(sealed, secret, wall, beside)
+            raise not_found()
+        changed = webhooks.rotated(sealed, secret, wall, overlap)
         webhooks_store.reseal(
             connection, id, webhooks_store.seal(context.contacts, account, bytes(row["wrapped"]), id, changed)
         )
-        return wall + beside
+        return wall + overlap
 
     return answers.WebhookSecret(id=id, secret=secret, former_until=await context.run(work))
 
@@ -292,7 +291,7 @@ async def ask_code(request: Request[Account, Any, Any], webhook_id: str) -> answ
         webhooks.check_again(row["asked_wall"], wall)
         sealed = webhooks_store.opened(context.contacts, row)
         if sealed is None:
-            raise domain.not_found()
+            raise not_found()
         _ask_for_code(connection, context, account, target.host, wall)
         changed = msgspec.structs.replace(sealed, code=accounts.new_code())
         webhooks_store.ask_again(
@@ -331,49 +330,36 @@ async def confirm_webhook(
     return await _one(request, id)
 
 
-async def _ask(request: Request[Account, Any, Any], id: str, asked: Coroutine[Any, Any, _T]) -> _T:
-    """Ask notification about one of the caller's webhooks.
+async def _named(request: Request[Account, Any, Any], id: str) -> dict[str, str]:
+    """What names one of the caller's webhooks to notification.
 
     Raises:
-        Refused: 404; what notification refuses; 503 while it is unavailable.
+        Refused: 404.
     """
-    try:
-        await context_of(request).run(webhooks_store.one, request.user.id, known_id(id))
-        return await asked
-    except ServiceUnavailable as away:
-        log.warning("notification is unavailable", error=str(away))
-        raise busy("Deliveries cannot be read at present.") from away
-    except Refused as refused:
-        if refused.reason == "webhook_not_in_use":
-            raise Refused(
-                409,
-                "webhook_not_in_use",
-                "The webhook is not in use.",
-                cure="Put it in use again: PUT /v1/webhooks/{webhook_id}/status.",
-            ) from None
-        raise
-    finally:
-        asked.close()
+    await context_of(request).run(webhooks_store.one, request.user.id, known_id(id))
+    return {"webhook": id, "account": request.user.id}
+
+
+def _unavailable() -> Refused:
+    return busy("Deliveries cannot be read at present.")
 
 
 @get("/v1/webhooks/{webhook_id:str}/deliveries", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
 async def webhook_deliveries(
     request: Request[Account, Any, Any], webhook_id: str, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[WebhookDelivery]:
+) -> Page[WebhookDelivery]:
     """Deliveries to one of the caller's webhooks, latest first, each with its latest attempts. Wall times."""
-    given = {"webhook": webhook_id, "account": request.user.id, "cursor": cursor, "limit": limit}
-    asked = context_of(request).notification.get("/internal/webhook/deliveries", internal.Page[WebhookDelivery], given)
-    found = await _ask(request, webhook_id, asked)
-    return answers.Page(items=found.items, next=found.next)
+    params = {**await _named(request, webhook_id), "cursor": cursor, "limit": limit}
+    call = context_of(request).notification.get("/internal/webhook/deliveries", Page[WebhookDelivery], params)
+    return await answered(call, _unavailable())
 
 
 @get("/v1/webhooks/{webhook_id:str}/health", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
 async def webhook_health(request: Request[Account, Any, Any], webhook_id: str) -> WebhookHealth:
     """Health of one of the caller's webhooks: its circuit, consecutive failures, and what waits for it."""
-    given = {"webhook": webhook_id, "account": request.user.id}
-    return await _ask(
-        request, webhook_id, context_of(request).notification.get("/internal/webhook/health", WebhookHealth, given)
-    )
+    params = await _named(request, webhook_id)
+    call = context_of(request).notification.get("/internal/webhook/health", WebhookHealth, params)
+    return await answered(call, _unavailable())
 
 
 @post(
@@ -393,14 +379,24 @@ async def replay_webhook(
         raise Refused(
             422,
             "replay_of_what",
-            "A replay names one message, or a time since which.",
+            "A replay names either one message or a start time.",
             field="message",
-            cure="Give a message, or a time since which.",
+            cure="Give either `message` or `since`.",
         )
-    body = {"webhook": webhook_id, "account": request.user.id, "message": data.message, "since": data.since}
-    return await _ask(
-        request, webhook_id, context_of(request).notification.post("/internal/webhook/replay", Replayed, body)
-    )
+    body = {**await _named(request, webhook_id), "message": data.message, "since": data.since}
+    try:
+        return await answered(
+            context_of(request).notification.post("/internal/webhook/replay", Replayed, body), _unavailable()
+        )
+    except Refused as refused:
+        if refused.reason != "webhook_not_in_use":
+            raise
+        raise Refused(
+            409,
+            "webhook_not_in_use",
+            "The webhook is disabled.",
+            cure="Enable it: PUT /v1/webhooks/{webhook_id}/status.",
+        ) from None
 
 
 @post(

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 import structlog
 from cryptography.exceptions import InvalidTag
 
-from services.intake.accounts import webhooks
-from services.intake.accounts.webhooks import Asked, Sealed
-from services.intake.kernel import domain, outbox, security, store
-from services.intake.kernel.domain import Refused
+from services.intake.accounts import tables, webhooks
+from services.intake.accounts.webhooks import CodeRequests, Sealed
+from services.intake.kernel import outbox, security, store
+from services.intake.kernel.refusals import not_found
 from shared import clock, events
+from shared.refusals import Refused
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +62,7 @@ def digest(connection: sa.Connection, account: str) -> tuple[int, str] | None:
     row = connection.exec_driver_sql(
         "select digest_hour, digest_zone from channels where account = %s", (account,)
     ).first()
-    return None if row is None or row[0] is None else (row[0], row[1])
+    return None if row is None or row.digest_hour is None else (row.digest_hour, row.digest_zone)
 
 
 def preferred(connection: sa.Connection, account: str) -> list[str]:
@@ -106,7 +107,7 @@ def publish(connection: sa.Connection, account: str, partitions: int) -> None:
         ),
         at=now,
     )
-    outbox.publish_accounts(connection, [event], "goodfaith.account.channels.v1", partitions)
+    outbox.publish_accounts(connection, [event], partitions)
 
 
 # ------------------------------------------------------------------------------------------------------------- webhooks
@@ -133,7 +134,7 @@ def one(connection: sa.Connection, account: str, id: str, *, lock: bool = False)
     for row in of_account(connection, account, lock=lock):
         if row["id"] == id:
             return row
-    raise domain.not_found()
+    raise not_found()
 
 
 def of_accounts(connection: sa.Connection, accounts: Iterable[str]) -> tuple[list[store.Row], dt.datetime]:
@@ -156,40 +157,45 @@ def add(
         lasts: how long its code is valid.
     """
     now, wall = clock.read(connection)
-    connection.exec_driver_sql(
-        """insert into webhooks (id, account, sealed, kinds, status, generation, made_at, changed_at)
-        values (%s, %s, %s, %s, 'disabled', 0, %s, %s)""",
-        (id, account, sealed, sorted(set(kinds)), now, now),
+    connection.execute(
+        sa.insert(tables.webhooks).values(
+            id=id,
+            account=account,
+            sealed=sealed,
+            kinds=sorted(set(kinds)),
+            status="disabled",
+            generation=0,
+            made_at=now,
+            changed_at=now,
+        )
     )
-    connection.exec_driver_sql(
-        "insert into webhook_challenges (webhook, asked_wall, expires_wall, due_wall) values (%s, %s, %s, %s)",
-        (id, wall, wall + lasts, wall),
+    connection.execute(
+        sa.insert(tables.webhook_challenges).values(
+            webhook=id, asked_wall=wall, expires_wall=wall + lasts, due_wall=wall
+        )
     )
+
+
+def _change(connection: sa.Connection, id: str, **values: Any) -> None:
+    """Change columns of a webhook, and note when."""
+    now, _ = clock.read(connection)
+    connection.execute(sa.update(tables.webhooks).where(tables.webhooks.c.id == id).values(changed_at=now, **values))
 
 
 def reseal(connection: sa.Connection, id: str, sealed: bytes) -> None:
     """Store a changed sealed part."""
-    now, _ = clock.read(connection)
-    connection.exec_driver_sql("update webhooks set sealed = %s, changed_at = %s where id = %s", (sealed, now, id))
+    _change(connection, id, sealed=sealed)
 
 
 def enable(connection: sa.Connection, account: str, id: str, partitions: int) -> None:
     """Enable a webhook under a new generation, so that notification forgets what it knew against the former one."""
-    now, _ = clock.read(connection)
-    connection.exec_driver_sql(
-        """update webhooks set status = 'enabled', reason = null, generation = generation + 1, changed_at = %s
-        where id = %s""",
-        (now, id),
-    )
+    _change(connection, id, status="enabled", reason=None, generation=tables.webhooks.c.generation + 1)
     publish(connection, account, partitions)
 
 
 def disable(connection: sa.Connection, account: str, id: str, partitions: int) -> None:
     """Disable a webhook at its owner's request."""
-    now, _ = clock.read(connection)
-    connection.exec_driver_sql(
-        "update webhooks set status = 'disabled', reason = 'owner', changed_at = %s where id = %s", (now, id)
-    )
+    _change(connection, id, status="disabled", reason="owner")
     publish(connection, account, partitions)
 
 
@@ -201,7 +207,7 @@ def remove(connection: sa.Connection, account: str, id: str, partitions: int) ->
     """
     gone = connection.exec_driver_sql("delete from webhooks where id = %s and account = %s", (id, account)).rowcount
     if not gone:
-        raise domain.not_found()
+        raise not_found()
     publish(connection, account, partitions)
 
 
@@ -223,7 +229,7 @@ def disabled(connection: sa.Connection, found: Sequence[events.WebhookDisabled],
         if changed:
             publish(connection, event.account, partitions)
             told = outbox.notice(event.account, "webhook_disabled", event.webhook, now, wall, reason=event.reason)
-            outbox.tell_accounts(connection, [told], partitions)
+            outbox.publish_accounts(connection, [told], partitions)
 
 
 # ----------------------------------------------------------------------------------------------------------- challenges
@@ -244,10 +250,8 @@ def ask(
         from webhook_asks where at_wall > %(day)s and (account = %(account)s or host = %(host)s)""",
         {"account": account, "host": host, "hour": wall - webhooks.HOUR, "day": wall - webhooks.DAY},
     ).one()
-    webhooks.check_asking(Asked(*asked), wall, a_day, host_an_hour)
-    connection.exec_driver_sql(
-        "insert into webhook_asks (account, host, at_wall) values (%s, %s, %s)", (account, host, wall)
-    )
+    webhooks.check_asking(CodeRequests(*asked), wall, a_day, host_an_hour)
+    connection.execute(sa.insert(tables.webhook_asks).values(account=account, host=host, at_wall=wall))
 
 
 def ask_again(connection: sa.Connection, id: str, sealed: bytes, wall: dt.datetime, lasts: dt.timedelta) -> None:
@@ -302,7 +306,7 @@ def confirm(
         return webhooks.confirmed_already()
     sealed = opened(contacts, row)
     if sealed is None:
-        raise domain.not_found()
+        raise not_found()
     refused = webhooks.check_code(id, sealed.code, code, row["expires_wall"], row["tries"], wall)
     if refused is not None:
         connection.exec_driver_sql("update webhook_challenges set tries = tries + 1 where webhook = %s", (id,))
@@ -335,5 +339,5 @@ def room(rows: Sequence[store.Row], most: int) -> None:
     """
     if len(rows) >= most:
         raise Refused(
-            422, "too_many_webhooks", f"An account has at most {most} webhooks.", cure="Delete one that is not in use."
+            422, "too_many_webhooks", f"An account has at most {most} webhooks.", cure="Delete one that you do not use."
         )

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
-import msgspec
 import sqlalchemy as sa
 import structlog
 from litestar import Request, Response, delete, get, post
@@ -20,32 +19,32 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 from litestar.response.base import ASGIResponse
 
+from services.intake.evidence import answers, uploads
 from services.intake.evidence import domain as evidence
 from services.intake.evidence import store as evidence_store
-from services.intake.evidence import uploads
 from services.intake.evidence.blobs import Altered, BlobsUnavailable
-from services.intake.kernel import answers, domain, metrics, requests, store
-from services.intake.kernel.domain import Account, Refused, busy
+from services.intake.kernel import metrics, requests, store
+from services.intake.kernel.domain import Account
+from services.intake.kernel.ids import new_id
 from services.intake.kernel.rate_limits import line_of
+from services.intake.kernel.refusals import busy, not_found
 from services.intake.kernel.web import (
     EVERYONE,
     MAY_FAIL,
     OPERATOR,
     PARTIES,
-    PROBLEM,
     PUBLIC,
     Body,
     Context,
-    Cursor,
-    Limit,
     address_of,
     context_of,
-    key_of,
     known_id,
     out,
-    page_of,
 )
 from shared import clock
+from shared.paging import Cursor, Limit, Page, RowNumber, key_of, page_of
+from shared.problems import MEDIA, Problem
+from shared.refusals import Refused
 
 log = structlog.get_logger(__name__)
 
@@ -110,9 +109,7 @@ class File(Stream):
     opt={"roles": PARTIES | OPERATOR},
     responses={
         **MAY_FAIL,
-        408: ResponseSpec(
-            answers.Problem, description="The file came too slowly.", media_type=PROBLEM, generate_examples=False
-        ),
+        408: ResponseSpec(Problem, description="The file came too slowly.", media_type=MEDIA, generate_examples=False),
         200: ResponseSpec(
             answers.EvidenceOut, description="The caller already has this very file on file.", generate_examples=False
         ),
@@ -143,7 +140,13 @@ async def _upload(request: Request[Account, Any, Any], context: Context, kind: s
     name = evidence.disposition_name(request.headers.get("content-disposition"))
     announced = evidence.announced_digest(request.headers)
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refused(415, "encoded", "The file comes compressed.", field="Content-Encoding", cure="Send it as it is.")
+        raise Refused(
+            415,
+            "encoded",
+            "The request's body is compressed.",
+            field="Content-Encoding",
+            cure="Send the file uncompressed.",
+        )
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         raise Refused(
             415,
@@ -154,18 +157,18 @@ async def _upload(request: Request[Account, Any, Any], context: Context, kind: s
         )
     line = line_of(address_of(request))
     with (
-        context.evidence.desk.place(account, line, verified=request.user.identity_verified),
+        context.evidence.slots.slot(account, line, verified=request.user.identity_verified),
         tempfile.TemporaryFile() as file,
     ):
         size, digest = await uploads.receive(request, file, settings)
         evidence.check_digest(announced, digest)
-        media = await uploads.judge(file, context.evidence.desk)
+        media = await uploads.judge(file, context.evidence.slots)
         unused = max(evidence.unused().values())
         document: store.Row = {"owner": account, "digest": digest, "size": size, "media": media, "name": name}
 
         def arrive(connection: sa.Connection) -> store.Row | None:
             now, wall = clock.read(connection)
-            document["id"] = domain.new_id("d", store.wall_ms(wall))
+            document["id"] = new_id("d", store.wall_ms(wall))
             document["key"] = context.contacts.new_key(document["id"])
             return evidence_store.arrive(
                 connection, document, kind, now, most_bytes=settings.evidence_account_bytes, unused=unused
@@ -197,7 +200,7 @@ def document_out(row: store.Row) -> answers.EvidenceOut:
 @get("/v1/evidence", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["evidence"])
 async def list_evidence(
     request: Request[Account, Any, Any], about: About = None, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.EvidenceOut]:
+) -> Page[answers.EvidenceOut]:
     """The caller's documents; with `about`, those named there that the caller may read."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
     caller, private = request.user, evidence.private_kinds()
@@ -224,15 +227,15 @@ async def get_evidence(request: Request[Account, Any, Any], document_id: str) ->
 @get("/v1/evidence/{document_id:str}/reads", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["evidence"])
 async def list_reads(
     request: Request[Account, Any, Any], document_id: str, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.EvidenceRead]:
+) -> Page[answers.EvidenceRead]:
     """Who received a link to the document or the file itself, latest first. For its owner and staff."""
-    (before,) = key_of(cursor, tuple[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]]) or (None,)
+    (before,) = key_of(cursor, tuple[RowNumber]) or (None,)
     caller = request.user
 
     def work(connection: sa.Connection) -> list[store.Row]:
         row = evidence_store.get(connection, caller, known_id(document_id), evidence.private_kinds())
         if not caller.sees_all and row["owner"] != caller.id:
-            raise domain.not_found()
+            raise not_found()
         reads = evidence_store.list_reads(connection, row["id"], before, limit + 1)
         return store.without_staff(connection, caller, reads, "reader")
 

@@ -6,6 +6,8 @@ secrets or other files and with hard limits (``confine``). It imports nothing of
 a second.
 
 Accepted: PDF, PNG, JPEG, WebP, plain text in UTF-8. A file that is *also* of another type (a polyglot) is refused.
+
+One file, long as it is: ``-I`` leaves no folder of ours on the path of that process.
 """
 
 from __future__ import annotations
@@ -59,38 +61,41 @@ MEDIA: Final = {
 _SAVE: Final = "Save it as PDF, PNG, JPEG, WebP or plain text and send that."
 REASONS: Final[dict[str, tuple[str, str]]] = {
     "empty": ("The file is empty.", "Send the file itself."),
-    "truncated": ("The file ends before its content does.", "Send it again; if that does not help, save it anew."),
-    "damaged": ("The file is damaged.", "Open it where it was made and save it anew."),
-    "polyglot": (
-        "The file is of more than one type at once, or holds something after its end.",
-        "Save it anew, as PDF or PNG.",
+    "truncated": (
+        "The file ends before its content does.",
+        "Send it again. If that does not help, save it again and send the new file.",
     ),
-    "svg": ("SVG is a program as much as a picture.", "Save the picture as PNG and send that."),
-    "html": ("Web pages are not taken.", "Print the page to a PDF file and send that."),
-    "xml": ("XML is not taken.", _SAVE),
-    "archive": ("Archives and compressed files are not taken.", "Unpack it and send each document by itself."),
-    "office": ("Office documents are not taken: they may hold programs.", "Export it as PDF and send that."),
-    "program": ("Programs are not taken.", _SAVE),
-    "other_picture": ("Pictures of this type are not taken.", "Save it as PNG or JPEG and send that."),
+    "damaged": ("The file is damaged.", "Open it in the program that made it, save it again, and send the new file."),
+    "polyglot": (
+        "The file is of more than one type at once, or contains something after its end.",
+        "Save it again as PDF or PNG and send that.",
+    ),
+    "svg": ("SVG files are not accepted: they can contain programs.", "Save the picture as PNG and send that."),
+    "html": ("Web pages are not accepted.", "Print the page to a PDF file and send that."),
+    "xml": ("XML is not accepted.", _SAVE),
+    "archive": ("Archives and compressed files are not accepted.", "Unpack it and send each document by itself."),
+    "office": ("Office documents are not accepted: they may contain programs.", "Export it as PDF and send that."),
+    "program": ("Programs are not accepted.", _SAVE),
+    "other_picture": ("Pictures of this type are not accepted.", "Save it as PNG or JPEG and send that."),
     "encrypted": ("The PDF is protected by a password or restricted.", "Save it without protection and send that."),
     "active_content": (
-        "The PDF holds a program, a form that sends, or an action that starts something.",
+        "The PDF contains a program, a form that sends data, or an action that starts something.",
         "Print it to a new PDF file and send that.",
     ),
     "embedded_file": ("The PDF has files attached to it.", "Remove the attachments, or send each by itself."),
     "external_content": ("The PDF refers to content outside itself.", "Print it to a new PDF file and send that."),
     "too_complex": (
-        "The file is too large or too intricate when it is opened.",
+        "The file is too large or too complex when it is opened.",
         "Send it in fewer pages, or with fewer pixels.",
     ),
-    "animated": ("The picture moves.", "Send single pictures, or a PDF."),
+    "animated": ("The picture is animated.", "Send single pictures, or a PDF."),
     "not_utf8": ("The text is not in UTF-8.", "Save the text as UTF-8, or as PDF."),
     "unknown_type": ("The type of the file is not known.", _SAVE),
 }
 """Why a file is refused: what is wrong, and how to cure it."""
 
 
-class Bad(Exception):
+class RefusedFile(Exception):
     """A file that is refused.
 
     Args:
@@ -106,13 +111,13 @@ class Bad(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Good:
+class AcceptedFile:
     """A file that is accepted."""
 
     media: str
 
 
-def examine(file: BinaryIO, size: int, pixels_max: int = PIXELS_MAX) -> Good:
+def examine(file: BinaryIO, size: int, pixels_max: int = PIXELS_MAX) -> AcceptedFile:
     """Detect what a file is.
 
     Args:
@@ -120,16 +125,16 @@ def examine(file: BinaryIO, size: int, pixels_max: int = PIXELS_MAX) -> Good:
         size: in bytes.
 
     Raises:
-        Bad: the file is refused.
+        RefusedFile: the file is refused.
     """
     if size == 0:
-        raise Bad("empty")
+        raise RefusedFile("empty")
     file.seek(0)
     head = file.read(4096)
     if head.startswith(b"%PDF-"):
         _no_second_type(file, head, pdf=True)
         _pdf(file, size)
-        return Good("application/pdf")
+        return AcceptedFile("application/pdf")
     for magic, check, media in (
         (b"\x89PNG\r\n\x1a\n", _png, "image/png"),
         (b"\xff\xd8\xff", _jpeg, "image/jpeg"),
@@ -141,11 +146,11 @@ def examine(file: BinaryIO, size: int, pixels_max: int = PIXELS_MAX) -> Good:
             pixels = _picture(file, media, pixels_max)
             if media == "image/jpeg":
                 _further(file, pixels_max - pixels)
-            return Good(media)
+            return AcceptedFile(media)
     _named(head)
     _text(file, head, size)
     _no_second_type(file, head)
-    return Good("text/plain")
+    return AcceptedFile("text/plain")
 
 
 # ------------------------------------------------------------------------------------------------------- what it is not
@@ -205,25 +210,25 @@ def _named(head: bytes) -> None:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1024]
     low = start.lower()
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") or low.startswith(b"{\\rtf"):
-        raise Bad("office")
+        raise RefusedFile("office")
     if head.startswith(b"PK\x03\x04") and (b"[Content_Types].xml" in head or b"mimetypeapplication/vnd" in head):
-        raise Bad("office")
+        raise RefusedFile("office")
     if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
-        raise Bad("archive")
+        raise RefusedFile("archive")
     if head.startswith(_PROGRAMS):
-        raise Bad("program")
+        raise RefusedFile("program")
     if head.startswith(_PICTURES) or head[4:8] == b"ftyp" or (head[:2] == b"BM" and b"\0" in head[:32]):
-        raise Bad("other_picture")
+        raise RefusedFile("other_picture")
     if b"%PDF-" in head[:1024]:
-        raise Bad("polyglot", "a PDF that begins with something else")
+        raise RefusedFile("polyglot", "a PDF that begins with something else")
     if re.search(rb"<\s*svg\b", low):
-        raise Bad("svg")
+        raise RefusedFile("svg")
     if _ACTIVE.search(low):
-        raise Bad("html")
+        raise RefusedFile("html")
     if low.startswith((b"<?", b"<!")):
-        raise Bad("xml")
+        raise RefusedFile("xml")
     if head.startswith(_WIDE):
-        raise Bad("not_utf8", "UTF-16")
+        raise RefusedFile("not_utf8", "UTF-16")
 
 
 def _no_second_type(file: BinaryIO, head: bytes, *, pdf: bool = False) -> None:
@@ -232,11 +237,11 @@ def _no_second_type(file: BinaryIO, head: bytes, *, pdf: bool = False) -> None:
     They read a ZIP from its end, and look for a PDF or a web page in the first kilobyte.
     """
     if b"%PDF-" in head[1 if pdf else 0 : 1024]:
-        raise Bad("polyglot", "a PDF inside")
+        raise RefusedFile("polyglot", "a PDF inside")
     if _ACTIVE.search(head[:1024]):
-        raise Bad("polyglot", "a web page inside")
+        raise RefusedFile("polyglot", "a web page inside")
     if zipfile.is_zipfile(file):
-        raise Bad("polyglot", "a ZIP archive inside")
+        raise RefusedFile("polyglot", "a ZIP archive inside")
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures
@@ -244,19 +249,19 @@ def _no_second_type(file: BinaryIO, head: bytes, *, pdf: bool = False) -> None:
 
 def _png(file: BinaryIO, size: int) -> None:
     """Walk the chunks: all must be there, with correct check sums and nothing after the last one."""
-    place = 8
+    offset = 8
     for number in range(PNG_CHUNKS_MAX):
-        file.seek(place)
+        file.seek(offset)
         start = file.read(8)
         if len(start) < 8:
-            raise Bad("truncated")
+            raise RefusedFile("truncated")
         length, kind = struct.unpack(">I4s", start)
-        if length > size - place - 12:
-            raise Bad("truncated")
+        if length > size - offset - 12:
+            raise RefusedFile("truncated")
         if (number == 0) != (kind == b"IHDR"):
-            raise Bad("damaged", "chunks out of order")
+            raise RefusedFile("damaged", "chunks out of order")
         if kind == b"acTL":
-            raise Bad("animated")
+            raise RefusedFile("animated")
         total = binascii.crc32(kind)
         left = length
         while left:
@@ -264,13 +269,13 @@ def _png(file: BinaryIO, size: int) -> None:
             total = binascii.crc32(part, total)
             left -= len(part)
         if file.read(4) != struct.pack(">I", total):
-            raise Bad("damaged", "a check sum is wrong")
-        place += 12 + length
+            raise RefusedFile("damaged", "a check sum is wrong")
+        offset += 12 + length
         if kind == b"IEND":
-            if place != size:
-                raise Bad("polyglot", "bytes after the picture's end")
+            if offset != size:
+                raise RefusedFile("polyglot", "bytes after the picture's end")
             return
-    raise Bad("too_complex")
+    raise RefusedFile("too_complex")
 
 
 def _jpeg(file: BinaryIO, size: int) -> None:
@@ -278,14 +283,14 @@ def _jpeg(file: BinaryIO, size: int) -> None:
     file.seek(0)
     for number, _ in enumerate(_jpegs(file.read())):
         if number == JPEG_IMAGES_MAX:
-            raise Bad("too_complex", f"more than {JPEG_IMAGES_MAX} pictures")
+            raise RefusedFile("too_complex", f"more than {JPEG_IMAGES_MAX} pictures")
 
 
 def _jpegs(data: bytes) -> Iterator[bytes]:
     """The JPEGs that a file consists of (MPF), with zeros between them.
 
     Raises:
-        Bad: there is something else.
+        RefusedFile: there is something else.
     """
     start = 0
     while True:
@@ -295,7 +300,7 @@ def _jpegs(data: bytes) -> Iterator[bytes]:
         if start == len(data):
             return
         if data[start : start + 3] != b"\xff\xd8\xff":
-            raise Bad("polyglot", "bytes after the picture's end")
+            raise RefusedFile("polyglot", "bytes after the picture's end")
 
 
 def _further(file: BinaryIO, pixels_left: int) -> None:
@@ -304,47 +309,47 @@ def _further(file: BinaryIO, pixels_left: int) -> None:
     for data in itertools.islice(_jpegs(file.read()), 1, None):
         try:
             pixels_left -= _picture(io.BytesIO(data), "image/jpeg", pixels_left)
-        except Bad as bad:
-            raise bad if bad.reason == "too_complex" else Bad("polyglot", "a further picture is none") from None
+        except RefusedFile as bad:
+            raise bad if bad.reason == "too_complex" else RefusedFile("polyglot", "a further picture is none") from None
 
 
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
-def _jpeg_end(data: bytes, place: int) -> int:
-    """Where the JPEG that begins at ``place`` ends."""
-    place += 2
+def _jpeg_end(data: bytes, offset: int) -> int:
+    """Where the JPEG that begins at ``offset`` ends."""
+    offset += 2
     while True:
-        if place + 2 > len(data):
-            raise Bad("truncated")
-        if data[place] != 0xFF:
-            raise Bad("damaged", "segments out of order")
-        marker = data[place + 1]
+        if offset + 2 > len(data):
+            raise RefusedFile("truncated")
+        if data[offset] != 0xFF:
+            raise RefusedFile("damaged", "segments out of order")
+        marker = data[offset + 1]
         if marker == 0xFF:  # fill byte
-            place += 1
+            offset += 1
             continue
-        place += 2
+        offset += 2
         if marker == 0xD9:
-            return place
+            return offset
         if marker in _STANDALONE:
             continue
-        if place + 2 > len(data):
-            raise Bad("truncated")
-        length = int.from_bytes(data[place : place + 2], "big")
+        if offset + 2 > len(data):
+            raise RefusedFile("truncated")
+        length = int.from_bytes(data[offset : offset + 2], "big")
         if length < 2:
-            raise Bad("damaged", "a segment without length")
-        if place + length > len(data):
-            raise Bad("truncated")
-        place += length
+            raise RefusedFile("damaged", "a segment without length")
+        if offset + length > len(data):
+            raise RefusedFile("truncated")
+        offset += length
         if marker == 0xDA:  # compressed data follows, up to the next marker that is not part of it
             while True:
-                place = data.find(b"\xff", place)
-                if place < 0 or place + 1 >= len(data):
-                    raise Bad("truncated")
-                if data[place + 1] == 0 or 0xD0 <= data[place + 1] <= 0xD7:
-                    place += 2
-                elif data[place + 1] == 0xFF:
-                    place += 1
+                offset = data.find(b"\xff", offset)
+                if offset < 0 or offset + 1 >= len(data):
+                    raise RefusedFile("truncated")
+                if data[offset + 1] == 0 or 0xD0 <= data[offset + 1] <= 0xD7:
+                    offset += 2
+                elif data[offset + 1] == 0xFF:
+                    offset += 1
                 else:
                     break
 
@@ -354,9 +359,9 @@ def _webp(file: BinaryIO, size: int) -> None:
     file.seek(4)
     length = struct.unpack("<I", file.read(4))[0] + 8
     if length > size:
-        raise Bad("truncated")
+        raise RefusedFile("truncated")
     if length != size:
-        raise Bad("polyglot", "bytes after the picture's end")
+        raise RefusedFile("polyglot", "bytes after the picture's end")
 
 
 def _picture(file: BinaryIO, media: str, pixels_max: int) -> int:
@@ -374,18 +379,18 @@ def _picture(file: BinaryIO, media: str, pixels_max: int) -> int:
             with Image.open(file, formats=[wanted]) as picture:
                 width, height = picture.size
                 if width * height > pixels_max or max(width, height) > SIDE_MAX:
-                    raise Bad("too_complex", f"{width} x {height} pixels")
+                    raise RefusedFile("too_complex", f"{width} x {height} pixels")
                 if getattr(picture, "n_frames", 1) > 1 and media != "image/jpeg":
-                    raise Bad("animated")
+                    raise RefusedFile("animated")
                 picture.load()
                 return width * height
         except (Image.DecompressionBombWarning, Image.DecompressionBombError, MemoryError):
-            raise Bad("too_complex") from None
-        except Bad:
+            raise RefusedFile("too_complex") from None
+        except RefusedFile:
             raise
         except Exception as error:
             reason = "truncated" if "truncated" in str(error).lower() else "damaged"
-            raise Bad(reason) from None
+            raise RefusedFile(reason) from None
 
 
 # ------------------------------------------------------------------------------------------------------------------ PDF
@@ -477,29 +482,29 @@ def _pdf(file: BinaryIO, size: int) -> None:
     tail = file.read()
     end = tail.rfind(b"%%EOF")
     if end < 0:
-        raise Bad("truncated")
+        raise RefusedFile("truncated")
     if tail[end + 5 :].strip(b" \t\r\n\f\0"):
-        raise Bad("polyglot", "bytes after the document's end")
+        raise RefusedFile("polyglot", "bytes after the document's end")
     try:
         file.seek(0)
         with pikepdf.open(file, attempt_recovery=False, suppress_warnings=True) as pdf:
             if pdf.is_encrypted:
-                raise Bad("encrypted")
+                raise RefusedFile("encrypted")
             if len(pdf.objects) > PDF_OBJECTS_MAX:
-                raise Bad("too_complex")
+                raise RefusedFile("too_complex")
             pages = len(pdf.pages)
             if not 1 <= pages <= PDF_PAGES_MAX:
-                raise Bad("too_complex" if pages else "damaged", "" if pages else "no page")
+                raise RefusedFile("too_complex" if pages else "damaged", "" if pages else "no page")
             _annotations(pikepdf, pdf)
             _look(pikepdf, pdf)
     except pikepdf.PasswordError:
-        raise Bad("encrypted") from None
-    except Bad:
+        raise RefusedFile("encrypted") from None
+    except RefusedFile:
         raise
     except (MemoryError, RecursionError):
-        raise Bad("too_complex") from None
+        raise RefusedFile("too_complex") from None
     except Exception:
-        raise Bad("damaged") from None
+        raise RefusedFile("damaged") from None
 
 
 def _look(pikepdf: Any, pdf: Any) -> None:
@@ -517,7 +522,7 @@ def _look(pikepdf: Any, pdf: Any) -> None:
         node = stack.pop()
         nodes += 1
         if nodes > PDF_NODES_MAX:
-            raise Bad("too_complex")
+            raise RefusedFile("too_complex")
         if isinstance(node, pikepdf.Stream | pikepdf.Dictionary):
             stream = isinstance(node, pikepdf.Stream)
             values = dict(node.stream_dict.items() if stream else node.items())
@@ -539,7 +544,7 @@ def _annotations(pikepdf: Any, pdf: Any) -> None:
             if note is None:
                 continue
             if not isinstance(note, pikepdf.Dictionary) or str(note.get("/Subtype", "")) not in _ANNOTATIONS:
-                raise Bad("active_content", "an annotation that is not known")
+                raise RefusedFile("active_content", "an annotation that is not known")
 
 
 def _judge(pikepdf: Any, values: dict[str, Any]) -> None:
@@ -547,14 +552,14 @@ def _judge(pikepdf: Any, values: dict[str, Any]) -> None:
     keys = values.keys()
     kind, subtype, does = (str(values.get(key, "")) for key in ("/Type", "/Subtype", "/S"))
     if keys & {"/JS", "/JavaScript", "/XFA", "/Launch", "/AA", "/NeedsRendering", "/SpiderInfo"}:
-        raise Bad("active_content")
+        raise RefusedFile("active_content")
     if keys & {"/EmbeddedFiles", "/EF", "/RF", "/Collection"} or kind == "/EmbeddedFile" or subtype in _HOLDS_SOMETHING:
-        raise Bad("embedded_file")
+        raise RefusedFile("embedded_file")
     # structure elements have an array as /Ref
     if isinstance(values.get("/Ref"), pikepdf.Dictionary) or "/OPI" in keys or kind in ("/Filespec", "/F"):
-        raise Bad("external_content")
+        raise RefusedFile("external_content")
     if does in _ACTIONS:
-        raise Bad("active_content")
+        raise RefusedFile("active_content")
     if kind == "/Action":
         _judge_action(values)
     for key in ("/A", "/PA", "/Next"):
@@ -567,32 +572,32 @@ def _judge(pikepdf: Any, values: dict[str, Any]) -> None:
         _judge_action(dict(opens.items()), opening=True)
     names = values.get("/Names")
     if isinstance(names, pikepdf.Dictionary) and (other := set(names.keys()) - _NAME_TREES):
-        raise Bad("embedded_file" if "/EmbeddedFiles" in other else "active_content")
+        raise RefusedFile("embedded_file" if "/EmbeddedFiles" in other else "active_content")
 
 
 def _judge_action(values: dict[str, Any], *, opening: bool = False) -> None:
     """Allow only actions that go to one target on the reader's click or, when the document opens, within it."""
     does = str(values.get("/S", ""))
     if does not in ({"/GoTo"} if opening else _GOES) or "/Next" in values:
-        raise Bad("active_content")
+        raise RefusedFile("active_content")
     if does == "/URI" and not _ADDRESS.fullmatch(str(values.get("/URI", ""))):
-        raise Bad("active_content", "a link that is no web or mail address")
+        raise RefusedFile("active_content", "a link that is no web or mail address")
     if does == "/Named" and str(values.get("/N", "")) not in _NAMED:
-        raise Bad("active_content")
+        raise RefusedFile("active_content")
 
 
 def _judge_stream(pikepdf: Any, values: dict[str, Any]) -> list[str]:
     """Check that a stream is in the document, and compressed at most once, in a known way. Returns its filters."""
     if values.keys() & {"/F", "/FFilter", "/FDecodeParms"}:
-        raise Bad("external_content")
+        raise RefusedFile("external_content")
     found = values.get("/Filter", ())
     filters = [str(one) for one in (found if isinstance(found, pikepdf.Array) else [found] if found != () else [])]
     if not _FILTERS.issuperset(filters):
-        raise Bad("active_content", "a filter that is not known")
+        raise RefusedFile("active_content", "a filter that is not known")
     if sum(one in _COMPRESSION for one in filters) > 1:
-        raise Bad("too_complex", "a stream that is compressed twice")
+        raise RefusedFile("too_complex", "a stream that is compressed twice")
     if str(values.get("/Type", "")) == "/XObject" and str(values.get("/Subtype", "")) not in ("/Image", "/Form"):
-        raise Bad("active_content")
+        raise RefusedFile("active_content")
     return filters
 
 
@@ -600,7 +605,7 @@ def _unpacked(stream: Any, filters: list[str], most: int) -> int:
     """Count the bytes that a stream unpacks to without keeping them. Picture filters are not decoded.
 
     Raises:
-        Bad: more than `most`.
+        RefusedFile: more than `most`.
     """
     if not _COMPRESSION.intersection(filters):
         return 0
@@ -615,9 +620,9 @@ def _unpacked(stream: Any, filters: list[str], most: int) -> int:
             size += len(inflate.decompress(data, 1 << 20))
             data = inflate.unconsumed_tail
             if size > most:
-                raise Bad("too_complex", "a stream that unpacks to too much")
+                raise RefusedFile("too_complex", "a stream that unpacks to too much")
     except zlib.error:
-        raise Bad("damaged", "a stream that does not unpack") from None
+        raise RefusedFile("damaged", "a stream that does not unpack") from None
     return size
 
 
@@ -629,34 +634,22 @@ _NO_TEXT: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 def _text(file: BinaryIO, head: bytes, size: int) -> None:
     if b"\0" in head:
-        raise Bad("unknown_type", _guess(head))
+        raise RefusedFile("unknown_type")
     if size > TEXT_MAX:
-        raise Bad("too_complex", "more than 2 MB of text")
+        raise RefusedFile("too_complex", "more than 2 MB of text")
     file.seek(0)
     data = file.read(TEXT_MAX + 1)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         if error.start > 0 and error.end == len(data) and error.reason == "unexpected end of data":
-            raise Bad("truncated") from None
+            raise RefusedFile("truncated") from None
         letters = sum(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head)
-        raise Bad("not_utf8" if letters > len(head) * 0.7 else "unknown_type", _guess(head)) from None
+        raise RefusedFile("not_utf8" if letters > len(head) * 0.7 else "unknown_type") from None
     if not text.strip("\ufeff \t\r\n\f"):
-        raise Bad("empty")
+        raise RefusedFile("empty")
     if _NO_TEXT.search(text):
-        raise Bad("unknown_type", _guess(head))
-
-
-def _guess(head: bytes) -> str:
-    """Guess the media type of an unknown file for the message, by puremagic's table; empty if there is none."""
-    try:
-        import puremagic
-
-        best = puremagic.magic_string(head)[0]
-    except Exception:
-        return ""
-    known = re.fullmatch(r"[a-z]+/[A-Za-z0-9.+-]{1,60}", best.mime_type or "")
-    return known[0] if known else ""
+        raise RefusedFile("unknown_type")
 
 
 # -------------------------------------------------------------------------------------------------------------- process
@@ -686,7 +679,7 @@ def main() -> None:
             size = file.seek(0, io.SEEK_END)
             good = examine(file, size, int(sys.argv[1]) * 1_000_000)
         verdict = {"media": good.media}
-    except Bad as bad:
+    except RefusedFile as bad:
         verdict = {"reason": bad.reason, "note": bad.note}
     except MemoryError:
         verdict = {"reason": "too_complex", "note": ""}

@@ -18,9 +18,10 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
-from services.intake.evidence import detection as sniff
-from services.intake.kernel.domain import Account, Refused
+from services.intake.evidence import detection
+from services.intake.kernel.domain import Account
 from shared import policy
+from shared.refusals import Refused
 
 NAME_MAX: Final = 150
 """Characters of a file's name."""
@@ -91,13 +92,13 @@ def name_of(text: str) -> str:
     plain = unicodedata.normalize("NFKC", name)
     if not 1 <= len(name) <= NAME_MAX or not plain.strip(" ."):
         raise _bad_name(
-            f"is empty or longer than {NAME_MAX} characters" if plain.strip(" .") or not name else "is no name"
+            f"is empty or longer than {NAME_MAX} characters" if plain.strip(" .") or not name else "is not a name"
         )
     if _SEPARATORS.search(name) or _SEPARATORS.search(plain):
-        raise _bad_name("holds a path")
+        raise _bad_name("contains a path")
     # Cc control, Cf direction and invisible, Cs half of a pair, Co private, Cn unassigned, Zl and Zp line ends
     if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for letter in name + plain):
-        raise _bad_name("holds control or invisible characters")
+        raise _bad_name("contains control or invisible characters")
     return name
 
 
@@ -138,7 +139,7 @@ def disposition_name(header: str | None) -> str | None:
 
 def attachment(name: str | None, document: str, media: str) -> str:
     """``Content-Disposition`` for a download: always an attachment, with the extension of its true type."""
-    ending = sniff.MEDIA[media]
+    ending = detection.MEDIA[media]
     full = name or document
     if full.rpartition(".")[2].lower() not in (ending, *{"jpg": ("jpeg",), "txt": ("text",)}.get(ending, ())):
         full = f"{full}.{ending}"
@@ -225,19 +226,19 @@ def too_large(limit: int) -> Refused:
 
 def refusal(reason: str, note: str) -> Refused:
     """What ``detection`` found, as an answer."""
-    detail, cure = sniff.REASONS[reason]
+    detail, cure = detection.REASONS[reason]
     if note:
         detail = f"{detail[:-1]} ({note})."
     return Refused(422, reason, detail, field="body", cure=cure)
 
 
-def unknown_document(place: int) -> Refused:
+def unknown_document(index: int) -> Refused:
     """The document does not exist, is gone, or is another account's: one answer for all of these."""
     return Refused(
         422,
         "unknown_document",
         "You have no such document.",
-        field=f"evidence[{place}]",
+        field=f"evidence[{index}]",
         cure="Upload it first by POST /v1/evidence; name documents of your own.",
     )
 
@@ -263,17 +264,17 @@ def named(ids: Iterable[str], account: str, known: Mapping[str, Document]) -> li
         Refused: naming the index of the first that is not the account's, or was found to be forged.
     """
     found: dict[str, Document] = {}
-    for place, id in enumerate(ids):
+    for index, id in enumerate(ids):
         document = known.get(id)
         if document is None or document.account != account:
-            raise unknown_document(place)
+            raise unknown_document(index)
         if document.forged:
             raise Refused(
                 422,
                 "forged_document",
                 "A reviewer has found that this document is forged.",
-                field=f"evidence[{place}]",
-                cure="Name another one, or complain of the finding: GET /v1/misuse.",
+                field=f"evidence[{index}]",
+                cure="Name another one, or complain about the finding: GET /v1/misuse.",
             )
         found.setdefault(id, document)
     return list(found.values())
@@ -311,7 +312,7 @@ def may_read(reader: Account, owner: str, kinds: Collection[str], ties: Ties, pr
 # ---------------------------------------------------------------------------------------------------------------- links
 
 
-class Links:
+class FileLinks:
     """Links to one document for one reader, valid until a given time: an HMAC-SHA256 over the three."""
 
     def __init__(self, key: str | None) -> None:
@@ -351,7 +352,7 @@ class Links:
             raise Refused(
                 503,
                 "no_links",
-                "Links to files are not given out here.",
+                "This installation issues no links to files.",
                 cure="The operator sets GOODFAITH_EVIDENCE_KEY.",
             )
         text = f"{document}\n{reader}\n{expires}".encode()

@@ -21,10 +21,13 @@ import sqlalchemy as sa
 from services.intake.evidence import domain as evidence
 from services.intake.evidence.blobs import Blobs
 from services.intake.evidence.domain import Document, Ties
-from services.intake.kernel import domain
-from services.intake.kernel.domain import Account, Refused
+from services.intake.evidence.tables import evidence as _evidence
+from services.intake.evidence.tables import evidence_reads
+from services.intake.kernel.domain import Account
+from services.intake.kernel.refusals import not_found
 from shared import clock
 from shared.events import SETTLED
+from shared.refusals import Refused
 
 Row = dict[str, Any]
 
@@ -101,21 +104,15 @@ def arrive(
             field="body",
             cure="Delete documents that you do not need.",
         )
-    connection.exec_driver_sql(
-        """insert into evidence (id, account, kinds, digest, size, media, name, uploaded_at, sealed, key, looked_wall)
-        values (%s, %s, %s, %s, %s, %s, %s, %s, true, %s, now() + %s)""",
-        (
-            document["id"],
-            document["owner"],
-            [kind],
-            document["digest"],
-            document["size"],
-            document["media"],
-            document["name"],
-            now,
-            document["key"],
-            unused,
-        ),
+    connection.execute(
+        sa.insert(_evidence).values(
+            **{name: document[name] for name in ("id", "digest", "size", "media", "name", "key")},
+            account=document["owner"],
+            kinds=[kind],
+            uploaded_at=now,
+            sealed=True,
+            looked_wall=sa.func.now() + unused,
+        )
     )
     return None
 
@@ -146,10 +143,13 @@ def settle(connection: sa.Connection, document: Row, kind: str) -> tuple[Row, bo
 
 def leave(connection: sa.Connection, document: str) -> None:
     """Mark the bytes of an upload that came to nothing for deletion."""
-    connection.exec_driver_sql(
-        "update evidence set state = 'going', key = null, changed_wall = now() where id = %s and state = 'arriving'",
-        (document,),
-    )
+    _mark(connection, _evidence.c.id == document, _evidence.c.state == "arriving")
+
+
+def _mark(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> int:
+    """Mark documents' bytes for deletion, and destroy their keys. Returns how many."""
+    marked = sa.update(_evidence).where(*which).values(state="going", key=None, changed_wall=sa.func.now())
+    return connection.execute(marked).rowcount
 
 
 # --------------------------------------------------------------------------------------------------------------- naming
@@ -158,11 +158,11 @@ def leave(connection: sa.Connection, document: str) -> None:
 def lock(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Document]:
     """Lock the documents that are kept, until the transaction ends. Returns them by id."""
     rows = connection.exec_driver_sql(
-        """select id, account, kinds, forged is not null from evidence where id = any(%s) and state = 'kept'
+        """select id, account, kinds, forged is not null as forged from evidence where id = any(%s) and state = 'kept'
         order by id for share""",
         (sorted(set(ids)),),
     )
-    return {row[0]: Document(row[0], row[1], tuple(row[2]), row[3]) for row in rows}
+    return {row.id: Document(row.id, row.account, tuple(row.kinds), row.forged) for row in rows}
 
 
 def tie(connection: sa.Connection, links: Sequence[tuple[Document, str, str]], now: dt.datetime) -> None:
@@ -225,13 +225,13 @@ def ties(connection: sa.Connection, reader: str, documents: Sequence[str]) -> di
     """How a reader is tied to documents by the claims in which they were named."""
     rows = connection.exec_driver_sql(
         f"""select l.document,
-            coalesce(max(i.told) filter (where i.seller = %s and l.owner in (c.complainant, c.principal)), 0),
-            coalesce(max(i.told) filter (where i.seller = l.owner and %s in (c.complainant, c.principal)), 0)
+            coalesce(max(i.told) filter (where i.seller = %s and l.owner in (c.complainant, c.principal)), 0) as as_seller,
+            coalesce(max(i.told) filter (where i.seller = l.owner and %s in (c.complainant, c.principal)), 0) as as_holder
         from evidence_links l join claims c on c.id = l.about join items i on {_ITEMS}
         where l.document = any(%s) and l.about_kind = 'claim' and (i.seller in (%s, l.owner)) group by l.document""",
         (reader, reader, list(documents), reader),
     )
-    return {row[0]: Ties(row[1], row[2]) for row in rows}
+    return {row.document: Ties(row.as_seller, row.as_holder) for row in rows}
 
 
 def readable(connection: sa.Connection, me: Account, rows: Sequence[Row], private: Sequence[str]) -> list[Row]:
@@ -261,7 +261,7 @@ def get(connection: sa.Connection, me: Account, id: str, private: Sequence[str])
     rows = _rows(connection.exec_driver_sql(f"select {_ROW} from evidence d where id = %s and state = 'kept'", (id,)))
     found = readable(connection, me, rows, private)
     if not found:
-        raise domain.not_found()
+        raise not_found()
     return found[0]
 
 
@@ -301,19 +301,16 @@ def list_about(
 
 def note_read(connection: sa.Connection, document: str, reader: str, what: str) -> None:
     """Record that a link or a file was handed out."""
-    connection.exec_driver_sql(
-        "insert into evidence_reads (document, reader, what) values (%s, %s, %s)", (document, reader, what)
-    )
+    connection.execute(sa.insert(evidence_reads).values(document=document, reader=reader, what=what))
 
 
 def list_reads(connection: sa.Connection, document: str, before: int | None, limit: int) -> list[Row]:
     """Who received a link to a document or the file itself, latest first."""
-    rows = connection.exec_driver_sql(
-        """select id, reader, what, at_wall as at from evidence_reads where document = %s and (%s::bigint is null or id < %s)
-        order by id desc limit %s""",
-        (document, before, before, limit),
-    )
-    return [dict(row) for row in rows.mappings()]
+    read = evidence_reads.c
+    query = sa.select(read.id, read.reader, read.what, read.at_wall.label("at")).where(read.document == document)
+    if before is not None:
+        query = query.where(read.id < before)
+    return [dict(row) for row in connection.execute(query.order_by(read.id.desc()).limit(limit)).mappings()]
 
 
 # ------------------------------------------------------------------------------------------------------------- deleting
@@ -362,17 +359,15 @@ def delete(connection: sa.Connection, me: Account, id: str, now: dt.datetime, ke
         "select id from evidence where id = %s and account = %s and state = 'kept' for update", (id, me.id)
     ).all()
     if not rows:
-        raise domain.not_found()
+        raise not_found()
     if _needed(connection, [id], now, kept):
         raise Refused(
             409,
             "in_use",
-            "The document was named in something that is open, or was until lately.",
-            cure="It goes by itself when it is not needed any more.",
+            "The document was named in a matter that is open, or was until recently.",
+            cure="It is deleted automatically when it is no longer needed.",
         )
-    connection.exec_driver_sql(
-        "update evidence set state = 'going', key = null, changed_wall = now() where id = %s", (id,)
-    )
+    _mark(connection, _evidence.c.id == id)
 
 
 def let_go(
@@ -391,21 +386,17 @@ def let_go(
     connection.exec_driver_sql("delete from evidence_links where about = %s and owner = about", (account,))
     needed = _needed(connection, ids, now, kept) if ids else set()
     connection.exec_driver_sql("update evidence set name = null where id = any(%s)", (ids,))
-    connection.exec_driver_sql(
-        "update evidence set state = 'going', key = null, changed_wall = now() where id = any(%s)",
-        (sorted(set(ids) - needed),),
-    )
+    _mark(connection, _evidence.c.id.in_(sorted(set(ids) - needed)))
     return len(ids) - len(needed), len(needed)
 
 
 def retire(connection: sa.Connection, now: dt.datetime, kept: Mapping[str, dt.timedelta], limit: int = BATCH) -> int:
     """Mark dead uploads, and documents that nothing needs any more, for deletion. Returns how many."""
-    count = connection.exec_driver_sql(
-        """update evidence set state = 'going', key = null, changed_wall = now() where id in (
-            select id from evidence where state = 'arriving' and changed_wall < now() - %s
-            order by changed_wall limit %s for update skip locked)""",
-        (UPLOAD_MAX, limit),
-    ).rowcount
+    dead = sa.select(_evidence.c.id).where(
+        _evidence.c.state == "arriving", _evidence.c.changed_wall < sa.func.now() - UPLOAD_MAX
+    )
+    dead = dead.order_by(_evidence.c.changed_wall).limit(limit).with_for_update(skip_locked=True)
+    count = _mark(connection, _evidence.c.id.in_(dead))
     # once they are locked, nobody can name them; the next statement sees all that were named before
     ids = list(
         connection.exec_driver_sql(
@@ -420,10 +411,7 @@ def retire(connection: sa.Connection, now: dt.datetime, kept: Mapping[str, dt.ti
             "update evidence set looked_wall = now() + %s where id = any(%s)", (LOOK_AGAIN, sorted(needed))
         )
         rest = sorted(set(ids) - needed)
-        connection.exec_driver_sql(
-            "update evidence set state = 'going', key = null, changed_wall = now() where id = any(%s)", (rest,)
-        )
-        count += len(rest)
+        count += _mark(connection, _evidence.c.id.in_(rest))
     return count
 
 

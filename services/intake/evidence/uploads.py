@@ -23,11 +23,12 @@ import structlog
 from litestar import Request
 from litestar.exceptions import InternalServerException
 
-from services.intake.evidence import detection as sniff
+from services.intake.evidence import detection
 from services.intake.evidence import domain as evidence
 from services.intake.evidence.blobs import Blobs
-from services.intake.evidence.domain import Links
-from services.intake.kernel.domain import Refused, busy
+from services.intake.evidence.domain import FileLinks
+from services.intake.kernel.refusals import busy
+from shared.refusals import Refused
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -44,37 +45,37 @@ PROMPT_S: Final = 5.0
 """Seconds of grace in which an upload may be slower than ``evidence_least_rate``."""
 PIECE: Final = 1 << 20
 """Bytes that are gathered before they are written and hashed."""
-SNIFF_S: Final = 40.0
+DETECTION_S: Final = 40.0
 """Wall seconds for judging a file; ``detection.py`` limits its processor time."""
-SNIFFERS: Final = 2
+DETECTORS: Final = 2
 """Files judged at a time."""
 MEGAPIXELS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class EvidenceContext:
     """What the evidence routes of one process share."""
 
-    links: Links
+    links: FileLinks
     blobs: Blobs
-    desk: UploadSlots
+    slots: UploadSlots
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Build it from the settings."""
         secret = settings.evidence_key
-        return cls(Links(None if secret is None else secret.get_secret_value()), Blobs.of(settings), UploadSlots())
+        return cls(FileLinks(None if secret is None else secret.get_secret_value()), Blobs.of(settings), UploadSlots())
 
 
 class UploadSlots:
     """Limits shared by the uploads of one process: how many run, and how many files are judged, at a time."""
 
     def __init__(self) -> None:
-        self.judging = asyncio.Semaphore(SNIFFERS)
+        self.judging = asyncio.Semaphore(DETECTORS)
         self._taken: Counter[str] = Counter()
 
     @contextlib.contextmanager
-    def place(self, account: str, line: str, *, verified: bool) -> Iterator[None]:
+    def slot(self, account: str, line: str, *, verified: bool) -> Iterator[None]:
         """Hold a slot for one upload.
 
         Args:
@@ -140,7 +141,9 @@ async def receive(request: Request[Any, Any, Any], file: IO[bytes], settings: Se
                     gathered.clear()
             await asyncio.to_thread(write, bytes(gathered))
     except TimeoutError:
-        raise Refused(408, "too_slow", "The file came too slowly.", cure="Send it again over a faster line.") from None
+        raise Refused(
+            408, "too_slow", "The file came too slowly.", cure="Send it again over a faster connection."
+        ) from None
     except InternalServerException:  # the client disconnected
         raise Refused(400, "interrupted", "The upload broke off.", cure="Send the file again.") from None
     await asyncio.to_thread(file.flush)
@@ -153,18 +156,18 @@ def _next_by(now: float, prompt_until: float, size: int, settings: Settings) -> 
     return min(stalled, prompt_until + size / settings.evidence_least_rate) if settings.evidence_least_rate else stalled
 
 
-async def judge(file: IO[bytes], desk: UploadSlots) -> str:
+async def judge(file: IO[bytes], slots: UploadSlots) -> str:
     """Find out the file's type.
 
     Raises:
         Refused: 422, the file is not accepted.
     """
-    async with desk.judging:
+    async with slots.judging:
         # isolated and without our environment, so an attacker finds nothing in that process
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
-            str(Path(sniff.__file__)),
+            str(Path(detection.__file__)),
             str(MEGAPIXELS),
             stdin=file.fileno(),
             stdout=subprocess.PIPE,
@@ -173,7 +176,7 @@ async def judge(file: IO[bytes], desk: UploadSlots) -> str:
             cwd="/",
         )
         try:
-            async with asyncio.timeout(SNIFF_S):
+            async with asyncio.timeout(DETECTION_S):
                 said, errors = await child.communicate()
         except TimeoutError:
             raise evidence.refusal("too_complex", "") from None
@@ -187,7 +190,7 @@ async def judge(file: IO[bytes], desk: UploadSlots) -> str:
         log.warning("a signal ended a decoder", signal=-child.returncode)
         raise evidence.refusal("too_complex", "")
     if child.returncode:
-        raise RuntimeError(f"sniff: {errors.decode(errors='replace')[-500:]}")
+        raise RuntimeError(f"detection: {errors.decode(errors='replace')[-500:]}")
     verdict = msgspec.json.decode(said, type=dict[str, str])
     if "media" not in verdict:
         raise evidence.refusal(verdict["reason"], verdict["note"])

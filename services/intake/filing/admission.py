@@ -1,9 +1,9 @@
 """Admission: which rows of the admission queue are published now.
 
-Commands go first, in the order of their acceptance, and are never held back. Then submissions: lanes share the room by
-weight, and within a lane complainants share it evenly. A lane pauses while more is under way to verification than its
-window. A paused lane gets its weight's share of what the open lanes get, and at least a trickle. So nobody's million
-claims make another wait.
+Commands and events about accounts go first, in the order of their acceptance, and are never held back. Then
+submissions: lanes share the room by weight, and within a lane complainants share it evenly. A lane pauses while more
+is under way to verification than its window. A paused lane gets its weight's share of what the open lanes get, and at
+least a trickle. So nobody's million claims make another wait.
 
 Rows that publish claims (``filing``) go last, because a figure may wait and an item may not. They get what is left,
 and at least an eighth.
@@ -15,16 +15,17 @@ import datetime as dt
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from services.intake.kernel import domain
-from services.intake.kernel.domain import LANES, Shares
+from services.intake.filing.shares import Shares, share_out
+from services.intake.kernel.domain import LANES
+from shared import db
 from shared.events import Lane
 
 PAIRS_MAX: Final = 256
-"""(partition, complainant) pairs looked at in one scan. The next scan starts after the last pair."""
+"""Pairs looked at in one scan. The next scan starts after the last one."""
 TRICKLE_S: Final = 1.0
 """Seconds that a lane may stand still because its window is full."""
 TRICKLE_ROWS: Final = 10
@@ -32,12 +33,14 @@ TRICKLE_ROWS: Final = 10
 FILINGS_SHARE: Final = 8
 """One row in this many is for filings, however full the queue is."""
 
-_COLUMNS: Final = "d.id, d.kind, d.lane, d.complainant, d.partition, d.claim, d.item, d.listing, d.on_site, d.type, d.payload, d.accepted_at, d.traceparent"
+_COLUMNS: Final = """d.id, d.kind, d.lane, d.complainant, d.partition, d.claim, d.item, d.listing, d.on_site, d.type, d.payload,
+    d.accepted_at, d.traceparent"""
 _ALL: Final = f"select {_COLUMNS} from admission_queue d order by d.id limit %s"
 _DELETE: Final = "delete from admission_queue where id = any(%s)"
 _COMMANDS: Final = f"""
     select {_COLUMNS} from unnest(%s::int[]) as p(partition) cross join lateral (
-        select * from admission_queue where kind = 'command' and partition = p.partition order by accepted_at, id limit %s) as d
+        select * from admission_queue where kind in ('command', 'account') and partition = p.partition
+        order by accepted_at, id limit %s) as d
     order by d.accepted_at, d.id limit %s"""
 _FILINGS: Final = f"""
     select {_COLUMNS} from unnest(%s::int[]) as p(partition) cross join lateral (
@@ -67,12 +70,27 @@ _TAKE: Final = f"""
         order by id limit p.n) as d"""
 
 
+class Pair(NamedTuple):
+    """A partition, and a complainant whose submissions wait on it."""
+
+    partition: int
+    complainant: str
+
+
+_START: Final = Pair(-1, "")
+"""Sorts before all pairs."""
+
+
 @dataclass(slots=True)
-class Row:
-    """A row of the admission queue."""
+class QueueRow:
+    """A row of the admission queue.
+
+    Attributes:
+        kind: an item of a claim (``submit``), a command, an event about an account, or a claim to publish (``filing``).
+    """
 
     id: int
-    kind: str
+    kind: Literal["submit", "command", "account", "filing"]
     lane: Lane
     complainant: str
     partition: int
@@ -106,14 +124,14 @@ class Pressure:
 
 
 @dataclass(slots=True)
-class Taken:
+class Admitted:
     """Rows to publish, in order, already deleted from the queue.
 
     Attributes:
         cut: by partition, the time up to which its commands were taken, if not all were.
     """
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[QueueRow] = field(default_factory=list)
     cut: dict[int, dt.datetime] = field(default_factory=dict)
 
 
@@ -123,11 +141,11 @@ class Admission:
     def __init__(self, weights: Sequence[int], pressure: Pressure) -> None:
         self._shares = Shares(dict(zip(LANES, weights, strict=True)))
         self._pressure = pressure
-        self._after: dict[Lane, tuple[int, str]] = {}
+        self._after: dict[Lane, Pair] = {}
         self._stood: dict[Lane, float] = {}
         self._crowded = False
 
-    def take(self, connection: sa.Connection, partitions: Sequence[int], room: int) -> Taken:
+    def take(self, connection: sa.Connection, partitions: Sequence[int], room: int) -> Admitted:
         """Take up to about ``room`` rows of the owned partitions, and delete them from the queue."""
         owned = frozenset(partitions)
         if not self._crowded:
@@ -140,9 +158,9 @@ class Admission:
         taken.rows.extend(self._filings(connection, partitions, max(room - len(taken.rows), room // FILINGS_SHARE, 1)))
         return taken
 
-    def _take_all(self, connection: sa.Connection, owned: frozenset[int], room: int) -> Taken | None:
+    def _take_all(self, connection: sa.Connection, owned: frozenset[int], room: int) -> Admitted | None:
         """Fast path: take the whole queue. None: it is too long, or a window is in the way."""
-        rows = [Row(*row) for row in connection.exec_driver_sql(_ALL, (room + 1,))]
+        rows = [QueueRow(*row) for row in connection.exec_driver_sql(_ALL, (room + 1,))]
         if len(rows) > room:
             self._crowded = True
             return None
@@ -156,19 +174,23 @@ class Admission:
             if count and allowed is not None and sum(counts.values()) > allowed:
                 self._crowded = True
                 return None
-        commands = sorted((row for row in mine if row.kind == "command"), key=lambda row: (row.accepted_at, row.id))
+        commands = sorted(
+            (row for row in mine if row.kind in ("command", "account")), key=lambda row: (row.accepted_at, row.id)
+        )
         submissions = [row for row in mine if row.kind == "submit"]
         self._note(submissions)
         filings = [row for row in mine if row.kind == "filing"]
         # submissions first: each must come before any command about it
-        taken = Taken([*submissions, *commands, *filings])
+        taken = Admitted([*submissions, *commands, *filings])
         self._delete(connection, taken.rows)
         return taken
 
-    def _commands(self, connection: sa.Connection, partitions: Sequence[int], room: int) -> Taken:
+    def _commands(self, connection: sa.Connection, partitions: Sequence[int], room: int) -> Admitted:
         limit = max(room, 1)
-        rows = [Row(*row) for row in connection.exec_driver_sql(_COMMANDS, (list(partitions), limit + 1, limit + 1))]
-        taken = Taken()
+        rows = [
+            QueueRow(*row) for row in connection.exec_driver_sql(_COMMANDS, (list(partitions), limit + 1, limit + 1))
+        ]
+        taken = Admitted()
         if len(rows) > limit:
             # the last moment may have been taken in part only, so it does not count as complete
             last = rows[limit - 1].accepted_at - dt.timedelta(microseconds=1)
@@ -176,19 +198,19 @@ class Admission:
             rows = rows[:limit]
         if rows:
             items = sorted({row.item for row in rows})
-            promoted = [Row(*row) for row in connection.exec_driver_sql(_PROMOTED, (items, list(partitions)))]
+            promoted = [QueueRow(*row) for row in connection.exec_driver_sql(_PROMOTED, (items, list(partitions)))]
             promoted.sort(key=lambda row: row.id)
             self._note(promoted)
             taken.rows = [*promoted, *rows]
             self._delete(connection, taken.rows)
         return taken
 
-    def _filings(self, connection: sa.Connection, partitions: Sequence[int], limit: int) -> list[Row]:
-        rows = [Row(*row) for row in connection.exec_driver_sql(_FILINGS, (list(partitions), limit, limit))]
+    def _filings(self, connection: sa.Connection, partitions: Sequence[int], limit: int) -> list[QueueRow]:
+        rows = [QueueRow(*row) for row in connection.exec_driver_sql(_FILINGS, (list(partitions), limit, limit))]
         self._delete(connection, rows)
         return rows
 
-    def _lanes(self, connection: sa.Connection, owned: frozenset[int], room: int) -> list[Row]:
+    def _lanes(self, connection: sa.Connection, owned: frozenset[int], room: int) -> list[QueueRow]:
         """Take submissions by lane."""
         waiting = {lane: pairs for lane in LANES if (pairs := self._pairs(connection, lane, owned))}
         if not waiting:
@@ -196,9 +218,9 @@ class Admission:
             return []
         rooms = {lane: self._pressure.room(lane) for lane in waiting}
         open_ = [lane for lane, allowed in rooms.items() if allowed is None or allowed > 0]
-        held = [lane for lane in waiting if lane not in open_]
+        paused = [lane for lane in waiting if lane not in open_]
         now = time.monotonic()
-        admitted: list[Row] = []
+        admitted: list[QueueRow] = []
         left = room
         more = list(open_)
         for _ in range(2):  # the second round gives the others what a lane did not need
@@ -217,8 +239,8 @@ class Admission:
                 admitted.extend(rows)
                 left -= len(rows)
         taken_open = len(admitted)
-        for lane in held:
-            wanted = self._shares.beside(lane, taken_open, open_) if open_ else 0
+        for lane in paused:
+            wanted = self._shares.paused(lane, taken_open, open_) if open_ else 0
             if not wanted and now - self._stood.setdefault(lane, now) >= TRICKLE_S:
                 wanted = TRICKLE_ROWS
             rows = self._take(connection, lane, waiting[lane], wanted)
@@ -226,88 +248,64 @@ class Admission:
             admitted.extend(rows)
         for lane in {row.lane for row in admitted} | set(open_):
             self._stood.pop(lane, None)
-        if not held and taken_open < room:
+        if not paused and taken_open < room:
             self._crowded = False
         self._note(admitted)
         return admitted
 
-    def _pairs(self, connection: sa.Connection, lane: Lane, owned: Collection[int]) -> list[tuple[int, str]]:
-        """(partition, complainant) pairs that wait in the lane: after the last one served, then from the start."""
-        after = self._after.get(lane, (-1, ""))
+    def _pairs(self, connection: sa.Connection, lane: Lane, owned: Collection[int]) -> list[Pair]:
+        """The pairs that wait in the lane: after the last one served, then from the start."""
+        after = self._after.get(lane, _START)
         pairs = self._scan(connection, lane, after, PAIRS_MAX)
-        if after != (-1, "") and len(pairs) < PAIRS_MAX:
+        if after != _START and len(pairs) < PAIRS_MAX:
             seen = set(pairs)
-            pairs += [
-                pair for pair in self._scan(connection, lane, (-1, ""), PAIRS_MAX - len(pairs)) if pair not in seen
-            ]
-        self._after[lane] = pairs[-1] if len(pairs) >= PAIRS_MAX else (-1, "")
-        return [pair for pair in pairs if pair[0] in owned]
+            pairs += [pair for pair in self._scan(connection, lane, _START, PAIRS_MAX - len(pairs)) if pair not in seen]
+        self._after[lane] = pairs[-1] if len(pairs) >= PAIRS_MAX else _START
+        return [pair for pair in pairs if pair.partition in owned]
 
-    def _scan(self, connection: sa.Connection, lane: Lane, after: tuple[int, str], limit: int) -> list[tuple[int, str]]:
-        rows = connection.exec_driver_sql(
-            _PAIRS, {"lane": lane, "partition": after[0], "complainant": after[1], "limit": limit}
-        )
-        return [(partition, complainant) for partition, complainant in rows]
+    def _scan(self, connection: sa.Connection, lane: Lane, after: Pair, limit: int) -> list[Pair]:
+        return [
+            Pair(*row) for row in connection.exec_driver_sql(_PAIRS, {"lane": lane, "limit": limit, **after._asdict()})
+        ]
 
-    def _take(self, connection: sa.Connection, lane: Lane, pairs: Sequence[tuple[int, str]], wanted: int) -> list[Row]:
+    def _take(self, connection: sa.Connection, lane: Lane, pairs: Sequence[Pair], wanted: int) -> list[QueueRow]:
         if wanted <= 0 or not pairs:
             return []
-        partitions, complainants = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         if len(pairs) == 1:
             sizes = [wanted]
         else:
             # count up to a limit first; pairs that reach it are counted further only if the room is not filled
             most = max(-(-wanted // len(pairs)) * 4, 8)
             counts = self._count(connection, lane, pairs, most)
-            if sum(counts) < wanted:
-                more = [place for place, count in enumerate(counts) if count == most]
-                for place, count in zip(
-                    more, self._count(connection, lane, [pairs[place] for place in more], wanted), strict=True
-                ):
-                    counts[place] = count
-            sizes = share_out([(pair[1], count) for pair, count in zip(pairs, counts, strict=True)], wanted)
-        rows = [Row(*row) for row in connection.exec_driver_sql(_TAKE, (partitions, complainants, sizes, lane))]
+            if sum(counts.values()) < wanted:
+                counts |= self._count(connection, lane, [pair for pair in pairs if counts[pair] == most], wanted)
+            sizes = share_out([(pair.complainant, counts[pair]) for pair in pairs], wanted)
+        partitions, complainants = db.columns(pairs)
+        rows = [QueueRow(*row) for row in connection.exec_driver_sql(_TAKE, (partitions, complainants, sizes, lane))]
         rows.sort(key=lambda row: row.id)
         self._delete(connection, rows)
         return rows
 
-    def _count(self, connection: sa.Connection, lane: Lane, pairs: Sequence[tuple[int, str]], most: int) -> list[int]:
+    def _count(self, connection: sa.Connection, lane: Lane, pairs: Sequence[Pair], most: int) -> dict[Pair, int]:
         """Rows that wait for each pair, counted up to ``most``."""
-        rows = connection.exec_driver_sql(
-            _WAITING, (lane, most, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
-        )
-        counts = {(partition, complainant): count for partition, complainant, count in rows}
-        return [counts[pair] for pair in pairs]
+        if not pairs:
+            return {}
+        rows = connection.exec_driver_sql(_WAITING, (lane, most, *db.columns(pairs)))
+        return {Pair(partition, complainant): count for partition, complainant, count in rows}
 
-    def _delete(self, connection: sa.Connection, rows: Iterable[Row]) -> None:
+    def _delete(self, connection: sa.Connection, rows: Iterable[QueueRow]) -> None:
         ids = [row.id for row in rows]
         if ids:
             connection.exec_driver_sql(_DELETE, (ids,))
 
-    def _note(self, submissions: Sequence[Row]) -> None:
+    def _note(self, submissions: Sequence[QueueRow]) -> None:
         self._pressure.since += len(submissions)
 
 
-def share_out(waiting: Sequence[tuple[str, int]], room: int) -> list[int]:
-    """Rows to take for each (complainant, rows waiting) pair: evenly between complainants, then between their pairs."""
-    totals: dict[str, int] = {}
-    for complainant, count in waiting:
-        totals[complainant] = totals.get(complainant, 0) + count
-    fair = domain.level(totals, room)
-    by_pair: dict[str, dict[str, int]] = {}
-    for place, (complainant, count) in enumerate(waiting):
-        by_pair.setdefault(complainant, {})[str(place)] = count
-    sizes = [0] * len(waiting)
-    for complainant, pairs in by_pair.items():
-        for place_text, size in domain.level(pairs, fair[complainant]).items():
-            sizes[int(place_text)] = size
-    return sizes
-
-
-def payloads(connection: sa.Connection, rows: Sequence[Row]) -> dict[str, Any]:
+def payloads(connection: sa.Connection, rows: Sequence[QueueRow]) -> dict[str, str]:
     """Stored terms of the claims that the submissions belong to, by claim."""
     claims = sorted({row.claim for row in rows if row.kind == "submit"})
     if not claims:
         return {}
     found = connection.exec_driver_sql("select id, terms from claims where id = any(%s)", (claims,))
-    return {row[0]: row[1] for row in found}
+    return {row.id: row.terms for row in found}

@@ -18,9 +18,10 @@ import structlog
 
 from services.intake.filing import store as filing_store
 from services.intake.kernel import domain, metrics, store
-from services.intake.kernel.domain import Refused, busy
 from services.intake.kernel.filings import Filed, Filing
+from services.intake.kernel.refusals import busy
 from shared import clock, db, policy, tracing
+from shared.refusals import Refused
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -174,10 +175,10 @@ def observe(filing: Filing, result: Filed | Exception) -> None:
         rows = result.rows
         if rows.claim is not None:
             lane = rows.answer["lane"]
-            metrics.CLAIMS_RECEIVED.labels(filing.channel, rows.claim[4], lane).inc()
+            metrics.CLAIMS_RECEIVED.labels(filing.channel, rows.claim.right_type, lane).inc()
             metrics.ITEMS_RECEIVED.labels(filing.channel, lane).inc(len(rows.items))
         else:
-            metrics.COMMANDS_RECEIVED.labels(filing.channel, rows.kinds).inc(len(rows.commands))
+            metrics.COMMANDS_RECEIVED.labels(filing.channel, rows.command_kind).inc(len(rows.commands))
             for decided in rows.decisions:
                 metrics.DECIDED.labels(decided.kind).inc()
                 if decided.kind == "break_glass":

@@ -25,16 +25,20 @@ import structlog
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
 
+from services.intake.filing import domain as filing_domain
 from services.intake.filing import group_commit
 from services.intake.filing import store as filing_store
 from services.intake.filing.watermark import Clocks, published_upto
-from services.intake.kernel import domain, filings, requests, store
+from services.intake.kernel import filings, requests, store
 from services.intake.kernel.background import OBSERVE_S, Background
-from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filed, Filing
+from services.intake.kernel.listings import listings_of
+from services.intake.kernel.refusals import account_closed, decoded, located, not_found
 from shared import clock, db, kafka_links, policy
 from shared.clocks import Offset
 from shared.events import Data, decode_envelope
+from shared.refusals import Refused
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings, UpstreamMay
 from shared.topics import REFUSALS, Topic, inbound
@@ -66,7 +70,7 @@ class InboundRefused(Data, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class TopicEnds:
     """Where the topics began and ended at a wall time. Later records are stamped later, ``broker_skew_ms`` aside."""
 
     at: dt.datetime
@@ -85,11 +89,11 @@ class Ends:
             ids: by topic, the id that its cursors are valid for.
         """
         return [
-            place
-            for place, end in self.end.items()
-            if place[1] in partitions
-            and cursors.get(place, self.first[place]) == end
-            and ids.get(place[0], self.ids.get(place[0])) == self.ids.get(place[0])
+            (topic, partition)
+            for (topic, partition), end in self.end.items()
+            if partition in partitions
+            and cursors.get((topic, partition), self.first[topic, partition]) == end
+            and ids.get(topic, self.ids.get(topic)) == self.ids.get(topic)
         ]
 
 
@@ -120,7 +124,7 @@ class Inbound:
         )
         self.quota = group_commit.Quota()
         self._skew = dt.timedelta(milliseconds=settings.broker_skew_ms)
-        self._ends: Ends | None = None
+        self._ends: TopicEnds | None = None
         self._admin: Any = None
         self._jobs = (
             [Background("ends", min(OBSERVE_S, settings.watermark_ms / 1000), self.observe)] if background else []
@@ -139,7 +143,7 @@ class Inbound:
         if self._admin is None:
             self._admin = kafka_links.admin(self.settings, client_id="intake-ends")
         prefix = self.settings.topic_prefix
-        places = {
+        read = {
             TopicPartition(prefix + topic.name, partition): (topic.name, partition)
             for topic in self.reads
             for partition in range(self.settings.partitions)
@@ -153,18 +157,18 @@ class Inbound:
             self._ends = None  # progress by a clock that is ahead would make later records late
             return
         try:
-            first = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.EARLIEST), timeout_ms=5_000)
-            end = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=5_000)
+            first = self._admin.list_partition_offsets(dict.fromkeys(read, OffsetSpec.EARLIEST), timeout_ms=5_000)
+            end = self._admin.list_partition_offsets(dict.fromkeys(read, OffsetSpec.LATEST), timeout_ms=5_000)
             # after the ends: a topic recreated in between has a different id from its cursors'
             found = self._admin.describe_topics([prefix + topic.name for topic in self.reads])
         except Exception:
             admin, self._admin = self._admin, None
             admin.close()
             raise
-        self._ends = Ends(
+        self._ends = TopicEnds(
             at,
-            {name: first[place].offset for place, name in places.items()},
-            {name: end[place].offset for place, name in places.items()},
+            {name: first[partition].offset for partition, name in read.items()},
+            {name: end[partition].offset for partition, name in read.items()},
             {one["name"].removeprefix(prefix): str(one["topic_id"]) for one in found},
         )
         self.quota.flush(self._engine)
@@ -189,10 +193,10 @@ class Inbound:
             self._progress(tx.connection, dict.fromkeys(done, upto))
         return ()
 
-    def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Answers:
+    def open(self, tx: Tx, incoming: Sequence[Incoming]) -> InboundBatch:
         """Accept or refuse all the records at once."""
         if not incoming:
-            return Answers({})
+            return InboundBatch({})
         # the runtime has already given this transaction its id (see store.enter_admission)
         now, wall = store.right_now(tx.connection)
         history = clock.History.load(tx.connection)
@@ -200,26 +204,27 @@ class Inbound:
         read = [self._read(record) for record in incoming]
         people = store.accounts(
             tx.connection,
-            [account for _, account in self.upstreams.values()] + [for_ for _, _, for_ in read if for_ is not None],
+            [account for _, account in self.upstreams.values()]
+            + [behalf for _, _, behalf in read if behalf is not None],
         )
         results: list[Filed | Refused | None] = [None] * len(read)
         last: dict[tuple[str, int], dt.datetime] = {}
         claims: list[tuple[int, Filing]] = []
         others: list[tuple[int, Filing]] = []
-        for place, (record, (_, body, for_)) in enumerate(zip(incoming, read, strict=True)):
+        for index, (record, (_, body, behalf)) in enumerate(zip(incoming, read, strict=True)):
             assert record.wall is not None
             at = record.topic, record.partition
             accepted_at = max(min(history.at(record.wall), now), least(at))
             # another broker, whose clock is slower, may stamp the next record
             last[at] = max(accepted_at - self._skew - _TICK, last.get(at, accepted_at - self._skew - _TICK))
             if isinstance(body, Refused):
-                results[place] = body
+                results[index] = body
                 continue
             try:
-                filing = self._filing(record, body, for_, people, accepted_at)
-                (claims if filing.rules is not None else others).append((place, filing))
+                filing = self._filing(record, body, behalf, people, accepted_at)
+                (claims if filing.rules is not None else others).append((index, filing))
             except Refused as refused:
-                results[place] = refused
+                results[index] = refused
         # claims first: a command in this batch may be about one of them
         for part in (claims, self._targets(tx.connection, others, results)):
             filings = list(part)
@@ -231,8 +236,8 @@ class Inbound:
                 self.settings.partitions,
                 policy.current(self.settings.misuse_profile).misuse.held_max,
             )
-            for (place, filing), result in zip(filings, filed, strict=True):
-                results[place] = result
+            for (index, filing), result in zip(filings, filed, strict=True):
+                results[index] = result
                 group_commit.observe(filing, result)
                 if isinstance(result, Filed) and result.rows is not None and result.rows.items:
                     self.quota.add(filing.account.id, len(result.rows.items))
@@ -252,7 +257,7 @@ class Inbound:
                     field=answer.field,
                     cure=answer.cure or None,
                 )
-        return Answers(refusals, tx.now)
+        return InboundBatch(refusals, tx.now)
 
     def _targets(
         self, connection: sa.Connection, filings: Sequence[tuple[int, Filing]], results: list[Filed | Refused | None]
@@ -266,15 +271,15 @@ class Inbound:
             if submission := getattr(filing.body, "submission", None):
                 wanted.setdefault(filing.scope, set()).add(submission)
         known = {scope: filing_store.claims_of_keys(connection, scope, keys) for scope, keys in wanted.items()}
-        for place, filing in filings:
+        for index, filing in filings:
             if submission := getattr(filing.body, "submission", None):
                 filing.claim = known[filing.scope].get(submission)
                 if filing.claim is None:
-                    refused = domain.not_found()
+                    refused = not_found()
                     refused.field = "submission"
-                    results[place] = refused
+                    results[index] = refused
                     continue
-            yield place, filing
+            yield index, filing
 
     def _least(self, connection: sa.Connection, partitions: Sequence[int]) -> Callable[[tuple[str, int]], dt.datetime]:
         """Returns a partition's earliest possible time of right for a record, which no watermark has reached."""
@@ -286,20 +291,18 @@ class Inbound:
         }
         upto = published_upto(connection)
 
-        def least(place: tuple[str, int]) -> dt.datetime:
-            known = [one for one in (read.get(place), upto) if one is not None]
+        def least(partition: tuple[str, int]) -> dt.datetime:
+            known = [one for one in (read.get(partition), upto) if one is not None]
             return max(known) + _TICK if known else _NEVER
 
         return least
 
     def _progress(self, connection: sa.Connection, upto: Mapping[tuple[str, int], dt.datetime]) -> None:
-        places = sorted(upto)
-        connection.exec_driver_sql(
-            _PROGRESS,
-            ([topic for topic, _ in places], [partition for _, partition in places], [upto[place] for place in places]),
-        )
+        rows = [(topic, partition, at) for (topic, partition), at in sorted(upto.items())]
+        if rows:
+            connection.exec_driver_sql(_PROGRESS, db.columns(rows))
 
-    def _read(self, record: Incoming) -> tuple[str | None, Read | Refused, str | None]:
+    def _read(self, record: Incoming) -> tuple[str | None, UpstreamRequest | Refused, str | None]:
         """(event id, the record or why it was refused, on whose behalf)."""
         event: str | None = None
         try:
@@ -313,7 +316,7 @@ class Inbound:
             try:
                 envelope = decode_envelope(record.raw)
             except msgspec.ValidationError as error:
-                field, detail = domain.located(str(error))
+                field, detail = located(str(error))
                 raise Refused(
                     422, "not_a_cloudevent", detail, field=field, cure="Send a CloudEvents 1.0 JSON document."
                 ) from None
@@ -343,13 +346,18 @@ class Inbound:
                     cure=f"Use one of: {', '.join(sorted(requests.BY_TOPIC))}.",
                 )
             raw = bytes(envelope.data)
-            body = domain.decoded(raw, kind)
-            return event, Read(event, envelope.type, raw, body), body.on_behalf_of
+            body = decoded(raw, kind)
+            return event, UpstreamRequest(event, envelope.type, raw, body), body.on_behalf_of
         except Refused as refused:
             return event, refused, None
 
     def _filing(
-        self, record: Incoming, read: Read, for_: str | None, people: Mapping[str, Account], accepted_at: dt.datetime
+        self,
+        record: Incoming,
+        read: UpstreamRequest,
+        behalf: str | None,
+        people: Mapping[str, Account],
+        accepted_at: dt.datetime,
     ) -> Filing:
         """The request as a filing.
 
@@ -363,8 +371,8 @@ class Inbound:
         kind = read.type.split(".")[2]
         # before looking at the account: an upstream that is not bound to it must learn nothing about it
         if account.role == "upstream":
-            check_bound(self.settings.upstream_may.get(upstream), bound, kind, for_ or bound)
-        if for_ is not None and for_ != bound:
+            check_bound(self.settings.upstream_may.get(upstream), bound, kind, behalf or bound)
+        if behalf is not None and behalf != bound:
             if account.role != "upstream":
                 raise Refused(
                     403,
@@ -374,7 +382,7 @@ class Inbound:
                     cure="Leave the field out.",
                 )
             # an upstream relays for the marketplace's people, its reviewers included; an operator acts in person
-            account = people.get(for_)
+            account = people.get(behalf)
             if account is None or account.role not in ("holder", "seller", "reviewer"):
                 raise Refused(
                     422,
@@ -384,9 +392,7 @@ class Inbound:
                     cure="Open the account first.",
                 )
         if account.status == "closed":
-            raise Refused(
-                403, "account_closed", "The account is closed.", cure="Write to the operator of the programme."
-            )
+            raise account_closed(403)
         if account.canary:
             # its items would come in under the upstream's channel, for any listing
             raise Refused(
@@ -416,8 +422,8 @@ class Inbound:
                     field="on_behalf_of",
                     cure="Name the holder that files.",
                 )
-            filing.rules = domain.check_claim(read.body, account)
-            filing.listings = domain.listings_of(read.body.listings, self.settings.site_hosts)
+            filing.rules = filing_domain.check_claim(read.body, account)
+            filing.listings = listings_of(read.body.listings, self.settings.site_hosts)
             filing.over_quota = self.quota.over(account.id)
         else:
             given = {name: getattr(read.body, name) for name in ("item", "claim", "submission", "listing")}
@@ -458,7 +464,7 @@ def check_bound(may: UpstreamMay | None, own: str, kind: str, account: str) -> N
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class UpstreamRequest:
     """A record that could be read."""
 
     event: str
@@ -467,7 +473,7 @@ class Read:
     body: requests.In
 
 
-class Answers:
+class InboundBatch:
     """One batch, already decided. Only its refusals are left to publish."""
 
     def __init__(self, refusals: Mapping[str, InboundRefused], now: dt.datetime | None = None) -> None:

@@ -21,15 +21,16 @@ from typing import Final, Literal
 
 import sqlalchemy as sa
 
-from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.domain import Account
 from services.intake.misuse import domain as misuse
+from shared.refusals import Refused
 
-Place = Literal["usual", "bulk", "held"]
+Route = Literal["usual", "bulk", "held"]
 ASKS_LATER: Final = frozenset({"http"})
 """Channels whose clients can be told to try again later."""
 
 
-class Limits:
+class FilingLimits:
     """Limits of the accounts in one commit. ``used`` and ``held`` are counted at its start and grow as it accepts."""
 
     def __init__(self, now: dt.datetime, used: Mapping[str, int], held: Mapping[str, int], held_max: int) -> None:
@@ -39,7 +40,7 @@ class Limits:
         self.held = dict(held)
         self._held_max = held_max
 
-    def place(self, account: Account, items: int, channel: str) -> Place:
+    def route(self, account: Account, items: int, channel: str) -> Route:
         """Decide where a claim of so many items goes.
 
         Raises:
@@ -53,9 +54,9 @@ class Limits:
                 raise Refused(
                     429,
                     "too_many_held",
-                    f"The processing of your claims is suspended until {until}, and {held} items wait for that; {most} may.",
+                    f"The processing of your claims is suspended until {until}, and {held} items wait for its end; at most {most} may.",
                     field="listings",
-                    cure="File again from that day on, or complain of the measure: GET /v1/misuse.",
+                    cure="File again from that day on, or complain about the measure: GET /v1/misuse.",
                     retry_after=self._seconds(free),
                 )
             return "held"
@@ -76,13 +77,13 @@ class Limits:
             if until is not None
             else f"Your account has a quota of {limit} items a day (UTC); {used} were filed today.",
             field="listings",
-            cure=f"File again from {again_on} on, or complain of the measure: GET /v1/misuse.",
+            cure=f"File again from {again_on} on, or complain about the measure: GET /v1/misuse.",
             retry_after=self._seconds(again),
         )
 
-    def took(self, account: Account, items: int, place: Place) -> None:
+    def took(self, account: Account, items: int, route: Route) -> None:
         """Count an accepted claim."""
-        if place == "held":
+        if route == "held":
             self.held[account.id] = self.held.get(account.id, 0) + items
         elif account.under("quota", self.day):
             self.used[account.id] = self.used.get(account.id, 0) + items
@@ -91,7 +92,9 @@ class Limits:
         return None if at is None else max(math.ceil((at - self.now).total_seconds()), 1)
 
 
-def load(connection: sa.Connection, accounts: Iterable[Account], now: dt.datetime, held_max: int) -> Limits | None:
+def load(
+    connection: sa.Connection, accounts: Iterable[Account], now: dt.datetime, held_max: int
+) -> FilingLimits | None:
     """Load the limits of the accounts that have one; None, without a query, if none has.
 
     Until the commit, nobody else files for accounts under a quota.
@@ -109,14 +112,14 @@ def load(connection: sa.Connection, accounts: Iterable[Account], now: dt.datetim
             on conflict (account, day) do update set items = misuse_usage.items returning account, items""",
             (day, limited),
         )
-        used = {row[0]: row[1] for row in rows}
+        used = {row.account: row.items for row in rows}
     held: dict[str, int] = {}
     for account in halted:
         held[account] = connection.exec_driver_sql(
             "select count(*) from (select from held_items where complainant = %s limit %s) as found",
             (account, held_max + 1),
         ).scalar_one()
-    return Limits(now, used, held, held_max)
+    return FilingLimits(now, used, held, held_max)
 
 
 def write(connection: sa.Connection, day: dt.date, filed: Mapping[str, int]) -> None:

@@ -15,13 +15,16 @@ import msgspec
 import sqlalchemy as sa
 
 from services.intake.evidence import store as evidence_store
+from services.intake.filing import domain as filing_domain
 from services.intake.filing import store as filing_store
-from services.intake.kernel import domain, filings, requests, store
-from services.intake.kernel.domain import Account, ListingRef, Refused, Right
+from services.intake.kernel import filings, requests, store
+from services.intake.kernel.domain import Account, Right
 from services.intake.kernel.filings import Filed, Filing
+from services.intake.kernel.listings import ListingRef
 from shared import events
 from shared.events import RecurrenceFound, State
 from shared.marketplace import listing_url
+from shared.refusals import Refused
 from shared.settings import Settings
 
 SYSTEM: Final = "a-system"
@@ -44,7 +47,7 @@ class Precedent(msgspec.Struct, frozen=True):
 
 def filing(
     found: RecurrenceFound,
-    behind: Precedent | None,
+    precedent: Precedent | None,
     account: Account | None,
     right: Right | None,
     *,
@@ -59,11 +62,11 @@ def filing(
     Raises:
         Refused: it could not be filed now.
     """
-    if behind is None or account is None or right is None:
+    if precedent is None or account is None or right is None:
         raise Refused(404, "not_found", "The upheld item is not known.")
-    if behind.state in _ENDED:
+    if precedent.state in _ENDED:
         raise Refused(422, "original_ended", "The upheld item has ended without a takedown.")
-    terms = behind.terms
+    terms = precedent.terms
     if right.status_at(now) != "active":
         raise Refused(422, "right_not_active", "The right is not in force.")
     link = listing_url(site, found.listing)
@@ -74,10 +77,10 @@ def filing(
         profile=terms.profile,
         principal=None if terms.principal == terms.complainant else terms.principal,
         abroad=terms.abroad,
-        materials=sorted({*terms.materials, *behind.materials}),
-        evidence=list(behind.documents),
+        materials=sorted({*terms.materials, *precedent.materials}),
+        evidence=list(precedent.documents),
     )
-    rules = domain.check_claim(body, account)
+    rules = filing_domain.check_claim(body, account)
     key = f"recurrence:{found.item}:{found.listing}"
     return Filing(
         account,
@@ -97,14 +100,14 @@ def file(
     connection: sa.Connection, found: Sequence[RecurrenceFound], now: dt.datetime, wall: dt.datetime, settings: Settings
 ) -> list[Filed | Refused]:
     """File a claim for each near copy, at most once each. Call ``enter_admission`` first."""
-    behind = _behind(connection, found)
-    people = store.accounts(connection, [one.terms.complainant for one in behind.values()])
-    known = store.rights(connection, [one.terms.right for one in behind.values()])
+    precedents = _precedents(connection, found)
+    people = store.accounts(connection, [one.terms.complainant for one in precedents.values()])
+    known = store.rights(connection, [one.terms.right for one in precedents.values()])
     site = f"https://{settings.site_hosts[0]}"
     results: list[Filed | Refused | None] = []
     filings: list[Filing] = []
     for one in found:
-        old = behind.get(one.item)
+        old = precedents.get(one.item)
         account = None if old is None else people.get(old.terms.complainant)
         right = None if old is None else known.get(old.terms.right)
         try:
@@ -116,13 +119,13 @@ def file(
     return [next(filed) if result is None else result for result in results]
 
 
-def _behind(connection: sa.Connection, found: Sequence[RecurrenceFound]) -> dict[str, Precedent]:
+def _precedents(connection: sa.Connection, found: Sequence[RecurrenceFound]) -> dict[str, Precedent]:
     items = sorted({one.item for one in found})
     rows = connection.exec_driver_sql(
         "select i.id, i.claim, i.state, c.terms from items i join claims c on c.id = i.claim where i.id = any(%s)",
         (items,),
     ).all()
-    claims = sorted({row[1] for row in rows})
+    claims = sorted({row.claim for row in rows})
     kinds = evidence_store.kinds_named(connection, claims)
     documents = evidence_store.documents_named(connection, claims)
     result = {}

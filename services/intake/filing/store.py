@@ -14,16 +14,18 @@ import sqlalchemy as sa
 from services.intake.evidence import domain as evidence
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.domain import Document
+from services.intake.filing import domain as filing_domain
 from services.intake.filing import quotas as limits
 from services.intake.kernel import domain, requests
-from services.intake.kernel.domain import ItemRef, Refused, Rows
-from services.intake.kernel.filings import Filed, Filing
-from services.intake.kernel.outbox import _insert_commands
+from services.intake.kernel.commands import RENEWING, ItemRef
+from services.intake.kernel.filings import Filed, Filing, Rows
+from services.intake.kernel.outbox import QueuedCommand, insert_commands
 from services.intake.kernel.store import accounts, grants, rights, wall_ms
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
 from shared import db, events, policy
 from shared.events import State
+from shared.refusals import Refused
 from shared.topics import partition_of
 
 _DECODE: Final = msgspec.json.Decoder(events.ItemSubmitted)
@@ -50,60 +52,60 @@ def file(
 ) -> list[Filed | Refused]:
     """Accept or refuse requests, in order, and write what was accepted: all in the caller's transaction.
 
-    Call ``enter_admission`` first (for upstreams, their progress takes its place).
+    Call ``enter_admission`` first (for upstreams, their progress takes its index).
 
     Args:
         held_max: items of an account that may wait for the end of a suspension.
     """
     results: list[Filed | Refused | None] = [None] * len(filings)
     _replay(connection, filings, range(len(filings)), results)
-    todo = [place for place, result in enumerate(results) if result is None]
-    claims = [place for place in todo if filings[place].kind == "submit_claim"]
-    others = [place for place in todo if filings[place].kind != "submit_claim"]
+    todo = [index for index, result in enumerate(results) if result is None]
+    claims = [index for index in todo if filings[index].kind == "submit_claim"]
+    others = [index for index in todo if filings[index].kind != "submit_claim"]
     ms = wall_ms(wall)
-    wanted = {id for place in todo for id in getattr(filings[place].body, "evidence", ())}
+    wanted = {id for index in todo for id in getattr(filings[index].body, "evidence", ())}
     documents = evidence_store.lock(connection, wanted) if wanted else {}
     made: list[tuple[int, Rows]] = []
 
-    def decide(places: Sequence[int], how: Callable[[Filing], Rows]) -> None:
-        for place in places:
+    def decide(indexes: Sequence[int], how: Callable[[Filing], Rows]) -> None:
+        for index in indexes:
             try:
-                named = _with_documents(filings[place], documents)
-                rows = how(filings[place])
+                named = _with_documents(filings[index], documents)
+                rows = how(filings[index])
                 rows.documents = named
-                made.append((place, rows))
+                made.append((index, rows))
             except Refused as refused:
-                results[place] = refused
+                results[index] = refused
 
-    limited: limits.Limits | None = None
+    limited: limits.FilingLimits | None = None
     if claims:
-        asked = [filings[place] for place in claims]
+        asked = [filings[index] for index in claims]
         limited = limits.load(connection, [filing.account for filing in asked if filing.recurs is None], now, held_max)
         decide(claims, _claim_maker(connection, asked, now, ms, limited))
     if others:
-        decide(others, _command_maker(connection, [filings[place] for place in others], now, ms))
+        decide(others, _command_maker(connection, [filings[index] for index in others], now, ms))
     made.sort(key=lambda pair: pair[0])
     entered = _enter(connection, filings, made)
-    fresh = [(place, rows) for place, rows in made if place in entered]
-    for place, rows in fresh:
-        results[place] = Filed(entered[place], rows=rows)
+    fresh = [(index, rows) for index, rows in made if index in entered]
+    for index, rows in fresh:
+        results[index] = Filed(entered[index], rows=rows)
     # lost a race for the key, to another process or to a request of this group
-    lost = [place for place, _ in made if place not in entered]
+    lost = [index for index, _ in made if index not in entered]
     if lost:
         _replay(connection, filings, lost, results)
-    _insert(connection, [(filings[place], rows) for place, rows in fresh], partitions)
+    _insert(connection, [(filings[index], rows) for index, rows in fresh], partitions)
     if limited is not None:
         counted: dict[str, int] = {}
-        for place, rows in fresh:
-            account = filings[place].account
-            if rows.claim is not None and filings[place].recurs is None and account.under("quota", limited.day):
+        for index, rows in fresh:
+            account = filings[index].account
+            if rows.claim is not None and filings[index].recurs is None and account.under("quota", limited.day):
                 counted[account.id] = counted.get(account.id, 0) + len(rows.items)
         limits.write(connection, limited.day, counted)
     # a request sent twice may be refused only because its first copy was accepted, and decided or used up the quota
     refused = [
-        place
-        for place in (*claims, *others)
-        if isinstance(result := results[place], Refused) and (filings[place].kind == "decide" or result.status == 429)
+        index
+        for index in (*claims, *others)
+        if isinstance(result := results[index], Refused) and (filings[index].kind == "decide" or result.status == 429)
     ]
     if refused:
         _replay(connection, filings, refused, results)
@@ -136,36 +138,37 @@ def _with_documents(filing: Filing, known: Mapping[str, Document]) -> Sequence[D
 
 
 def _replay(
-    connection: sa.Connection, filings: Sequence[Filing], places: Iterable[int], results: list[Filed | Refused | None]
+    connection: sa.Connection, filings: Sequence[Filing], indexes: Iterable[int], results: list[Filed | Refused | None]
 ) -> None:
     """Answer requests whose key is known: with the earlier answer, or 409 if the request differs."""
-    keyed = [place for place in places if filings[place].key is not None]
+    keyed = [index for index in indexes if filings[index].key is not None]
     if not keyed:
         return
     rows = connection.exec_driver_sql(
         """select account, idempotency_key, digest, answer from submissions
         join unnest(%s::text[], %s::text[]) as n(account, idempotency_key) using (account, idempotency_key)""",
-        ([filings[place].scope for place in keyed], [filings[place].key for place in keyed]),
+        ([filings[index].scope for index in keyed], [filings[index].key for index in keyed]),
     )
     known = {(account, key): (bytes(digest), answer) for account, key, digest, answer in rows}
-    for place in keyed:
-        found = known.get((filings[place].scope, filings[place].key))
+    for index in keyed:
+        found = known.get((filings[index].scope, filings[index].key))
         if found is None:
             continue
-        if found[0] == filings[place].digest:
-            results[place] = Filed(found[1].encode(), replayed=True)
+        digest, answer = found
+        if digest == filings[index].digest:
+            results[index] = Filed(answer.encode(), replayed=True)
         else:
-            results[place] = Refused(
+            results[index] = Refused(
                 409,
                 "key_reused",
                 "The idempotency key was used for another request.",
                 field="Idempotency-Key",
-                cure="Use a fresh key for a fresh request.",
+                cure="Use a new key for a new request.",
             )
 
 
 def _claim_maker(
-    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int, limited: limits.Limits | None
+    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int, limited: limits.FilingLimits | None
 ) -> Callable[[Filing], Rows]:
     bodies = [filing.body for filing in filings]
     known = rights(connection, [body.right for body in bodies if isinstance(body, requests.SubmitClaim)])
@@ -183,25 +186,25 @@ def _claim_maker(
         assert filing.rules is not None
         if (principal := principals.get(body.principal or "")) is not None and principal.status != "closed":
             domain.check_lends(principal, now.date(), "principal")
-        place: limits.Place = "usual"
+        route: limits.Route = "usual"
         if limited is not None and filing.recurs is None:
-            place = limited.place(filing.account, len(filing.listings), filing.channel)
-        rows = domain.claim_rows(
+            route = limited.route(filing.account, len(filing.listings), filing.channel)
+        rows = filing_domain.claim_rows(
             body,
             filing.listings,
             rules=filing.rules,
             complainant=filing.account,
             right=known.get(body.right),
             granted=granted.get((filing.account.id, body.principal or filing.account.id), ()),
-            over_quota=filing.over_quota or place != "usual",
+            over_quota=filing.over_quota or route != "usual",
             channel=filing.channel,
             recurs=filing.recurs,
             now=filing.accepted_at or now,
             wall_ms=ms,
         )
         if limited is not None:
-            limited.took(filing.account, len(rows.items), place)
-            if place == "held":
+            limited.took(filing.account, len(rows.items), route)
+            if route == "held":
                 rows.held = True
                 rows.answer["held_until"] = filing.account.misuse_until
         return rows
@@ -217,22 +220,21 @@ def _command_maker(
     refs: dict[str, list[ItemRef]] = {}
     if items:
         for row in connection.exec_driver_sql(_ITEM_REFS, (items,)):
-            refs[row[0]] = [ItemRef(*row)]
+            ref = ItemRef(*row)
+            refs[ref.item] = [ref]
     if claims:
         for row in connection.exec_driver_sql(_CLAIM_ITEM_REFS, (claims,)):
-            refs.setdefault(row[1], []).append(ItemRef(*row))
+            ref = ItemRef(*row)
+            refs.setdefault(ref.claim, []).append(ref)
     informing = [
-        ref
-        for filing in filings
-        if filing.kind in domain.RENEWING
-        for ref in refs.get(filing.item or filing.claim or "", ())
+        ref for filing in filings if filing.kind in RENEWING for ref in refs.get(filing.item or filing.claim or "", ())
     ]
     standing = _standing(connection, informing, now) if informing else _unasked
     deciding = [filing for filing in filings if filing.kind == "decide"]
-    desk = review.Decisions()
+    context = review.DecisionContext()
     if deciding:
         about = [ref.item for filing in deciding for ref in refs.get(filing.item or filing.claim or "", ())]
-        desk = review_store.desk(connection, about, [filing.account.id for filing in deciding])
+        context = review_store.lock_cases(connection, about, [filing.account.id for filing in deciding])
 
     # held items are still in the state in which they were filed, so only those are looked up
     fresh = [ref.item for found in refs.values() for ref in found if ref.state == State.RECEIVED]
@@ -247,8 +249,8 @@ def _command_maker(
             raise Refused(
                 409,
                 "held",
-                "The claim waits for the end of a suspension: it is not under way yet.",
-                cure="Come again when its processing has begun; GET /v1/misuse says from when on.",
+                "The claim waits for the end of a suspension and is not being processed yet.",
+                cure="Try again when its processing has begun; GET /v1/misuse says when.",
             )
         return rows
 
@@ -262,12 +264,12 @@ def _command_maker(
                     for ref in refs.get(filing.item or filing.claim or "", ())
                     if filing.listing in (None, ref.listing)
                 ],
-                desk,
+                context,
                 whole=filing.item is None,
                 now=filing.accepted_at or now,
                 wall_ms=ms,
             )
-        return domain.command_rows(
+        return filing_domain.command_rows(
             filing.kind,
             filing.body,
             filing.account,
@@ -292,8 +294,8 @@ def _standing(
     known = rights(connection, [ref.right for ref in refs])
     granted = grants(connection, [(ref.complainant, ref.principal) for ref in refs])
     terms = {
-        row[0]: _DECODE.decode(row[1]).materials
-        for row in connection.exec_driver_sql(
+        claim: _DECODE.decode(text).materials
+        for claim, text in connection.exec_driver_sql(
             "select id, terms from claims where id = any(%s)", (sorted({ref.claim for ref in refs}),)
         )
     }
@@ -307,7 +309,7 @@ def _standing(
                 ref.complainant, ref.principal, right, granted.get((ref.complainant, ref.principal), ()), now
             ),
             "right_status": right.status_at(now),
-            "materials": domain.materials_of(
+            "materials": filing_domain.materials_of(
                 right, {*terms[ref.claim], *earlier.get((ref.claim, ref.complainant), ())}
             ),
         }
@@ -320,11 +322,11 @@ def _enter(connection: sa.Connection, filings: Sequence[Filing], made: Sequence[
     if not made:
         return {}
     first: dict[tuple[str, str], tuple[int, Rows, bytes]] = {}
-    for place, rows in made:
-        filing = filings[place]
+    for index, rows in made:
+        filing = filings[index]
         key = (filing.scope, filing.key or rows.resource)
         if key not in first:
-            first[key] = (place, rows, msgspec.json.encode(rows.answer))
+            first[key] = (index, rows, msgspec.json.encode(rows.answer))
     # in key order, so that two processes with the same keys wait instead of deadlocking
     ordered = sorted(first.items())
     entered = connection.exec_driver_sql(
@@ -332,9 +334,9 @@ def _enter(connection: sa.Connection, filings: Sequence[Filing], made: Sequence[
         select * from unnest(%s::text[], %s::text[], %s::bytea[], %s::text[], %s::text[], %s::timestamptz[])
         on conflict do nothing returning account, idempotency_key""",
         (
-            [key[0] for key, _ in ordered],
-            [key[1] for key, _ in ordered],
-            [filings[place].digest for _, (place, _, _) in ordered],
+            [account for (account, _), _ in ordered],
+            [key for (_, key), _ in ordered],
+            [filings[index].digest for _, (index, _, _) in ordered],
             [rows.resource for _, (_, rows, _) in ordered],
             [answer.decode() for _, (_, _, answer) in ordered],
             [rows.answer["accepted_at"] for _, (_, rows, _) in ordered],
@@ -360,7 +362,7 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
     claims = [rows.claim for _, rows in accepted if rows.claim is not None]
     if claims:
         filed = [
-            domain.filed(rows.claim, canary=filing.account.canary)
+            filing_domain.claim_filed(rows.claim, canary=filing.account.canary)
             for filing, rows in accepted
             if rows.claim is not None
         ]
@@ -372,11 +374,11 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
         )
         common = {"claim": claim_ids, "listing": listings, "on_site": on_site}
         connection.exec_driver_sql(_INSERT_ITEMS, (ids, claim_ids, listings, on_site, links, times))
-        places = [partition_of(listing, partitions) for listing in listings]
+        item_partitions = [partition_of(listing, partitions) for listing in listings]
         submitted: dict[str, list[Any]] = {
             "lane": lanes,
             "complainant": complainants,
-            "partition": places,
+            "partition": item_partitions,
             "item": ids,
             **common,
             "accepted_at": times,
@@ -394,11 +396,13 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
             both["traceparent"] = [*submitted["traceparent"], *([None] * len(filed))]
         both |= {name: [*([None] * count), *filings[name]] for name in ("type", "payload")}
         db.copy(connection, "admission_queue", {"kind": [*(["submit"] * count), *filings["kind"]], **both})
-    commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
+    commands = [
+        QueuedCommand(rows.command_kind, "standard", "", command, filing.trace, filing.via)
+        for filing, rows in accepted
+        for command in rows.commands
+    ]
     if commands:
-        traces = [filing.trace for filing, rows in accepted for _ in rows.commands]
-        vias = [filing.via for filing, rows in accepted for _ in rows.commands]
-        _insert_commands(connection, commands, partitions, traces, vias)
+        insert_commands(connection, commands, partitions)
     decisions = [decided for _, rows in accepted for decided in rows.decisions]
     if decisions:
         review_store.keep(connection, decisions)
@@ -423,31 +427,6 @@ def _filings(filed: Sequence[events.ClaimFiled], partitions: Sequence[int]) -> d
     }
 
 
-_UNTOLD: Final = """
-    select id, complainant, principal, right_id, right_type, reason, profile, lane, size, channel, accepted_at, terms
-    from claims where told_partition is null and accepted_at >= %s order by id limit %s for update skip locked"""
-
-
-_TOLD: Final = """
-    update claims as c set told_partition = n.partition from unnest(%s::text[], %s::int[]) as n(id, partition)
-    where c.id = n.id"""
-
-
-def tell_untold(connection: sa.Connection, since: dt.datetime, partitions: int, limit: int = 1000) -> int:
-    """Queue the publication of claims that an older version accepted without it. Returns how many; 0: none are left.
-
-    Args:
-        since: business time. Older claims stay unpublished, because no figure counts them.
-    """
-    rows = [tuple(row) for row in connection.exec_driver_sql(_UNTOLD, (since, limit))]
-    if rows:
-        filed = [domain.filed(row, canary=_DECODE.decode(row[-1]).canary) for row in rows]
-        told = [partition_of(one.account, partitions) for one in filed]
-        connection.exec_driver_sql(_TOLD, ([one.claim for one in filed], told))
-        db.copy(connection, "admission_queue", _filings(filed, told))
-    return len(rows)
-
-
 def claims_of_keys(connection: sa.Connection, account: str, keys: Iterable[str]) -> dict[str, str]:
     """Claims that the account filed under these idempotency keys, by key."""
     rows = connection.exec_driver_sql(
@@ -455,7 +434,7 @@ def claims_of_keys(connection: sa.Connection, account: str, keys: Iterable[str])
         where account = %s and idempotency_key = any(%s) and resource like 'c-%%'""",
         (account, sorted(set(keys))),
     )
-    return {row[0]: row[1] for row in rows}
+    return {row.idempotency_key: row.resource for row in rows}
 
 
 def add_usage(connection: sa.Connection, counts: Mapping[str, int], now: dt.datetime) -> None:
@@ -471,7 +450,7 @@ def add_usage(connection: sa.Connection, counts: Mapping[str, int], now: dt.date
 def usage(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> dict[str, int]:
     """Items filed in the last 24 hours by account, to the hour."""
     rows = connection.exec_driver_sql(
-        "select account, sum(items)::bigint from usage where account = any(%s) and hour > %s group by account",
+        "select account, sum(items)::bigint as items from usage where account = any(%s) and hour > %s group by account",
         (list(ids), now - dt.timedelta(hours=24)),
     )
-    return {row[0]: row[1] for row in rows}
+    return {row.account: row.items for row in rows}

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from litestar import Request, delete, get, post
 
+from services.intake.goodfaith import answers
 from services.intake.goodfaith import store as goodfaith_store
 from services.intake.goodfaith.domain import Counts
-from services.intake.goodfaith.store import Basis
-from services.intake.kernel import answers, domain, requests, store
-from services.intake.kernel.domain import Account, Refused
+from services.intake.goodfaith.store import StandingBasis
+from services.intake.kernel import requests, store
+from services.intake.kernel.domain import Account
 from services.intake.kernel.web import (
     EVERYONE,
     HOLDER,
     MAY_FAIL,
     STAFF,
     Body,
-    Cursor,
-    Limit,
     context_of,
-    key_of,
     known_id,
-    page_of,
 )
 from shared import clock, declarations, policy
+from shared.paging import Cursor, Limit, Page, RowNumber, key_of, page_of
+from shared.refusals import Refused
 
 _PURPOSE: Final = "declaration"
-_basis: Final = msgspec.json.Decoder(Basis)
+_basis: Final = msgspec.json.Decoder(StandingBasis)
 
 
 class _Signatory(msgspec.Struct, frozen=True):
@@ -49,7 +48,7 @@ async def my_good_faith(request: Request[Account, Any, Any]) -> answers.GoodFait
 @get("/v1/good-faith/history", opt={"roles": HOLDER}, responses=MAY_FAIL, tags=["good faith"])
 async def my_good_faith_history(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.GoodFaithChange]:
+) -> Page[answers.GoodFaithChange]:
     """Changes to the caller's standing, latest first, each with the figures it was based on."""
     return await _history(request, request.user.id, cursor, limit)
 
@@ -82,7 +81,7 @@ async def execute_declaration(
                 "not_this_text",
                 "This is not the declaration in force.",
                 field=field,
-                cure="Read GET /v1/good-faith/declaration, and execute what it says.",
+                cure="Read GET /v1/good-faith/declaration, and execute that text.",
             )
     signatory = msgspec.json.encode(_Signatory(data.name, data.capacity))
 
@@ -126,7 +125,7 @@ async def good_faith_of(request: Request[Account, Any, Any], account_id: str) ->
 @get("/v1/accounts/{account_id:str}/good-faith/history", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["good faith"])
 async def good_faith_history_of(
     request: Request[Account, Any, Any], account_id: str, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.GoodFaithChange]:
+) -> Page[answers.GoodFaithChange]:
     """Changes to an account's standing, latest first, each with the figures it was based on."""
     return await _history(request, known_id(account_id), cursor, limit)
 
@@ -139,13 +138,13 @@ async def good_faith_history_of(
 )
 async def declarations_of(
     request: Request[Account, Any, Any], account_id: str, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.DeclarationExecuted]:
+) -> Page[answers.DeclarationExecuted]:
     """Declarations that an account executed, latest first, and who signed."""
     context, account = context_of(request), known_id(account_id)
-    (before,) = key_of(cursor, tuple[Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]]) or (None,)
+    (before,) = key_of(cursor, tuple[RowNumber]) or (None,)
 
     def work(connection: sa.Connection) -> list[dict[str, Any]]:
-        _known(connection, account)
+        store.existing(connection, account)
         return goodfaith_store.executed(connection, account, before, limit + 1)
 
     rows = await context.run(work)
@@ -186,13 +185,8 @@ ROUTES: Final = [
 # --------------------------------------------------------------------------------------------------------------- helpers
 
 
-def _known(connection: sa.Connection, account: str) -> None:
-    if account not in store.accounts(connection, [account]):
-        raise domain.not_found()
-
-
 def _standing(connection: sa.Connection, account: str) -> answers.GoodFaithOut:
-    _known(connection, account)
+    store.existing(connection, account)
     today = clock.read(connection)[0].date()
     now = goodfaith_store.standing(connection, account)
     return answers.GoodFaithOut(
@@ -209,11 +203,11 @@ def _standing(connection: sa.Connection, account: str) -> answers.GoodFaithOut:
 
 async def _history(
     request: Request[Account, Any, Any], account: str, cursor: str | None, limit: int
-) -> answers.Page[answers.GoodFaithChange]:
-    (before,) = key_of(cursor, tuple[Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]]) or (None,)
+) -> Page[answers.GoodFaithChange]:
+    (before,) = key_of(cursor, tuple[RowNumber]) or (None,)
 
     def work(connection: sa.Connection) -> list[store.Row]:
-        _known(connection, account)
+        store.existing(connection, account)
         found = goodfaith_store.history(connection, account, before, limit + 1)
         return store.without_staff(connection, request.user, found)
 
@@ -239,7 +233,7 @@ def _counts(counts: Counts) -> answers.CountsOut:
     )
 
 
-def _figures(basis: Basis) -> answers.FiguresOut:
+def _figures(basis: StandingBasis) -> answers.FiguresOut:
     return answers.FiguresOut(
         window_from=basis.window_from,
         window_to=basis.window_to,

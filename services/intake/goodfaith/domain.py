@@ -10,15 +10,15 @@ from __future__ import annotations
 import calendar
 import datetime as dt
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.intake.kernel.domain import Refused
 from services.intake.misuse import domain as misuse
 from shared.events import SETTLED, UPHELD, ItemChanged, State
 from shared.policy import GoodFaith
+from shared.refusals import Refused
 
 STANDS: Final = "9-stands"
 """Rule by which a takedown stands where the seller's silence means nothing: the item is settled, in NOTIFIED."""
@@ -84,7 +84,7 @@ def outcome_of(state: State, code: str | None, taken_down: bool) -> Outcome | No
 # ------------------------------------------------------------------------------------------------------- item by item
 
 
-class Turn(Struct, frozen=True):
+class OutcomeChange(Struct, frozen=True):
     """An item entered a settled state or left one.
 
     Attributes:
@@ -105,7 +105,7 @@ class Turn(Struct, frozen=True):
     serious: bool = False
 
 
-def turn_of(change: ItemChanged, at: dt.datetime, partition: int) -> Turn | None:
+def outcome_change(change: ItemChanged, at: dt.datetime, partition: int) -> OutcomeChange | None:
     """What a change means for the statistic; None, as for most changes: nothing. ``at``: when it took effect."""
     state, previous = change.state, change.previous
     if change.recurs is not None or change.canary:
@@ -121,7 +121,7 @@ def turn_of(change: ItemChanged, at: dt.datetime, partition: int) -> Turn | None
         turns = not again and (state in SETTLED or previous in SETTLED or stood)
     if not turns:
         return None
-    return Turn(
+    return OutcomeChange(
         change.item,
         change.complainant,
         change.reason,
@@ -135,14 +135,14 @@ def turn_of(change: ItemChanged, at: dt.datetime, partition: int) -> Turn | None
     )
 
 
-def follow(before: Turn | None, turn: Turn) -> Turn:
+def follow(before: OutcomeChange | None, turn: OutcomeChange) -> OutcomeChange:
     """The last turn of an item in a batch. If it keeps the grounds, they are those of the turn before."""
     if before is None or turn.grounds != (misuse.KEPT, misuse.KEPT):
         return turn
     return replace(turn, grounds=before.grounds)
 
 
-class Counted(Struct, frozen=True):
+class CountedItem(Struct, frozen=True):
     """What an item is counted as; ``outcome`` None: no longer counted. ``ground``: why it was unfounded, if it was."""
 
     item: str
@@ -155,13 +155,18 @@ class Counted(Struct, frozen=True):
     serious: bool = False
 
 
-Bucket = tuple[str, dt.date, str, int]
-"""Account, day, reason, partition. Each partition has its own buckets, so workers never wait for one another."""
+class Bucket(NamedTuple):
+    """What sums are kept by. Each partition has its own buckets, so workers never wait for one another."""
+
+    account: str
+    day: dt.date
+    reason: str
+    partition: int
 
 
 def settle(
-    turns: Iterable[Turn], counted: Mapping[str, Counted], taken_down: Mapping[str, bool]
-) -> tuple[list[Counted], dict[Bucket, Counts]]:
+    turns: Iterable[OutcomeChange], counted: Mapping[str, CountedItem], taken_down: Mapping[str, bool]
+) -> tuple[list[CountedItem], dict[Bucket, Counts]]:
     """Take back what items were counted as, and count them as they are now.
 
     Args:
@@ -172,7 +177,7 @@ def settle(
     Returns:
         what to store, and what to add to buckets, both in key order.
     """
-    rows: list[Counted] = []
+    rows: list[CountedItem] = []
     sums: dict[Bucket, Counts] = {}
     for turn in sorted(turns, key=lambda turn: turn.item):
         old = counted.get(turn.item)
@@ -186,12 +191,12 @@ def settle(
         if old is None and outcome is None and ground is None:
             continue
         rows.append(
-            Counted(turn.item, turn.account, turn.reason, turn.day, outcome, turn.revision, ground, turn.serious)
+            CountedItem(turn.item, turn.account, turn.reason, turn.day, outcome, turn.revision, ground, turn.serious)
         )
         if old is not None and old.outcome is not None:
-            _add(sums, (old.account, old.day, old.reason, turn.partition), -WORTH[old.outcome])
+            _add(sums, Bucket(old.account, old.day, old.reason, turn.partition), -WORTH[old.outcome])
         if outcome is not None:
-            _add(sums, (turn.account, turn.day, turn.reason, turn.partition), WORTH[outcome])
+            _add(sums, Bucket(turn.account, turn.day, turn.reason, turn.partition), WORTH[outcome])
     return rows, {key: sums[key] for key in sorted(sums) if sums[key] != NOTHING}
 
 
@@ -218,21 +223,21 @@ def left_after(day: dt.date, months: int) -> dt.date:
     return months_before(day, months)
 
 
-class Figures(Struct, frozen=True):
+class WindowFigures(Struct, frozen=True):
     """Sums of a window: all items, and those of each reason that has items."""
 
     overall: Counts
     reasons: dict[str, Counts]
 
 
-def figures_of(rows: Iterable[tuple[str, Counts]]) -> Figures:
+def figures_of(rows: Iterable[tuple[str, Counts]]) -> WindowFigures:
     """Sum up (reason, counts)."""
     reasons: dict[str, Counts] = {}
     overall = NOTHING
     for reason, counts in rows:
         reasons[reason] = reasons.get(reason, NOTHING) + counts
         overall += counts
-    return Figures(overall, {reason: reasons[reason] for reason in sorted(reasons) if reasons[reason] != NOTHING})
+    return WindowFigures(overall, {reason: reasons[reason] for reason in sorted(reasons) if reasons[reason] != NOTHING})
 
 
 # ------------------------------------------------------------------------------------------------------------- verdict
@@ -254,7 +259,7 @@ class Verdict(Struct, frozen=True):
     misses: tuple[Miss, ...] = ()
 
 
-def judge(figures: Figures, terms: GoodFaith) -> Verdict:
+def judge(figures: WindowFigures, terms: GoodFaith) -> Verdict:
     """Compare figures with the policy's rates, overall and for every reason, in integer arithmetic."""
     if figures.overall.settled < terms.min_items:
         return Verdict("too_few")
@@ -272,7 +277,7 @@ def judge(figures: Figures, terms: GoodFaith) -> Verdict:
 # ------------------------------------------------------------------------------------------------------------ standing
 
 How = Literal["declaration", "statistic", "staff"]
-Change = Literal[
+ChangeKind = Literal[
     "upgraded",  # by the statistic
     "joined",  # by a declaration
     "declared",  # a declaration by a member
@@ -286,7 +291,7 @@ Change = Literal[
 ]
 
 
-class Standing(Struct, frozen=True):
+class GoodFaithStanding(Struct, frozen=True):
     """An account's standing with the mechanism. Days are business days, UTC.
 
     Attributes:
@@ -313,8 +318,8 @@ class Standing(Struct, frozen=True):
 
 
 def review(
-    standing: Standing, verified: bool, verdict: Verdict, day: dt.date, terms: GoodFaith
-) -> tuple[Standing, tuple[Change, ...]]:
+    standing: GoodFaithStanding, verified: bool, verdict: Verdict, day: dt.date, terms: GoodFaith
+) -> tuple[GoodFaithStanding, tuple[ChangeKind, ...]]:
     """Judge an account on ``day``, by its figures up to the day before.
 
     At most one step per day is taken, except that an upgrade may follow the end of a bar. Nobody is demoted without a
@@ -323,16 +328,16 @@ def review(
     Args:
         verified: whether the account is, and neither suspended nor closed.
     """
-    made: list[Change] = []
+    made: list[ChangeKind] = []
     if standing.barred_until is not None and day >= standing.barred_until:
         standing = replace(standing, barred_until=None)
         made.append("bar_ended")
     if not standing.member:
         if verified and verdict.kind == "meets" and not standing.barred(day):
-            standing = Standing("in", "statistic", day)
+            standing = GoodFaithStanding("in", "statistic", day)
             made.append("upgraded")
     elif not verified:
-        standing = Standing("out", None, day, barred_until=standing.barred_until)
+        standing = GoodFaithStanding("out", None, day, barred_until=standing.barred_until)
         made.append("removed")
     elif verdict.kind != "misses":
         if standing.state == "warned":
@@ -343,7 +348,7 @@ def review(
         standing = replace(standing, state="warned", since=day, demote_on=demote_on)
         made.append("warned")
     elif standing.demote_on is None or day >= standing.demote_on:
-        standing = Standing("out", None, day, barred_until=bar_end(day, terms))
+        standing = GoodFaithStanding("out", None, day, barred_until=bar_end(day, terms))
         made.append("demoted")
     return standing, tuple(made)
 
@@ -353,7 +358,7 @@ def bar_end(day: dt.date, terms: GoodFaith) -> dt.date:
     return months_before(day, -terms.bar_months)
 
 
-def join(standing: Standing, verified: bool, day: dt.date) -> tuple[Standing, Change]:
+def join(standing: GoodFaithStanding, verified: bool, day: dt.date) -> tuple[GoodFaithStanding, ChangeKind]:
     """Join by an executed declaration.
 
     Raises:
@@ -375,10 +380,10 @@ def join(standing: Standing, verified: bool, day: dt.date) -> tuple[Standing, Ch
         )
     if standing.member:
         return replace(standing, how="declaration"), "declared"
-    return Standing("in", "declaration", day), "joined"
+    return GoodFaithStanding("in", "declaration", day), "joined"
 
 
-def leave(standing: Standing, day: dt.date, terms: GoodFaith) -> tuple[Standing, Change]:
+def leave(standing: GoodFaithStanding, day: dt.date, terms: GoodFaith) -> tuple[GoodFaithStanding, ChangeKind]:
     """Leave of one's own accord.
 
     Raises:
@@ -386,13 +391,13 @@ def leave(standing: Standing, day: dt.date, terms: GoodFaith) -> tuple[Standing,
     """
     if not standing.member:
         raise Refused(409, "not_a_member", "The account does not take part in the mechanism.", cure="Nothing to do.")
-    return Standing("out", None, day, barred_until=bar_end(day, terms)), "left"
+    return GoodFaithStanding("out", None, day, barred_until=bar_end(day, terms)), "left"
 
 
-def by_staff(standing: Standing, member: bool, day: dt.date) -> tuple[Standing, Change | None]:
+def by_staff(standing: GoodFaithStanding, member: bool, day: dt.date) -> tuple[GoodFaithStanding, ChangeKind | None]:
     """Admit or remove an account on the word of staff. That ends a bar, and a removal brings none."""
     if member == standing.member:
         return standing, None
     if member:
-        return Standing("in", "staff", day), "admitted"
-    return Standing("out", None, day), "removed"
+        return GoodFaithStanding("in", "staff", day), "admitted"
+    return GoodFaithStanding("out", None, day), "removed"

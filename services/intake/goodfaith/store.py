@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
 from services.intake.goodfaith import domain as goodfaith
-from services.intake.goodfaith.domain import Change, Counted, Counts, Figures, Standing, Turn, Verdict
+from services.intake.goodfaith.domain import (
+    ChangeKind,
+    CountedItem,
+    Counts,
+    GoodFaithStanding,
+    OutcomeChange,
+    Verdict,
+    WindowFigures,
+)
 from services.intake.kernel import domain, outbox, store
+from services.intake.kernel.ids import new_id
 from services.intake.misuse import domain as misuse
 from services.intake.misuse import store as misuse_store
 from shared import clock, declarations, policy
 from shared.events import AccountNotice, Record
+from shared.refusals import Refused
 
 PROFILE: Final = "ipp"
 """Accounts, unlike items, have no profile: like penalties, they are judged by the newest policy of this one."""
@@ -68,16 +78,16 @@ _ADD_DAYS: Final = """
         restored = d.restored + excluded.restored, touched = true"""
 
 
-def settle(connection: sa.Connection, turns: Sequence[Turn]) -> None:
+def settle(connection: sa.Connection, turns: Sequence[OutcomeChange]) -> None:
     """Count items that entered a settled state or left one. Runs after the read model's items are written."""
-    known: dict[str, Counted] = {}
+    known: dict[str, CountedItem] = {}
     taken_down: dict[str, bool] = {}
     for item, down, account, reason, day, outcome, revision, ground in connection.exec_driver_sql(
         _COUNTED, ([turn.item for turn in turns],)
     ):
         taken_down[item] = down
         if revision is not None:
-            known[item] = Counted(item, account, reason, day, outcome, revision, ground)
+            known[item] = CountedItem(item, account, reason, day, outcome, revision, ground)
     rows, sums = goodfaith.settle(turns, known, taken_down)
     if rows:
         connection.exec_driver_sql(
@@ -97,10 +107,10 @@ def settle(connection: sa.Connection, turns: Sequence[Turn]) -> None:
         connection.exec_driver_sql(
             _ADD_DAYS,
             (
-                [key[0] for key in sums],
-                [key[1].isoformat() for key in sums],
-                [key[2] for key in sums],
-                [key[3] for key in sums],
+                [bucket.account for bucket in sums],
+                [bucket.day.isoformat() for bucket in sums],
+                [bucket.reason for bucket in sums],
+                [bucket.partition for bucket in sums],
                 [counts.settled for counts in sums.values()],
                 [counts.upheld for counts in sums.values()],
                 [counts.taken_down for counts in sums.values()],
@@ -112,10 +122,15 @@ def settle(connection: sa.Connection, turns: Sequence[Turn]) -> None:
 # ------------------------------------------------------------------------------------------------------------- figures
 
 
-def figures(
-    connection: sa.Connection, accounts: Iterable[str], day: dt.date, months: int
-) -> dict[str, tuple[Figures, dt.date]]:
-    """Sums of the window that ends with ``day``, by account, and the window's first day."""
+class Window(NamedTuple):
+    """The sums of a window, and its first day."""
+
+    figures: WindowFigures
+    first: dt.date
+
+
+def figures(connection: sa.Connection, accounts: Iterable[str], day: dt.date, months: int) -> dict[str, Window]:
+    """Sums of the window that ends with ``day``, by account."""
     after = goodfaith.left_after(day, months)
     wanted = sorted(set(accounts))
     found: dict[str, list[tuple[str, Counts]]] = {account: [] for account in wanted}
@@ -127,10 +142,10 @@ def figures(
     for account, reason, *counts in rows:
         found[account].append((reason, Counts(*counts)))
     first = after + dt.timedelta(days=1)
-    return {account: (goodfaith.figures_of(sums), first) for account, sums in found.items()}
+    return {account: Window(goodfaith.figures_of(sums), first) for account, sums in found.items()}
 
 
-class Basis(Struct, frozen=True, kw_only=True):
+class StandingBasis(Struct, frozen=True, kw_only=True):
     """The figures that a judgement is based on: the window (both days included), sums, thresholds, policy."""
 
     window_from: dt.date
@@ -146,10 +161,10 @@ class Basis(Struct, frozen=True, kw_only=True):
     policy: str
 
 
-def basis(sums: Figures, first: dt.date, day: dt.date, verdict: Verdict) -> Basis:
+def basis(sums: WindowFigures, first: dt.date, day: dt.date, verdict: Verdict) -> StandingBasis:
     """Build the basis that the history keeps and the API shows."""
     now = policy.current(PROFILE)
-    return Basis(
+    return StandingBasis(
         window_from=first,
         window_to=day,
         overall=sums.overall,
@@ -164,7 +179,7 @@ def basis(sums: Figures, first: dt.date, day: dt.date, verdict: Verdict) -> Basi
     )
 
 
-def basis_now(connection: sa.Connection, account: str, day: dt.date) -> Basis:
+def basis_now(connection: sa.Connection, account: str, day: dt.date) -> StandingBasis:
     """An account's figures up to and including ``day``."""
     sums, first = figures(connection, [account], day, terms().window_months)[account]
     return basis(sums, first, day, goodfaith.judge(sums, terms()))
@@ -172,18 +187,18 @@ def basis_now(connection: sa.Connection, account: str, day: dt.date) -> Basis:
 
 # ----------------------------------------------------------------------------------------------------------- standings
 
-_STANDING: Final = "account, state, how, since, demote_on, barred_until"
+_STANDING: Final = "state, how, since, demote_on, barred_until"
 
 
-def standing(connection: sa.Connection, account: str) -> Standing:
+def standing(connection: sa.Connection, account: str) -> GoodFaithStanding:
     """The account's standing."""
     row = connection.exec_driver_sql(
         f"select {_STANDING} from good_faith_standings where account = %s", (account,)
     ).one_or_none()
-    return Standing() if row is None else Standing(*row[1:])
+    return GoodFaithStanding() if row is None else GoodFaithStanding(*row)
 
 
-def _standings(connection: sa.Connection, accounts: Sequence[str]) -> dict[str, Standing]:
+def _standings(connection: sa.Connection, accounts: Sequence[str]) -> dict[str, GoodFaithStanding]:
     """Lock the standings of existing accounts, in key order; missing ones are created."""
     connection.exec_driver_sql(
         """insert into good_faith_standings (account) select id from accounts where id = any(%s) order by id
@@ -191,21 +206,28 @@ def _standings(connection: sa.Connection, accounts: Sequence[str]) -> dict[str, 
         (list(accounts),),
     )
     rows = connection.exec_driver_sql(
-        f"select {_STANDING} from good_faith_standings where account = any(%s) order by account for update",
+        f"select account, {_STANDING} from good_faith_standings where account = any(%s) order by account for update",
         (list(accounts),),
     )
-    return {row[0]: Standing(*row[1:]) for row in rows}
+    return {account: GoodFaithStanding(*standing) for account, *standing in rows}
 
 
-class _Made(Struct, frozen=True):
+class StandingChange(Struct, frozen=True):
+    """A change to store: of which account, and the figures that it is based on."""
+
     account: str
-    kind: Change
-    standing: Standing
-    basis: Basis
+    kind: ChangeKind
+    standing: GoodFaithStanding
+    basis: StandingBasis
 
 
 def _write(
-    connection: sa.Connection, now: dt.datetime, wall: dt.datetime, made: Sequence[_Made], by: str, partitions: int
+    connection: sa.Connection,
+    now: dt.datetime,
+    wall: dt.datetime,
+    made: Sequence[StandingChange],
+    by: str,
+    partitions: int,
 ) -> None:
     """Store changes: standing, ``accounts.good_faith``, history, and a notice to the account."""
     day = now.date()
@@ -235,10 +257,10 @@ def _write(
                 msgspec.json.encode(change.basis).decode(),
             ),
         )
-    outbox.tell_accounts(connection, [_notice(change, now, wall) for change in made], partitions)
+    outbox.publish_accounts(connection, [_notice(change, now, wall) for change in made], partitions)
 
 
-def _notice(change: _Made, now: dt.datetime, wall: dt.datetime) -> AccountNotice:
+def _notice(change: StandingChange, now: dt.datetime, wall: dt.datetime) -> AccountNotice:
     given, at = change.basis, change.standing
     told: dict[str, int | float | str] = {
         "window_from": given.window_from.isoformat(),
@@ -259,7 +281,7 @@ def _notice(change: _Made, now: dt.datetime, wall: dt.datetime) -> AccountNotice
     if at.barred_until is not None:
         told["barred_until"] = at.barred_until.isoformat()
     return AccountNotice(
-        notice=domain.new_id("n", store.wall_ms(wall)),
+        notice=new_id("n", store.wall_ms(wall)),
         account=change.account,
         kind=f"good_faith_{change.kind}",
         figures=told,
@@ -291,23 +313,30 @@ def find_due(connection: sa.Connection, rules: policy.Misuse | None = None) -> b
     if run is None:
         return False
     today = clock.read(connection)[0].date()
-    if run[0] is not None and run[0] >= today:
+    if run.day is not None and run.day >= today:
         return False
     upto = today - dt.timedelta(days=1)
     months = terms().window_months
-    gone = goodfaith.left_after(upto, months)
-    seen = gone if run[0] is None else goodfaith.left_after(run[0] - dt.timedelta(days=1), months)
+    judged_upto = upto if run.day is None else run.day - dt.timedelta(days=1)
     window = (rules or policy.current(PROFILE).misuse).window.exact
-    left = upto - window
-    left_before = left if run[0] is None else run[0] - dt.timedelta(days=1) - window
-    connection.exec_driver_sql(FIND_DUE, (upto, seen, gone, today, left_before, left))
+    connection.exec_driver_sql(
+        FIND_DUE,
+        (
+            upto,
+            goodfaith.left_after(judged_upto, months),
+            goodfaith.left_after(upto, months),
+            today,
+            judged_upto - window,
+            upto - window,
+        ),
+    )
     connection.exec_driver_sql("update good_faith_run set day = %s", (today,))
     return True
 
 
 def judge_due(
     connection: sa.Connection, partitions: int, limit: int = CHUNK, rules: policy.Policy | None = None
-) -> tuple[int, list[Change], list[misuse.Change]]:
+) -> tuple[int, list[ChangeKind], list[misuse.MeasureChange]]:
     """Judge some of the due accounts, by their figures up to yesterday; other workers take others.
 
     Args:
@@ -340,34 +369,31 @@ def judge_due(
     given = terms()
     known = store.accounts(connection, due)
     sums = figures(connection, due, upto, given.window_months)
-    store.keep_records(connection, {account: record(sums[account][0]) for account in due if account in known})
+    store.keep_records(connection, {account: record(sums[account].figures) for account in due if account in known})
     # a row is created only where it may say something
-    there = {
-        row[0]
-        for row in connection.exec_driver_sql(
-            "select account from good_faith_standings where account = any(%s)", (due,)
-        )
-    }
-    verdicts = {account: goodfaith.judge(sums[account][0], given) for account in due}
+    there = set(
+        connection.exec_driver_sql("select account from good_faith_standings where account = any(%s)", (due,)).scalars()
+    )
+    verdicts = {account: goodfaith.judge(sums[account].figures, given) for account in due}
     matter = [
         account for account in due if account in there or (account in known and verdicts[account].kind == "meets")
     ]
-    made: list[_Made] = []
+    made: list[StandingChange] = []
     for account, before in _standings(connection, matter).items():
         figures_, first = sums[account]
         # one after the other, so that each entry of the history shows the standing it led to
         after, kinds = goodfaith.review(before, fit(known[account], rules), verdicts[account], now.date(), given)
-        for place, kind in enumerate(kinds):
-            last = place == len(kinds) - 1
+        for number, kind in enumerate(kinds):
+            last = number == len(kinds) - 1
             shown = after if last else msgspec.structs.replace(before, barred_until=None)
-            made.append(_Made(account, kind, shown, basis(figures_, first, upto, verdicts[account])))
+            made.append(StandingChange(account, kind, shown, basis(figures_, first, upto, verdicts[account])))
     _write(connection, now, wall, made, SYSTEM, partitions)
     # after the standings, which are always locked before the account
     measures = misuse_store.judge(connection, due, now, wall, rules or policy.current(PROFILE), partitions)
     return len(due), [change.kind for change in made], measures
 
 
-def record(sums: Figures) -> Record:
+def record(sums: WindowFigures) -> Record:
     """An account's figures as its claims carry them."""
     counts = sums.overall
     return Record(
@@ -375,13 +401,6 @@ def record(sums: Figures) -> Record:
         upheld=counts.upheld,
         countered=counts.restored,
         declined=counts.settled - counts.taken_down,
-    )
-
-
-def judge_soon(connection: sa.Connection, account: str) -> None:
-    """Queue an account for judgement, because something else about it changed (such as its verification)."""
-    connection.exec_driver_sql(
-        "insert into good_faith_due (account) select id from accounts where id = %s on conflict do nothing", (account,)
     )
 
 
@@ -411,18 +430,18 @@ def execute(
     who = store.accounts(connection, [account])[account]
     domain.check_open(who)
     if who.identity_verified and not fit(who, rules):
-        raise domain.Refused(
+        raise Refused(
             409,
             "under_measure",
             "While a measure against misuse is in force the account may not join the mechanism.",
-            cure="GET /v1/misuse says which, until when, and how to complain of it.",
+            cure="GET /v1/misuse says which, until when, and how to complain about it.",
         )
     after, kind = goodfaith.join(before, fit(who, rules), now.date())
     known = connection.exec_driver_sql(
         "select from good_faith_declarations where account = %s and version = %s", (account, declaration.version)
     ).rowcount
     if kind == "declared" and before.how == "declaration" and known:
-        raise domain.Refused(
+        raise Refused(
             409,
             "already_declared",
             "This declaration was executed before, and the account takes part.",
@@ -433,7 +452,7 @@ def execute(
         """insert into good_faith_declarations (account, version, sha256, executed_at, sealed) values (%s, %s, %s, %s, %s)""",
         (account, declaration.version, declaration.sha256, now, sealed),
     )
-    shown = _Made(account, kind, after, basis_now(connection, account, now.date()))
+    shown = StandingChange(account, kind, after, basis_now(connection, account, now.date()))
     _write(connection, now, wall, [shown], account, partitions)
     return now
 
@@ -446,7 +465,7 @@ def leave(connection: sa.Connection, account: str, partitions: int) -> None:
     """
     now, wall = clock.read(connection)
     after, kind = goodfaith.leave(_standings(connection, [account])[account], now.date(), terms())
-    shown = _Made(account, kind, after, basis_now(connection, account, now.date()))
+    shown = StandingChange(account, kind, after, basis_now(connection, account, now.date()))
     _write(connection, now, wall, [shown], account, partitions)
 
 
@@ -458,7 +477,7 @@ def by_staff(connection: sa.Connection, account: str, member: bool, by: str, par
         return
     after, kind = goodfaith.by_staff(before, member, now.date())
     if kind is not None:
-        shown = _Made(account, kind, after, basis_now(connection, account, now.date()))
+        shown = StandingChange(account, kind, after, basis_now(connection, account, now.date()))
         _write(connection, now, wall, [shown], by, partitions)
 
 

@@ -1,15 +1,22 @@
-"""A request as the group commit takes it, and its result."""
+"""A request as the group commit takes it, what it adds to the tables, and its result."""
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.intake.kernel import requests
-from services.intake.kernel.domain import Account, ListingRef, Rows
-from shared import policy
+from services.intake.kernel.domain import Account
+from services.intake.kernel.listings import ListingRef
+from shared import events, policy
+from shared.events import Lane, RightType
+
+if TYPE_CHECKING:
+    from services.intake.evidence.domain import Document
+    from services.intake.review.domain import AcceptedDecision
 
 
 @dataclass(slots=True)
@@ -49,6 +56,59 @@ class Filing:
     def via(self) -> str | None:
         """The upstream's account that filed it for another."""
         return None if self.scope == self.account.id else self.scope
+
+
+class ClaimRow(NamedTuple):
+    """A row of ``claims``, in the order in which ``filing/store.py`` writes its columns."""
+
+    id: str
+    complainant: str
+    principal: str
+    right_id: str
+    right_type: RightType
+    reason: str
+    profile: str
+    lane: Lane
+    size: int
+    channel: str
+    accepted_at: dt.datetime
+    terms: str
+
+
+class ItemRow(NamedTuple):
+    """An item of an accepted claim: what ``items`` and the admission queue hold of it."""
+
+    id: str
+    claim: str
+    listing: str
+    on_site: bool
+    link: str
+    lane: Lane
+    complainant: str
+    accepted_at: dt.datetime
+
+
+@dataclass(slots=True)
+class Rows:
+    """What one accepted request adds to the tables. ``filing/store.py`` turns these into columns.
+
+    Attributes:
+        resource: id of what was made, by which a request without an idempotency key is stored.
+        commands, command_kind: of a command: one for each item that it is about, and its name.
+        decisions: of a reviewer's decision: what is kept of it.
+        documents: evidence that the request names, to tie to the claim.
+        held: the items wait for the end of a suspension before they enter the admission queue.
+    """
+
+    resource: str
+    answer: dict[str, Any]
+    claim: ClaimRow | None = None
+    items: list[ItemRow] = field(default_factory=list)
+    commands: list[events.Command] = field(default_factory=list)
+    command_kind: str = ""
+    decisions: list[AcceptedDecision] = field(default_factory=list)
+    documents: Sequence[Document] = ()
+    held: bool = False
 
 
 @dataclass(slots=True)

@@ -95,7 +95,7 @@ UNDER_WAY = gauge(
 )
 ADMITTED = counter(
     "goodfaith_admitted_total",
-    "Rows of the admission queue that were published, by lane.",
+    "Items and commands taken from the admission queue: items by lane, commands as `command`.",
     {"tier": (*TIERS, "command")},
     of=_WORKER,
     do="`standard` or `bulk` flat while claims come: back-pressure",

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 import sqlalchemy as sa
 
-from services.intake.kernel import domain
+from services.intake.kernel.ids import new_id
 from services.intake.kernel.store import wall_ms
 from shared import db, events
 from shared.topics import partition_of
 
-_TYPES: Final = {kind: name for name, kind in events.TYPES.items() if issubclass(kind, events.Command)}
+AccountEvent: TypeAlias = (
+    events.AccountNotice | events.AccountChannels | events.AccountErased | events.MessageRead | events.LiftSanction
+)
+"""Events on ``intake.accounts``."""
+_TYPES: Final = {kind: name for name, kind in events.TYPES.items() if issubclass(kind, events.Command | AccountEvent)}
 
 
-def _insert_commands(
-    connection: sa.Connection,
-    commands: Sequence[tuple[str, str, str, events.Command]],
-    partitions: int,
-    traces: Sequence[str | None] | None = None,
-    vias: Sequence[str | None] | None = None,
-) -> None:
-    """Insert commands and their rows of the admission queue.
+class QueuedCommand(NamedTuple):
+    """A command, and what the admission queue needs to know of it.
 
-    Args:
-        commands: (kind, lane, complainant, command).
-        traces: trace context of each command; None: not traced.
-        vias: upstream that filed each command for somebody else, or None.
+    Attributes:
+        trace: trace context, if it is traced.
+        via: the upstream that filed it for somebody else.
     """
-    made = [command for _, _, _, command in commands]
+
+    kind: str
+    lane: str
+    complainant: str
+    command: events.Command
+    trace: str | None = None
+    via: str | None = None
+
+
+def insert_commands(connection: sa.Connection, queued: Sequence[QueuedCommand], partitions: int) -> None:
+    """Insert commands and their rows of the admission queue."""
+    commands = [one.command for one in queued]
     connection.exec_driver_sql(
         """with new as (
             select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[],
@@ -44,66 +52,55 @@ def _insert_commands(
         insert into admission_queue (kind, lane, complainant, partition, claim, item, listing, type, payload, accepted_at, traceparent)
         select 'command', lane, complainant, partition, claim, item, listing, type, payload, at, traceparent from new""",
         (
-            [command.command for command in made],
-            [command.claim for command in made],
-            [command.item for command in made],
-            [kind for kind, _, _, _ in commands],
-            [command.by for command in made],
-            [command.role for command in made],
-            [command.accepted_at for command in made],
-            [lane for _, lane, _, _ in commands],
-            [complainant for _, _, complainant, _ in commands],
-            [partition_of(command.listing, partitions) for command in made],
-            [command.listing for command in made],
-            [_TYPES[type(command)] for command in made],
-            [msgspec.json.encode(command).decode() for command in made],
-            list(traces or [None] * len(made)),
-            list(vias or [None] * len(made)),
+            [command.command for command in commands],
+            [command.claim for command in commands],
+            [command.item for command in commands],
+            [one.kind for one in queued],
+            [command.by for command in commands],
+            [command.role for command in commands],
+            [command.accepted_at for command in commands],
+            [one.lane for one in queued],
+            [one.complainant for one in queued],
+            [partition_of(command.listing, partitions) for command in commands],
+            [command.listing for command in commands],
+            [_TYPES[type(command)] for command in commands],
+            [msgspec.json.encode(command).decode() for command in commands],
+            [one.trace for one in queued],
+            [one.via for one in queued],
         ),
     )
 
 
-def put_commands(
-    connection: sa.Connection, commands: Sequence[tuple[str, str, str, events.Command]], partitions: int
-) -> None:
-    """Queue the system's own commands for admission, as (kind, lane, complainant, command), in bounded statements."""
-    for start in range(0, len(commands), 5000):
-        _insert_commands(connection, commands[start : start + 5000], partitions)
+def put_commands(connection: sa.Connection, queued: Sequence[QueuedCommand], partitions: int) -> None:
+    """Queue the system's own commands for admission, in bounded statements."""
+    for start in range(0, len(queued), 5000):
+        insert_commands(connection, queued[start : start + 5000], partitions)
 
 
-def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNotice], partitions: int) -> None:
-    """Queue notices to accounts for admission. The worker publishes each on ``intake.accounts``, once and in order."""
-    publish_accounts(connection, notices, "goodfaith.account.notice.v1", partitions)
+def moment_of(event: AccountEvent) -> dt.datetime:
+    """When an event about an account took effect."""
+    return event.read_at if isinstance(event, events.MessageRead) else event.at
 
 
-def publish_accounts(
-    connection: sa.Connection,
-    notices: Sequence[
-        events.AccountNotice | events.AccountChannels | events.AccountErased | events.MessageRead | events.LiftSanction
-    ],
-    type_: str,
-    partitions: int,
-) -> None:
-    """Queue events about accounts, all of one type, for ``intake.accounts``."""
-    if not notices:
+def publish_accounts(connection: sa.Connection, about: Sequence[AccountEvent], partitions: int) -> None:
+    """Queue events about accounts. The worker publishes each on ``intake.accounts``, once and in order."""
+    if not about:
         return
-    none = [""] * len(notices)
+    none = [""] * len(about)
     db.copy(
         connection,
         "admission_queue",
         {
-            "kind": ["command"] * len(notices),
-            "lane": ["standard"] * len(notices),
+            "kind": ["account"] * len(about),
+            "lane": ["standard"] * len(about),
             "complainant": none,
             "claim": none,
             "item": none,
-            "listing": [notice.account for notice in notices],
-            "partition": [partition_of(notice.account, partitions) for notice in notices],
-            "type": [type_] * len(notices),
-            "payload": [msgspec.json.encode(notice).decode() for notice in notices],
-            "accepted_at": [
-                notice.read_at if isinstance(notice, events.MessageRead) else notice.at for notice in notices
-            ],
+            "listing": [event.account for event in about],
+            "partition": [partition_of(event.account, partitions) for event in about],
+            "type": [_TYPES[type(event)] for event in about],
+            "payload": [msgspec.json.encode(event).decode() for event in about],
+            "accepted_at": [moment_of(event) for event in about],
         },
     )
 
@@ -113,5 +110,5 @@ def notice(
 ) -> events.AccountNotice:
     """Make a notice to an account."""
     return events.AccountNotice(
-        notice=domain.new_id("n", wall_ms(wall)), account=account, kind=kind, about=about, figures=figures, at=now
+        notice=new_id("n", wall_ms(wall)), account=account, kind=kind, about=about, figures=figures, at=now
     )

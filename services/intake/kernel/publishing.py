@@ -35,7 +35,8 @@ class LogState(NamedTuple):
 def look(connection: sa.Connection) -> LogState:
     """Read whether the admission queue is empty, and the log's heads."""
     waiting = bool(connection.exec_driver_sql(_QUEUED).scalar())
-    return LogState(waiting, {row[0]: (row[1], row[2]) for row in connection.exec_driver_sql(_HEADS)})
+    heads = connection.exec_driver_sql(_HEADS)
+    return LogState(waiting, {partition: (seq, upto) for partition, seq, upto in heads})
 
 
 class Publishing:

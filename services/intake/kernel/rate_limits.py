@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from services.intake.kernel.domain import Refused
 from shared.languages import mark
 from shared.rates import Rates
+from shared.refusals import Refused
 from shared.settings import Settings
 
 BURST_S: Final = 10.0
@@ -23,7 +23,7 @@ BURST_S: Final = 10.0
 ALL: Final = "all"
 
 
-class Gate:
+class RateLimits:
     """Counts per address and account. Used from one event loop.
 
     Args:
@@ -83,7 +83,7 @@ class Gate:
             Refused: 429, too many were opened from there, or in all.
         """
         now = self._now()
-        said = mark("Too many accounts were opened of late.")
+        said = mark("Too many accounts were opened recently.")
         _or_later(self._openings.take(line_of(address), now), "too_many_accounts", said)
         _or_later(self._all_openings.take(ALL, now), "too_many_accounts", said)
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.intake.kernel.domain import Refused
+from shared.refusals import Refused
 
 caller: contextvars.ContextVar[str | None] = contextvars.ContextVar("caller", default=None)
 """The caller that this task works for; None: the process itself, which never waits."""

@@ -45,7 +45,7 @@ class In(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all input."""
 
 
-class Ends(In, frozen=True, kw_only=True):
+class Expiring(In, frozen=True, kw_only=True):
     """Base of input that may have an expiry."""
 
     expires_at: Time | UnsetType | None = None
@@ -109,7 +109,7 @@ class Contact(In, frozen=True, kw_only=True):
     """Language of messages (``shared.languages.LANGUAGES``). None: by ``Accept-Language``, else English."""
 
 
-class RegisterRight(Ends, frozen=True, kw_only=True):
+class RegisterRight(Expiring, frozen=True, kw_only=True):
     """A right, registered once and then referred to by claims."""
 
     right_type: RightType
@@ -135,14 +135,14 @@ class RegisterRight(Ends, frozen=True, kw_only=True):
     """Where it applies; for an international registration the designated countries. None: the register's, or all."""
 
 
-class ChangeRight(Ends, frozen=True, kw_only=True):
+class ChangeRight(Expiring, frozen=True, kw_only=True):
     """A right's new status."""
 
     status: Literal["active", "expired", "lost"]
     expires_at: Time | UnsetType | None = UNSET
 
 
-class RenewRight(Ends, frozen=True, kw_only=True):
+class RenewRight(Expiring, frozen=True, kw_only=True):
     """The register has renewed a right."""
 
     expires_at: Time
@@ -174,7 +174,7 @@ class DecideRight(In, frozen=True, kw_only=True):
     """Why it is refused."""
 
 
-class Authorise(Ends, frozen=True, kw_only=True):
+class Authorise(Expiring, frozen=True, kw_only=True):
     """The caller, a principal, lets an agent file for it."""
 
     agent: Id

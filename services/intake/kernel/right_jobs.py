@@ -21,6 +21,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from services.intake.kernel import domain, outbox, store
+from services.intake.kernel.ids import new_id
 from services.intake.kernel.store import wall_ms
 from shared import events
 from shared.events import State
@@ -86,7 +87,7 @@ def tell_next(connection: sa.Connection, partitions: int) -> int | None:
         after = id
     told = tell_items(connection, "c.id = any(%s)", (claims,), now, wall, partitions)
     key = (right, agent, principal)
-    if len(read) == _CLAIMS or after != (read[-1][0] if read else after):
+    if len(read) == _CLAIMS or (read and after != read[-1].id):
         connection.exec_driver_sql(f"update right_jobs set next = %s, turn = turn + 1 {_THIS}", (after, *key))
     elif again:
         connection.exec_driver_sql(
@@ -114,7 +115,7 @@ def tell_items(
 
     Call ``enter_admission`` first. Settled items are left out, unless a command that may reopen them is under way: the
     read model may lag, and whether the change matters to an item is for its owner to decide. Items that wait for the
-    end of a suspension are told then (``misuse_store.release``).
+    end of a suspension are told then (``misuse.held.release``).
     """
     rows = connection.exec_driver_sql(
         f"""select i.id, i.claim, i.listing, c.lane, c.complainant, c.principal, c.right_id
@@ -125,21 +126,24 @@ def tell_items(
             and not exists (select from held_items h where h.item = i.id)""",
         (*values, list(_UNTOUCHED)),
     ).all()
-    known = store.rights(connection, {row[6] for row in rows})
-    granted = store.grants(connection, {(row[4], row[5]) for row in rows if row[4] != row[5]})
-    found: dict[tuple[str, str, str], domain.Standing | None] = {}
+    known = store.rights(connection, {row.right_id for row in rows})
+    by_agents = [row for row in rows if row.complainant != row.principal]
+    granted = store.grants(connection, {(row.complainant, row.principal) for row in by_agents})
+    found: dict[tuple[str, str, str], domain.RightStanding | None] = {}
     made = []
     for item, claim, listing, lane, complainant, principal, id in rows:
-        behind = (complainant, principal, id)
-        if behind not in found:
+        authority = (complainant, principal, id)
+        if authority not in found:
             right = known[id]
             covered = complainant == principal or covers(granted.get((complainant, principal), ()), right, now)
-            found[behind] = domain.standing(owns=right.owner == principal, status=right.status_at(now), covered=covered)
-        status = found[behind]
+            found[authority] = domain.right_standing(
+                owns=right.owner == principal, status=right.status_at(now), covered=covered
+            )
+        status = found[authority]
         if status is None:
             continue
         command = events.ChangeRight(
-            command=domain.new_id("k", wall_ms(wall)),
+            command=new_id("k", wall_ms(wall)),
             item=item,
             claim=claim,
             listing=listing,
@@ -148,7 +152,7 @@ def tell_items(
             accepted_at=now,
             status=status,
         )
-        made.append(("change_right", lane, complainant, command))
+        made.append(outbox.QueuedCommand("change_right", lane, complainant, command))
     outbox.put_commands(connection, made, partitions)
     return len(made)
 

@@ -8,15 +8,17 @@ so everything accepted before that is visible.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 
-from services.intake.kernel.domain import Account, Authorisation, Refused, Right, state_of
-from shared import clock, events
+from services.intake.kernel.domain import Account, Authorisation, Right, state_of
+from services.intake.kernel.refusals import account_closed, not_found
+from shared import clock, db, events
 from shared.migrate import PARTY
+from shared.refusals import Refused
 
 ADMISSION_LOCK: Final = 0x600DD002
 _TICK: Final = dt.timedelta(microseconds=1)
@@ -60,7 +62,7 @@ def close_admission(connection: sa.Connection) -> None:
     connection.exec_driver_sql("select pg_advisory_xact_lock(%s)", (ADMISSION_LOCK,))
 
 
-def parked_since(connection: sa.Connection, partitions: Collection[int]) -> dict[int, dt.datetime]:
+def dead_letters_since(connection: sa.Connection, partitions: Collection[int]) -> dict[int, dt.datetime]:
     """By partition, when the first dead letter of the admission queue was accepted. No watermark may pass it."""
     return dict(
         map(
@@ -87,9 +89,20 @@ _ACCOUNT = """a.id, a.role, a.identity_verified, a.good_faith, a.registered, a.s
 _RECORD: Final = msgspec.json.Decoder(events.Record)
 
 
-def _account(row: Sequence[Any]) -> Account:
-    record = None if row[6] is None else _RECORD.decode(row[6])
-    return Account(row[0], row[1], row[2], row[3], row[4], row[5], record, row[7], row[8], row[9], row[10])
+def _account(row: sa.Row[Any]) -> Account:
+    return Account(
+        row.id,
+        row.role,
+        row.identity_verified,
+        row.good_faith,
+        row.registered,
+        row.status,
+        None if row.record is None else _RECORD.decode(row.record),
+        row.misuse,
+        row.misuse_items,
+        row.misuse_until,
+        row.canary,
+    )
 
 
 def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account, dt.datetime] | None:
@@ -99,13 +112,25 @@ def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account,
         where t.digest = %s and t.expires_wall > now() and t.revoked_wall is null""",
         (digest,),
     ).one_or_none()
-    return None if row is None else (_account(row), row[11])
+    return None if row is None else (_account(row), row.expires_wall)
 
 
 def accounts(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Account]:
     """Accounts by id."""
     rows = connection.exec_driver_sql(f"select {_ACCOUNT} from accounts a where a.id = any(%s)", (sorted(set(ids)),))
-    return {row[0]: _account(row) for row in rows}
+    return {row.id: _account(row) for row in rows}
+
+
+def existing(connection: sa.Connection, id: str) -> Account:
+    """An account.
+
+    Raises:
+        Refused: 404.
+    """
+    found = accounts(connection, [id]).get(id)
+    if found is None:
+        raise not_found()
+    return found
 
 
 def without_staff(connection: sa.Connection, me: Account, rows: list[Row], column: str = "by") -> list[Row]:
@@ -163,10 +188,16 @@ def with_state(row: Row) -> Row:
     return {**row, "state": state_of(row["status"], row["identity_verified"], row["email_confirmed"])}
 
 
-def account_row(connection: sa.Connection, account: str) -> Row | None:
-    """The account as it describes itself, with its state."""
+def account_row(connection: sa.Connection, account: str) -> Row:
+    """The account as it describes itself, with its state.
+
+    Raises:
+        Refused: 404.
+    """
     row = one_row(connection.exec_driver_sql(f"{ACCOUNT_ROW} where a.id = %s", (account,)))
-    return None if row is None else with_state(row)
+    if row is None:
+        raise not_found()
+    return with_state(row)
 
 
 # names a token in its owner's list; the token cannot be derived from it
@@ -188,17 +219,17 @@ def add_token(
         "select erased_at is not null from accounts where id = %s for no key update", (account,)
     ).scalar()
     if erased is not False:
-        raise _closed()
+        raise account_closed()
     if len(tokens(connection, account)) >= TOKENS_MOST:
         raise Refused(
             409, "too_many_tokens", f"The account has {TOKENS_MOST} tokens.", cure="Revoke one: DELETE /v1/tokens/{id}."
         )
     row = connection.exec_driver_sql(
         f"""insert into tokens as t (digest, account, name, expires_wall) values (%s, %s, %s, now() + %s * interval '1 day')
-        returning {_ID_OF_TOKEN}, expires_wall""",
+        returning {_ID_OF_TOKEN} as id, expires_wall""",
         (digest, account, name, days),
     ).one()
-    return row[0], row[1]
+    return row.id, row.expires_wall
 
 
 def tokens(connection: sa.Connection, account: str) -> list[Row]:
@@ -216,19 +247,18 @@ def revoke_tokens(
 ) -> list[str]:
     """Revoke the account's tokens, or one of them. Returns the ids of those that were in force.
 
-    A revoked token's digest is kept, so that a token from the settings does not return at the next start. It is also
-    expired, for processes of a version that does not know ``revoked_wall``.
+    A revoked token's digest is kept, so that a token from the settings does not return at the next start.
 
     Args:
         keep: digest of a token that stays in force.
     """
     rows = connection.exec_driver_sql(
-        f"""update tokens t set revoked_wall = now(), expires_wall = least(t.expires_wall, now())
+        f"""update tokens t set revoked_wall = now()
         where t.account = %s and {_IN_FORCE} and (%s::text is null or {_ID_OF_TOKEN} = %s) and (%s::bytea is null or t.digest <> %s)
         returning {_ID_OF_TOKEN}""",
         (account, id, id, keep, keep),
     )
-    return [row[0] for row in rows]
+    return list(rows.scalars())
 
 
 def ensure_token(connection: sa.Connection, account: str, digest: bytes, days: int, name: str) -> bool:
@@ -261,17 +291,13 @@ def subject_key(connection: sa.Connection, account: str, make: Callable[[], byte
         "select erased_at is not null from accounts where id = %s for no key update", (account,)
     ).scalar_one()
     if erased:
-        raise _closed()
+        raise account_closed()
     found = connection.exec_driver_sql("select wrapped from subject_keys where account = %s", (account,)).scalar()
     if found is None:
         found = connection.exec_driver_sql(
             "insert into subject_keys (account, wrapped) values (%s, %s) returning wrapped", (account, make())
         ).scalar_one()
     return bytes(found)
-
-
-def _closed() -> Refused:
-    return Refused(401, "account_closed", "The account is closed.", cure="Write to the operator of the programme.")
 
 
 def put_contact(connection: sa.Connection, account: str, sealed: bytes) -> None:
@@ -309,7 +335,7 @@ def rights(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Right]:
             coalesce(pending_reason, '') = 'refused' from rights where id = any(%s)""",
         (sorted(set(ids)),),
     )
-    return {row[0]: Right(*row) for row in rows}
+    return {row.id: Right(*row) for row in rows}
 
 
 def grants(connection: sa.Connection, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[Authorisation]]:
@@ -321,7 +347,7 @@ def grants(connection: sa.Connection, pairs: Iterable[tuple[str, str]]) -> dict[
             """select agent, principal, u.rights, u.expires_at, u.territory from authorisations u
             join unnest(%s::text[], %s::text[]) as n(agent, principal) using (agent, principal)
             join accounts p on p.id = principal where u.status = 'active' and p.status <> 'closed'""",
-            ([pair[0] for pair in wanted], [pair[1] for pair in wanted]),
+            db.columns(wanted),
         )
         for agent, principal, named, expires_at, territory in rows:
             found.setdefault((agent, principal), []).append(

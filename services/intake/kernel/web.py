@@ -1,7 +1,8 @@
-"""What all of intake's routes share: authentication, strict bodies, pages and cursors, and failures as RFC 9457.
+"""What all of intake's routes share: the application context, authentication, strict bodies, and filing requests.
 
 Each route declares who may call it (``roles``); one that declares nothing is open to nobody. Each part's ``store``
-decides what a caller may see of the tables.
+decides what a caller may see of the tables. Problems and pages are those of all APIs (``shared/problems.py``,
+``shared/paging.py``).
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -26,30 +27,28 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.typing import FieldDefinition
 
-from services.intake.kernel import answers, domain, filings, requests, security, store
 from services.intake.kernel import read_queue as turns
-from services.intake.kernel.domain import Account, Refused, busy
-from services.intake.kernel.filings import Filing
+from services.intake.kernel import requests, security, store
+from services.intake.kernel.domain import Account
 from services.intake.kernel.publishing import Publishing
-from services.intake.kernel.rate_limits import Gate
+from services.intake.kernel.rate_limits import RateLimits
 from services.intake.kernel.read_queue import Turns
-from shared import db, languages, outbound, security_events
+from services.intake.kernel.refusals import account_closed, busy, decoded, not_found
+from shared import db, outbound, problems, security_events
 from shared.callers import Callers
 from shared.events import State
-from shared.internal import Client
+from shared.internal import Client, ServiceUnavailable
 from shared.languages import mark
-from shared.paging import bad_cursor as bad_cursor
-from shared.paging import cursor_of as cursor_of
-from shared.paging import key_of as key_of
+from shared.problems import TITLES, Problem
+from shared.refusals import Refused
 from shared.settings import Settings
 
 if TYPE_CHECKING:
-    from services.intake.evidence.uploads import Evidence
+    from services.intake.evidence.uploads import EvidenceContext
     from services.intake.filing.group_commit import GroupCommit
 
 log = structlog.get_logger(__name__)
 
-PROBLEM: Final = "application/problem+json"
 THREADS: Final = 6
 """Requests of all callers that may use the database at a time."""
 EVERYONE: Final = frozenset({"holder", "seller", "reviewer", "operator", "upstream"})
@@ -61,23 +60,8 @@ OPERATOR: Final = frozenset({"operator"})
 INTERNAL: Final = frozenset({"internal"})
 PUBLIC: Final = frozenset({"public"})
 _NOBODY: Final = Account("", "system")
-_TITLES: Final = {
-    400: mark("Bad request"),
-    401: mark("Not authenticated"),
-    403: mark("Forbidden"),
-    404: mark("Not found"),
-    405: mark("Method not allowed"),
-    408: mark("Timeout"),
-    409: mark("Conflict"),
-    413: mark("Too large"),
-    415: mark("Unsupported media type"),
-    422: mark("Not acceptable content"),
-    429: mark("Too many requests"),
-    500: mark("Internal error"),
-    503: mark("Unavailable"),
-}
 MAY_FAIL: Final = {
-    status: ResponseSpec(answers.Problem, description=_TITLES[status], media_type=PROBLEM, generate_examples=False)
+    status: ResponseSpec(Problem, description=TITLES[status], media_type=problems.MEDIA, generate_examples=False)
     for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503)
 }
 _T = TypeVar("_T")
@@ -95,11 +79,16 @@ IdempotencyKey = Annotated[
     ),
 ]
 ItemState = Annotated[State | None, QueryParameter(name="state", description="Only entries in this state.")]
-Cursor = Annotated[str | None, QueryParameter(max_length=400, description="`next` of the previous page.")]
-Limit = Annotated[int, QueryParameter(ge=1, le=200, description="Maximum number of entries.")]
 
 
-# ---------------------------------------------------------------------------------------------------------------- parts
+# -------------------------------------------------------------------------------------------------- application context
+
+
+class KnownToken(NamedTuple):
+    """The account of a token that was seen lately, and until when it is not looked up again (monotonic seconds)."""
+
+    account: Account
+    until: float
 
 
 class Context:
@@ -110,7 +99,7 @@ class Context:
     """
 
     def __init__(
-        self, settings: Settings, group_commit: Callable[[sa.Engine], GroupCommit], evidence: Evidence
+        self, settings: Settings, group_commit: Callable[[sa.Engine], GroupCommit], evidence: EvidenceContext
     ) -> None:
         self.settings = settings
         self.engine = db.connect(
@@ -142,9 +131,9 @@ class Context:
         self.evidence = evidence
         self.outbound = outbound.Rules.of(settings)
         self.names: outbound.Names = outbound.Dns(5.0)
-        self.gate = Gate(settings)
+        self.rate_limits = RateLimits(settings)
         self.publishing = Publishing()
-        self._known: dict[bytes, tuple[Account, float]] = {}
+        self._known: dict[bytes, KnownToken] = {}
 
     async def run(self, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
         """Run blocking work in a transaction, on a thread, once it is the caller's turn.
@@ -162,7 +151,7 @@ class Context:
                 return await asyncio.get_running_loop().run_in_executor(self.threads, transact)
         except Exception as error:
             if db.timed_out(error):
-                raise busy("The database takes too long over this request.") from error
+                raise busy("The database takes too long to answer this request.") from error
             if db.is_transient(error):
                 log.warning("database failed", error=f"{type(error).__name__}: {error}")
                 raise busy("The database cannot be reached.") from error
@@ -188,26 +177,26 @@ class Context:
         digest = security.digest(token)
         known = self._known.get(digest)
         now = time.monotonic()
-        if known is not None and known[1] > now:
-            return known[0]
+        if known is not None and known.until > now:
+            return known.account
         if known is None:
-            self.gate.tries(address)
+            self.rate_limits.tries(address)
         found = await self.run(store.account_of_token, digest)
         if found is None:
             self._known.pop(digest, None)
             return None
         if known is None:
-            self.gate.was_right(address)
+            self.rate_limits.was_right(address)
         account, expires = found
         if len(self._known) > 50_000:
             self._known.clear()
         left = (expires - dt.datetime.now(dt.UTC)).total_seconds()
-        self._known[digest] = (account, now + min(self.settings.token_cache_s, left))
+        self._known[digest] = KnownToken(account, now + min(self.settings.token_cache_s, left))
         return account
 
     def forget(self, *, account: str) -> None:
         """Drop the account from the cache: it changed, or one of its tokens was revoked here."""
-        self._known = {digest: known for digest, known in self._known.items() if known[0].id != account}
+        self._known = {digest: known for digest, known in self._known.items() if known.account.id != account}
 
     def opened(self, sealed: Sequence[tuple[str, bytes, bytes]]) -> dict[str, requests.Contact]:
         """Decrypted contacts by account. One that cannot be decrypted is missing, and logged."""
@@ -251,7 +240,7 @@ class Body(AbstractDTO[_IN]):
         kind = self.asgi_connection.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Refused(415, "not_json", "The body must be JSON.", cure="Send Content-Type: application/json.")
-        return domain.decoded(value, self.model_type)
+        return decoded(value, self.model_type)
 
 
 async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -260,7 +249,7 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
     if roles is None:
         if connection.scope["path"].startswith("/openapi"):
             return
-        raise domain.not_found()
+        raise not_found()
     context: Context = connection.app.state.context
     header = connection.headers.get("authorization")
     address = address_of(connection)
@@ -270,7 +259,7 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
         if context.internal is None or context.internal.who(header) is None:
             raise _unauthenticated()
         return
-    context.gate.arrives(address)
+    context.rate_limits.arrives(address)
     # a probe is answered, whatever token it carries
     if roles is PUBLIC and (header is None or handler.opt.get("anonymous")):
         turns.caller.set(f"address {address}")
@@ -282,7 +271,7 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
         raise _unauthenticated()
     turns.caller.set(account.id)
     if account.status == "closed":
-        raise Refused(401, "account_closed", "The account is closed.", cure="Write to the operator of the programme.")
+        raise account_closed()
     if account.role not in roles and roles is not PUBLIC:
         raise Refused(
             403,
@@ -290,7 +279,7 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
             f"This is not for the role {account.role}.",
             cure=f"It is for: {', '.join(sorted(roles))}.",
         )
-    context.gate.asks(account.id)
+    context.rate_limits.asks(account.id)
     connection.scope["user"] = account
 
 
@@ -308,41 +297,16 @@ def _unauthenticated() -> Refused:
     )
 
 
-# -------------------------------------------------------------------------------------------------------------- problems
-
-
-def language_of(request: Request[Any, Any, Any]) -> str:
-    """The reader's language: ``?language=`` if it is supported, else by ``Accept-Language``."""
-    wanted = request.query_params.get("language")
-    return wanted if wanted in languages.LANGUAGES else languages.choose(request.headers.get("accept-language"))
-
-
-def problem_response(
-    request: Request[Any, Any, Any], problem: answers.Problem, headers: Mapping[str, str] | None = None
-) -> Response[Any]:
-    """A problem as the answer, in the reader's language where it is translated. Codes are never translated."""
-    extra = dict(headers or {})
-    language = language_of(request)
-    if language != languages.SOURCE:
-        extra["Content-Language"] = language
-        problem.title = languages.translate(problem.title, language)
-        problem.detail = languages.translate(problem.detail, language)
-        problem.cure = problem.cure and languages.translate(problem.cure, language)
-    if problem.status == 401:
-        extra["WWW-Authenticate"] = 'Bearer realm="goodfaith"'
-    if problem.status == 503:
-        extra["Retry-After"] = "1"
-    if (
-        problem.status == 408
-        or "transfer-encoding" in request.headers
-        or len(request.headers.get("content-length", "")) > 6
-    ):
-        # do not wait for a body that may not have been read to its end
-        extra["Connection"] = "close"
-    return Response(problem, status_code=problem.status, media_type=PROBLEM, headers=extra)
-
+# ------------------------------------------------------------------------------------------------------------- failures
 
 _NOTED: Final[Mapping[int, security_events.Kind]] = {401: "unauthenticated", 403: "forbidden", 429: "rate_limited"}
+_FIELDS: Final = {
+    "item_state": "state",
+    "right_status": "status",
+    "account_state": "state",
+    "idempotency_key": "Idempotency-Key",
+}
+"""Parameters of handlers whose names differ from those that clients know."""
 
 
 def _note(request: Request[Any, Any, Any], error: Refused) -> None:
@@ -365,73 +329,47 @@ def _note(request: Request[Any, Any, Any], error: Refused) -> None:
     )
 
 
-def on_refused(request: Request[Any, Any, Any], error: Refused) -> Response[Any]:
+def on_refused(request: Request[Any, Any, Any], error: Refused) -> Response[Problem]:
     """Answer a request that intake refuses."""
     _note(request, error)
-    problem = answers.Problem(
-        type=f"urn:goodfaith:problem:{error.reason}",
-        title=_TITLES.get(error.status, "Refused"),
-        status=error.status,
-        detail=error.detail,
-        field=error.field,
-        cure=error.cure or None,
-    )
-    later = None if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return problem_response(request, problem, later)
+    return problems.on_refused(request, error)
 
 
-def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     """Answer a request that Litestar refuses."""
-    status = error.status_code
-    if status >= 500:
-        return on_error(request, error)
-    field, detail = None, _TITLES.get(status, mark("The request cannot be served."))
-    if isinstance(error.extra, list) and error.extra:
-        first = error.extra[0]
-        field, detail = str(first.get("key") or "") or None, str(first.get("message", ""))[:300]
-        field = {
-            "item_state": "state",
-            "right_status": "status",
-            "account_state": "state",
-            "idempotency_key": "Idempotency-Key",
-        }.get(field or "", field)
-        if field == "data":
-            field, detail = None, mark("A JSON body is needed.")
-    cure = {
-        404: mark("Check the path; see /openapi.json."),
-        405: mark("See the Allow header."),
-        413: mark("Send less at a time."),
-    }
-    problem = answers.Problem(
-        type=f"urn:goodfaith:problem:http-{status}",
-        title=_TITLES.get(status, "Refused"),
-        status=status,
-        detail=detail,
-        field=field,
-        cure=cure.get(status, mark("See /openapi.json.")),
-    )
-    return problem_response(
-        request, problem, {"Allow": error.headers["allow"]} if error.headers and "allow" in error.headers else None
-    )
+    return problems.on_http_error(request, error, _FIELDS)
 
 
-def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Answer after an unexpected error: logged with its traceback, answered without it."""
-    log.error("internal error", route=request.scope.get("path_template"), exc_info=error)
-    problem = answers.Problem(
-        type="urn:goodfaith:problem:internal",
-        title=_TITLES[500],
-        status=500,
-        detail=mark("Something went wrong here."),
-        cure=mark("Try again later, with the same Idempotency-Key."),
-    )
-    return problem_response(request, problem)
-
-
-def on_key_missing(request: Request[Any, Any, Any], _: security.KeyMissing) -> Response[Any]:
+def on_key_missing(request: Request[Any, Any, Any], _: security.KeyMissing) -> Response[Problem]:
     """Answer 503: nothing can be sealed without the installation's key."""
     log.error("contact_key is not set")
-    return on_refused(request, busy("Contacts and files cannot be kept at present."))
+    return on_refused(request, busy("Contacts and files cannot be stored at present."))
+
+
+async def answered(call: Awaitable[_T], unavailable: Refused) -> _T:
+    """The answer of another service's internal API.
+
+    Args:
+        unavailable: raised if there is no usable answer.
+
+    Raises:
+        Refused: what the other service refuses, with how to cure it.
+    """
+    try:
+        return await call
+    except ServiceUnavailable as error:
+        log.warning("a service is unavailable", error=str(error))
+        raise unavailable from error
+    except Refused as refused:
+        # what the other API's framework refuses is about our parameters: its cure would point to its own documents
+        cure = "" if refused.reason.startswith("http-") else refused.cure
+        raise Refused(
+            refused.status,
+            refused.reason,
+            refused.detail,
+            field=refused.field,
+            cure=cure or mark("Correct the parameter; see /openapi.json."),
+        ) from None
 
 
 # --------------------------------------------------------------------------------------------------------------- helpers
@@ -449,49 +387,10 @@ def known_id(text: str) -> str:
         Refused: 404.
     """
     if len(text) > 120 or not text.isascii() or not text.isprintable():
-        raise domain.not_found()
+        raise not_found()
     return text
-
-
-def page_of(rows: list[_T], limit: int, key: Callable[[_T], tuple[object, ...]]) -> answers.Page[_T]:
-    """A page of up to ``limit + 1`` rows; the extra one shows that there is more."""
-    return answers.Page(items=rows[:limit], next=cursor_of(*key(rows[limit - 1])) if len(rows) > limit else None)
 
 
 def out(kind: type[_T], row: Mapping[str, Any]) -> _T:
     """Convert a row to an answer's struct, with only the fields that the struct names."""
     return kind(**{name: row[name] for name in kind.__struct_fields__ if name in row})  # type: ignore[attr-defined]
-
-
-async def filed(request: Request[Account, Any, Any], filing: Filing) -> Response[Any]:
-    """File a request through the group commit: 202 once it is durable."""
-    result = await context_of(request).group_commit.file(filing)
-    headers = {"Idempotency-Replayed": "true"} if result.replayed else None
-    return Response(result.answer, status_code=202, media_type="application/json", headers=headers)
-
-
-async def command(
-    request: Request[Account, Any, Any],
-    kind: str,
-    body: requests.In,
-    key: str | None,
-    *,
-    item: str | None = None,
-    claim: str | None = None,
-) -> Response[Any]:
-    """File a command about an item, or about all items of a claim."""
-    target = known_id(item or claim or "")
-    return await filed(
-        request,
-        Filing(
-            request.user,
-            key,
-            request.user.id,
-            filings.digest(kind, target, await request.body()),
-            kind,
-            body,
-            request.user.channel,
-            item=item,
-            claim=claim,
-        ),
-    )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from litestar import Request, get, post
 
-from services.intake.kernel import answers, domain, metrics, requests, store
+from services.intake.kernel import metrics, requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.web import (
     HOLDER,
@@ -20,23 +20,20 @@ from services.intake.kernel.web import (
     STAFF,
     Body,
     Context,
-    Cursor,
-    Limit,
-    bad_cursor,
     context_of,
-    key_of,
     known_id,
-    page_of,
 )
+from services.intake.misuse import answers, complaints, findings, held
 from services.intake.misuse import store as misuse_store
-from services.intake.misuse.domain import Change
-from services.intake.misuse.store import Basis
+from services.intake.misuse.domain import MeasureChange
+from services.intake.misuse.figures import MeasureBasis
 from shared import clock, policy
+from shared.paging import Cursor, Limit, Moment, Page, RowNumber, key_of, page_of
 
 SHOWN: Final = 50
 """Measures that the standing shows."""
 _PURPOSE: Final = "misuse-complaint"
-_basis: Final = msgspec.json.Decoder(Basis)
+_basis: Final = msgspec.json.Decoder(MeasureBasis)
 
 
 @get("/v1/misuse", opt={"roles": HOLDER}, responses=MAY_FAIL, tags=["misuse"])
@@ -48,7 +45,7 @@ async def my_misuse(request: Request[Account, Any, Any]) -> answers.MisuseOut:
 @get("/v1/misuse/history", opt={"roles": HOLDER}, responses=MAY_FAIL, tags=["misuse"])
 async def my_misuse_history(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.MisuseChange]:
+) -> Page[answers.MisuseChange]:
     """History of measures against the caller, latest first, each entry with the figures it was based on."""
     return await _history(request, request.user.id, cursor, limit)
 
@@ -62,7 +59,7 @@ async def misuse_of(request: Request[Account, Any, Any], account_id: str) -> ans
 @get("/v1/accounts/{account_id:str}/misuse/history", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["misuse"])
 async def misuse_history_of(
     request: Request[Account, Any, Any], account_id: str, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.MisuseChange]:
+) -> Page[answers.MisuseChange]:
     """History of measures against an account, latest first, each entry with the figures it was based on."""
     return await _history(request, known_id(account_id), cursor, limit)
 
@@ -81,11 +78,9 @@ async def find_misuse(
     """Record a finding about an account's intent: a forged document, a claim known to be untrue, or no such intent."""
     context, account = context_of(request), known_id(account_id)
 
-    def work(connection: sa.Connection) -> tuple[answers.FindingOut, list[Change]]:
-        id, made = misuse_store.find(
-            connection, account, data, request.user, rules(context), context.settings.partitions
-        )
-        return answers.FindingOut(**misuse_store.finding(connection, id)), made
+    def work(connection: sa.Connection) -> tuple[answers.FindingOut, list[MeasureChange]]:
+        id, made = findings.record(connection, account, data, request.user, rules(context), context.settings.partitions)
+        return answers.FindingOut(**findings.get(connection, id)), made
 
     answer, made = await context.run(work)
     _count(made)
@@ -96,13 +91,13 @@ async def find_misuse(
 @get("/v1/accounts/{account_id:str}/misuse/findings", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["misuse"])
 async def findings_of(
     request: Request[Account, Any, Any], account_id: str, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.FindingOut]:
+) -> Page[answers.FindingOut]:
     """Findings about an account, latest first, with the rights and claims that rest on the documents."""
-    account, before = known_id(account_id), _moment(cursor)
+    account, before = known_id(account_id), key_of(cursor, tuple[Moment, str])
 
     def work(connection: sa.Connection) -> list[store.Row]:
-        _known(connection, account)
-        return misuse_store.findings(connection, account, before, limit + 1)
+        store.existing(connection, account)
+        return findings.list_findings(connection, account, before, limit + 1)
 
     found = [answers.FindingOut(**row) for row in await context_of(request).run(work)]
     return page_of(found, limit, lambda finding: (finding.at, finding.id))
@@ -123,11 +118,9 @@ async def second_finding(
     """Agree or disagree, as a second reviewer, with a finding that needs four eyes."""
     context, id = context_of(request), known_id(finding_id)
 
-    def work(connection: sa.Connection) -> tuple[answers.FindingOut, list[Change]]:
-        made = misuse_store.second(
-            connection, id, data.agree, request.user, rules(context), context.settings.partitions
-        )
-        return answers.FindingOut(**misuse_store.finding(connection, id)), made
+    def work(connection: sa.Connection) -> tuple[answers.FindingOut, list[MeasureChange]]:
+        made = findings.second(connection, id, data.agree, request.user, rules(context), context.settings.partitions)
+        return answers.FindingOut(**findings.get(connection, id)), made
 
     answer, made = await context.run(work)
     _count(made)
@@ -150,7 +143,7 @@ async def complain_of_measure(
     context, caller, id = context_of(request), request.user, known_id(measure_id)
 
     def work(connection: sa.Connection) -> answers.MeasureOut:
-        misuse_store.complain(
+        complaints.file(
             connection,
             id,
             caller,
@@ -158,7 +151,7 @@ async def complain_of_measure(
             lambda wrapped, text: context.contacts.seal_text(caller.id, wrapped, text, _PURPOSE),
             lambda: context.contacts.new_key(caller.id),
         )
-        return measure_out(misuse_store.row(connection, id))
+        return measure_out(misuse_store.measure_row(connection, id))
 
     return await context.run(work)
 
@@ -166,10 +159,10 @@ async def complain_of_measure(
 @get("/v1/misuse/complaints", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["misuse"])
 async def open_complaints(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.MeasureComplaint]:
+) -> Page[answers.MeasureComplaint]:
     """Undecided complaints about measures, oldest first."""
     context = context_of(request)
-    rows = await context.run(misuse_store.complaints, _moment(cursor), limit + 1)
+    rows = await context.run(complaints.open_complaints, key_of(cursor, tuple[Moment, str]), limit + 1)
     found = []
     for row in rows:
         statement: str | None = None
@@ -206,11 +199,11 @@ async def decide_measure(
     """Decide a complaint: the measure stands, or it and what followed from it count as never taken."""
     context, id = context_of(request), known_id(measure_id)
 
-    def work(connection: sa.Connection) -> tuple[str, answers.MeasureOut, list[Change]]:
-        account, made = misuse_store.decide(
+    def work(connection: sa.Connection) -> tuple[str, answers.MeasureOut, list[MeasureChange]]:
+        account, made = complaints.decide(
             connection, id, data, request.user, rules(context), context.settings.partitions
         )
-        return account, measure_out(misuse_store.row(connection, id)), made
+        return account, measure_out(misuse_store.measure_row(connection, id)), made
 
     account, answer, made = await context.run(work)
     _count(made)
@@ -240,29 +233,10 @@ def rules(context: Context) -> policy.Policy:
     return policy.current(context.settings.misuse_profile)
 
 
-def _count(made: Iterable[Change]) -> None:
+def _count(made: Iterable[MeasureChange]) -> None:
     """Count what followed from a person's decision, once it is committed."""
     for change in made:
         metrics.MISUSE_CHANGES.labels(change.kind).inc()
-
-
-def _moment(cursor: str | None) -> tuple[dt.datetime, str] | None:
-    """The cursor of a list by time.
-
-    Raises:
-        Refused: 400.
-    """
-    key = key_of(cursor, tuple[dt.datetime, str])
-    if key is not None and key[0].tzinfo is None:
-        raise bad_cursor()
-    return key
-
-
-def _known(connection: sa.Connection, account: str) -> Account:
-    found = store.accounts(connection, [account]).get(account)
-    if found is None:
-        raise domain.not_found()
-    return found
 
 
 async def _standing(request: Request[Account, Any, Any], account: str) -> answers.MisuseOut:
@@ -270,7 +244,7 @@ async def _standing(request: Request[Account, Any, Any], account: str) -> answer
     given = rules(context)
 
     def work(connection: sa.Connection) -> answers.MisuseOut:
-        who = _known(connection, account)
+        who = store.existing(connection, account)
         day = clock.read(connection)[0].date()
         runs = who.misuse_until is None or day < who.misuse_until
         limited = who.under("quota", day)
@@ -280,7 +254,7 @@ async def _standing(request: Request[Account, Any, Any], account: str) -> answer
             until=who.misuse_until if runs else None,
             items=who.misuse_items if limited else None,
             used=misuse_store.used(connection, account, day) if limited else None,
-            held=misuse_store.held(connection, account),
+            held=held.waiting(connection, account),
             figures=figures_out(misuse_store.basis_now(connection, account, day, given)),
             rules=[
                 answers.MisuseRule(
@@ -296,7 +270,7 @@ async def _standing(request: Request[Account, Any, Any], account: str) -> answer
                 )
                 for step in given.misuse.steps
             ],
-            measures=[measure_out(row) for row in misuse_store.rows(connection, account, SHOWN)],
+            measures=[measure_out(row) for row in misuse_store.measure_rows(connection, account, SHOWN)],
         )
 
     return await context.run(work)
@@ -304,11 +278,11 @@ async def _standing(request: Request[Account, Any, Any], account: str) -> answer
 
 async def _history(
     request: Request[Account, Any, Any], account: str, cursor: str | None, limit: int
-) -> answers.Page[answers.MisuseChange]:
-    (before,) = key_of(cursor, tuple[Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]]) or (None,)
+) -> Page[answers.MisuseChange]:
+    (before,) = key_of(cursor, tuple[RowNumber]) or (None,)
 
     def work(connection: sa.Connection) -> list[dict[str, Any]]:
-        _known(connection, account)
+        store.existing(connection, account)
         found = misuse_store.history(connection, account, before, limit + 1)
         return store.without_staff(connection, request.user, found)
 
@@ -328,7 +302,7 @@ async def _history(
     return page_of(changes, limit, lambda change: (change.id,))
 
 
-def figures_out(basis: Basis) -> answers.MisuseFigures:
+def figures_out(basis: MeasureBasis) -> answers.MisuseFigures:
     """Figures as the API shows them."""
     facts = basis.facts
     return answers.MisuseFigures(

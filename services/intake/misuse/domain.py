@@ -15,9 +15,9 @@ from typing import Final, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.intake.kernel.domain import Refused
 from shared.events import ItemChanged, State
 from shared.policy import MEASURES, Misuse, MisuseStep
+from shared.refusals import Refused
 
 KEPT: Final = "kept"
 """Ground of an item that is open again, or was confirmed on a complaint: it keeps the one that it had."""
@@ -78,7 +78,7 @@ def counted(terms: Misuse) -> list[str]:
 # --------------------------------------------------------------------------------------------------------------- facts
 
 
-class Facts(Struct, frozen=True):
+class MisuseFacts(Struct, frozen=True):
     """What an account is judged by: sums of the window.
 
     Attributes:
@@ -108,7 +108,7 @@ def facts_of(
     terms: Misuse,
     again: int = 0,
     claims: int = 0,
-) -> Facts:
+) -> MisuseFacts:
     """Weigh an account's window.
 
     Args:
@@ -131,7 +131,7 @@ def facts_of(
             number += count
             weight += each * count
     # an item that was settled again may have left its day's sum, so take the share of what there is
-    return Facts(
+    return MisuseFacts(
         max(settled, items),
         number,
         items,
@@ -143,7 +143,7 @@ def facts_of(
     )
 
 
-def reaches(facts: Facts, step: MisuseStep) -> bool:
+def reaches(facts: MisuseFacts, step: MisuseStep) -> bool:
     """Whether notices, number, share and weight all reach those of a step."""
     return (
         facts.notices >= step.notices
@@ -156,7 +156,7 @@ def reaches(facts: Facts, step: MisuseStep) -> bool:
 # ------------------------------------------------------------------------------------------------------------ measures
 
 
-class Measure(Struct, frozen=True):
+class MisuseMeasure(Struct, frozen=True):
     """A measure against an account. Days are business days, UTC.
 
     Attributes:
@@ -183,18 +183,18 @@ class Measure(Struct, frozen=True):
         return self.state == "on" and (self.until is None or day < self.until)
 
 
-def current(measures: Iterable[Measure], day: dt.date) -> Measure | None:
+def current(measures: Iterable[MisuseMeasure], day: dt.date) -> MisuseMeasure | None:
     """The most severe measure that runs; of equals, the one that runs longest."""
     running = [measure for measure in measures if measure.runs(day)]
     return max(running, key=lambda m: (MEASURES.index(m.kind), m.until or dt.date.max, m.day, m.id), default=None)
 
 
-def warned(measures: Iterable[Measure], day: dt.date) -> bool:
+def warned(measures: Iterable[MisuseMeasure], day: dt.date) -> bool:
     """Whether a warning stands."""
     return any(measure.kind == "warning" and measure.runs(day) for measure in measures)
 
 
-def last_step(measures: Iterable[Measure]) -> dt.datetime | None:
+def last_step(measures: Iterable[MisuseMeasure]) -> dt.datetime | None:
     """When the last step began or ended: what was filed before cannot have heeded it. Reversed steps do not count.
 
     Nor does the end of a quota: what was filed under the quota was filed in spite of it, whenever that comes out.
@@ -209,10 +209,10 @@ def last_step(measures: Iterable[Measure]) -> dt.datetime | None:
     return max(moments, default=None)
 
 
-class Change(Struct, frozen=True):
+class MeasureChange(Struct, frozen=True):
     """A measure after a change, and what happened to it."""
 
-    measure: Measure
+    measure: MisuseMeasure
     kind: Literal["warned", "limited", "suspended", "over", "lifted", "reversed", "fallen"]
 
 
@@ -223,7 +223,7 @@ BEGUN: Final[dict[str, Literal["warned", "limited", "suspended"]]] = {
 }
 
 
-def place(measures: Sequence[Measure], day: dt.date) -> Measure | None:
+def reached_step(measures: Sequence[MisuseMeasure], day: dt.date) -> MisuseMeasure | None:
     """How far the account has come under the warning that stands: its most severe step, even if over, or what runs.
 
     A measure based on a finding is not a step, and counts only while it runs. None: no warning stands.
@@ -238,7 +238,7 @@ def place(measures: Sequence[Measure], day: dt.date) -> Measure | None:
     )
 
 
-def next_step(measures: Sequence[Measure], day: dt.date, terms: Misuse) -> tuple[MisuseStep | None, str | None]:
+def next_step(measures: Sequence[MisuseMeasure], day: dt.date, terms: Misuse) -> tuple[MisuseStep | None, str | None]:
     """The step that would follow, and the measure that it would follow. While no warning stands, it is a warning.
 
     The last step is repeated when its time is over.
@@ -246,7 +246,7 @@ def next_step(measures: Sequence[Measure], day: dt.date, terms: Misuse) -> tuple
     if not terms.steps:
         return None, None
     now = current(measures, day)
-    reached = place(measures, day)
+    reached = reached_step(measures, day)
     if now is None or reached is None:
         return terms.steps[0], None if now is None else now.id
     step = next((s for s in terms.steps if MEASURES.index(s.measure) > MEASURES.index(reached.kind)), None)
@@ -260,8 +260,8 @@ def next_step(measures: Sequence[Measure], day: dt.date, terms: Misuse) -> tuple
 
 
 def review(
-    measures: Sequence[Measure], facts: Facts, now: dt.datetime, new_id: str, terms: Misuse
-) -> tuple[Change, ...]:
+    measures: Sequence[MisuseMeasure], facts: MisuseFacts, now: dt.datetime, new_id: str, terms: Misuse
+) -> tuple[MeasureChange, ...]:
     """The daily judgement, by the figures up to the day before.
 
     Measures that have run their time are over, those that run until the record is good again are lifted when it is,
@@ -269,17 +269,17 @@ def review(
     the prior one, and unfounded items filed since then.
     """
     day = now.astimezone(dt.UTC).date()
-    made: list[Change] = []
-    kept: list[Measure] = []
+    made: list[MeasureChange] = []
+    kept: list[MisuseMeasure] = []
     good = not terms.steps or not reaches(facts, terms.steps[0])
     for measure in measures:
         if measure.state == "on" and not measure.runs(day):
             # it ended on the day that it names, however late that is noticed
             measure = replace(measure, state="over", ended=measure.until)
-            made.append(Change(measure, "over"))
+            made.append(MeasureChange(measure, "over"))
         elif measure.runs(day) and measure.until is None and good:
             measure = replace(measure, state="lifted", ended=day)
-            made.append(Change(measure, "lifted"))
+            made.append(MeasureChange(measure, "lifted"))
         kept.append(measure)
     step, prior = next_step(kept, day, terms)
     if good or step is None or not reaches(facts, step):
@@ -288,7 +288,7 @@ def review(
         since = last_step(kept)
         if facts.again < step.again or (since is not None and now < since + step.after.exact):
             return tuple(made)
-    begun = Measure(
+    begun = MisuseMeasure(
         new_id,
         step.measure,
         day,
@@ -297,67 +297,67 @@ def review(
         step.items,
         prior,
     )
-    return (*made, Change(begun, BEGUN[step.measure]))
+    return (*made, MeasureChange(begun, BEGUN[step.measure]))
 
 
-def at_once(finding: str, now: dt.datetime, new_id: str, terms: Misuse) -> Change | None:
+def at_once(finding: str, now: dt.datetime, new_id: str, terms: Misuse) -> MeasureChange | None:
     """What follows from the finding that a document was forged, whatever else runs; None: nothing."""
     rule = terms.forged
     if rule.measure == "none":
         return None
     day = now.astimezone(dt.UTC).date()
     until = None if rule.lasts is None else day + rule.lasts.exact
-    begun = Measure(new_id, rule.measure, day, now, until, rule.items, None, finding)
-    return Change(begun, BEGUN[rule.measure])
+    begun = MisuseMeasure(new_id, rule.measure, day, now, until, rule.items, None, finding)
+    return MeasureChange(begun, BEGUN[rule.measure])
 
 
-def reverse(measures: Sequence[Measure], id: str, day: dt.date) -> tuple[Change, ...]:
+def reverse(measures: Sequence[MisuseMeasure], id: str, day: dt.date) -> tuple[MeasureChange, ...]:
     """Reverse a measure; all that followed from it falls too, as if none had ever been taken.
 
     A measure based on a finding of its own does not fall.
     """
     gone = {id}
-    made: list[Change] = []
+    made: list[MeasureChange] = []
     for measure in sorted(measures, key=lambda measure: (measure.at, measure.id)):
         if measure.id == id:
             if measure.state not in ("reversed", "fallen"):
-                made.append(Change(replace(measure, state="reversed", ended=day), "reversed"))
+                made.append(MeasureChange(replace(measure, state="reversed", ended=day), "reversed"))
         elif measure.prior in gone and measure.finding is None:
             gone.add(measure.id)
             if measure.state not in ("reversed", "fallen"):
-                made.append(Change(replace(measure, state="fallen", ended=day), "fallen"))
+                made.append(MeasureChange(replace(measure, state="fallen", ended=day), "fallen"))
     return tuple(made)
 
 
 # ---------------------------------------------------------------------------------------------------------- complaints
 
 
-def check_complaint(measure: Measure, complained: bool, now: dt.datetime, terms: Misuse) -> None:
+def check_complaint(measure: MisuseMeasure, complained: bool, now: dt.datetime, terms: Misuse) -> None:
     """Check that a measure can be complained about.
 
     Raises:
         Refused: it was before, it is too late, or there is nothing left to complain about.
     """
     if complained:
-        raise Refused(409, "complaint_known", "The measure was complained of before.", cure="Nothing is left to do.")
+        raise Refused(409, "complaint_known", "You have already complained about the measure.", cure="Nothing to do.")
     check_standing(measure)
     if now > measure.at + terms.complaint.exact:
         raise Refused(
             409,
             "complaint_too_late",
-            "The time in which the measure could be complained of has passed.",
+            "The time for complaining about the measure has passed.",
             cure="Write to the operator of the programme.",
         )
 
 
-def check_standing(measure: Measure) -> None:
+def check_standing(measure: MisuseMeasure) -> None:
     """Check that there is a measure to complain about, or to decide on: a reversed one counts as never taken.
 
     Raises:
         Refused: 409.
     """
     if measure.state in ("reversed", "fallen"):
-        raise Refused(409, "measure_reversed", "The measure was reversed.", cure="Nothing is left to do.")
+        raise Refused(409, "measure_reversed", "The measure was reversed.", cure="Nothing to do.")
 
 
 def check_decider(by: str, found_by: Iterable[str | None]) -> None:
@@ -370,7 +370,7 @@ def check_decider(by: str, found_by: Iterable[str | None]) -> None:
         raise Refused(
             403,
             "own_finding",
-            "You made or seconded the finding that the measure stands on.",
+            "You made or seconded the finding that the measure is based on.",
             cure="Another reviewer decides.",
         )
 

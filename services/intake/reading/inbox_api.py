@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
@@ -10,21 +9,18 @@ import sqlalchemy as sa
 from litestar import Request, get, post
 from litestar.params import QueryParameter
 
-from services.intake.kernel import answers, domain, store
+from services.intake.kernel import domain, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.web import (
     EVERYONE,
     MAY_FAIL,
     Context,
-    Cursor,
-    Limit,
-    bad_cursor,
     context_of,
-    key_of,
     known_id,
-    page_of,
 )
+from services.intake.reading import answers
 from services.intake.reading import store as reading_store
+from shared.paging import Cursor, Limit, Moment, key_of, page_of
 
 Unread = Annotated[bool, QueryParameter(name="unread", description="Only unread messages.")]
 
@@ -35,9 +31,7 @@ async def inbox(
 ) -> answers.Inbox:
     """Messages that were sent to the caller, latest first, with the counterpart's contact where it is released."""
     context, caller = context_of(request), request.user
-    before = key_of(cursor, tuple[dt.datetime, str])
-    if before is not None and before[0].tzinfo is None:
-        raise bad_cursor()
+    before = key_of(cursor, tuple[Moment, str])
 
     def work(connection: sa.Connection) -> tuple[list[store.Row], int]:
         rows = reading_store.list_messages(connection, caller, before=before, unread=only_unread, limit=limit + 1)

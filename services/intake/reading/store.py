@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from services.intake.kernel import domain
 from services.intake.kernel.domain import Account
+from services.intake.kernel.ids import item_range
 from services.intake.kernel.outbox import publish_accounts
+from services.intake.kernel.refusals import not_found
 from services.intake.kernel.store import Row, all_rows, enter_admission, one_row, visible_to
 from shared import events
 from shared.paging import bad_cursor
@@ -80,7 +81,7 @@ def get_claim(connection: sa.Connection, me: Account, id: str) -> Row:
         )
     )
     if row is None:
-        raise domain.not_found()
+        raise not_found()
     return row
 
 
@@ -94,7 +95,7 @@ def _page_range(claim: str, after: str | None) -> tuple[str, str]:
     Raises:
         Refused: 400, the cursor is another claim's.
     """
-    low, high = domain.item_range(claim)
+    low, high = item_range(claim)
     if after is not None and not low <= after <= high:
         raise bad_cursor()
     return after or low, high
@@ -132,7 +133,7 @@ def get_item(connection: sa.Connection, me: Account, id: str) -> Row:
         )
     )
     if row is None:
-        raise domain.not_found()
+        raise not_found()
     return row
 
 
@@ -172,7 +173,7 @@ def get_command(connection: sa.Connection, me: Account, id: str) -> Row:
         )
     )
     if row is None:
-        raise domain.not_found()
+        raise not_found()
     return row
 
 
@@ -223,7 +224,7 @@ def get_message(connection: sa.Connection, me: Account, id: str) -> Row:
     """
     row = one_row(connection.exec_driver_sql(f"select {_MESSAGE} where m.party = %s and m.id = %s", (me.id, id)))
     if row is None:
-        raise domain.not_found()
+        raise not_found()
     return row
 
 
@@ -235,15 +236,15 @@ def read_message(connection: sa.Connection, me: Account, id: str, partitions: in
     """
     now, _ = enter_admission(connection)
     row = connection.exec_driver_sql(
-        "select read_at, sent_at from messages where id = %s and party = %s for update", (id, me.id)
+        "select read_at from messages where id = %s and party = %s for update", (id, me.id)
     ).one_or_none()
     if row is None:
-        raise domain.not_found()
-    if row[0] is not None:
-        return row[0]  # type: ignore[no-any-return]
+        raise not_found()
+    if row.read_at is not None:
+        return row.read_at  # type: ignore[no-any-return]
     connection.exec_driver_sql("update messages set read_at = %s where id = %s", (now, id))
     read = events.MessageRead(message=id, account=me.id, read_at=now)
-    publish_accounts(connection, [read], "goodfaith.message.read.v1", partitions)
+    publish_accounts(connection, [read], partitions)
     return now
 
 

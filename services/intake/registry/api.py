@@ -11,8 +11,9 @@ from litestar.params import QueryParameter
 
 from services.intake.accounts import store as accounts_store
 from services.intake.evidence import store as evidence_store
-from services.intake.kernel import answers, domain, requests, store
-from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel import domain, requests, store
+from services.intake.kernel.domain import Account
+from services.intake.kernel.ids import new_id
 from services.intake.kernel.web import (
     EVERYONE,
     HOLDER,
@@ -20,18 +21,16 @@ from services.intake.kernel.web import (
     OPERATOR,
     STAFF,
     Body,
-    Cursor,
-    Limit,
     context_of,
-    key_of,
     known_id,
     out,
-    page_of,
 )
+from services.intake.registry import answers, registers
 from services.intake.registry import domain as registry
-from services.intake.registry import registers
 from services.intake.registry import store as registry_store
 from shared import clock, policy
+from shared.paging import Cursor, Limit, Page, key_of, page_of
+from shared.refusals import Refused
 
 RightStatus = Annotated[
     Literal["active", "expired", "lost", "pending"] | None,
@@ -63,7 +62,7 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
         registry.check_term(made.expires_at, now)
         if owner not in store.accounts(connection, [owner]):
             raise Refused(422, "unknown_account", "There is no such account.", field="owner", cure="Open it first.")
-        id = domain.new_id("r", store.wall_ms(wall))
+        id = new_id("r", store.wall_ms(wall))
         documents = evidence_store.name_in(connection, data.evidence, caller.id, id, "right", now)
         document = next((document.id for document in documents if "ownership" in document.kinds), None)
         right = msgspec.structs.replace(made, proof=document or made.proof)
@@ -114,7 +113,7 @@ def plain(data: requests.RegisterRight) -> tuple[requests.RegisterRight, list[st
 @get("/v1/rights", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
 async def list_rights(
     request: Request[Account, Any, Any], right_status: RightStatus = None, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.RightOut]:
+) -> Page[answers.RightOut]:
     """The caller's rights; reviewers and operators see all. With `status`, only rights with that status."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
     rows = await context_of(request).read(
@@ -170,9 +169,9 @@ def _change(path: str, body: type[requests.In], roles: frozenset[str], work: Any
     return post(
         f"/v1/rights/{{right_id:str}}/{path}",
         opt={"roles": roles},
-        dto=Body[body],
+        dto=Body[body],  # type: ignore[valid-type]
         return_dto=None,
-        status_code=200,  # type: ignore[valid-type]
+        status_code=200,
         responses=MAY_FAIL,
         tags=["rights"],
         operation_id=name,
@@ -241,7 +240,7 @@ async def authorise(request: Request[Account, Any, Any], data: requests.Authoris
 @get("/v1/authorisations", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
 async def list_authorisations(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.AuthorisationOut]:
+) -> Page[answers.AuthorisationOut]:
     """Authorisations that the caller has given or received."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
     rows = await context_of(request).read(

@@ -12,11 +12,11 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from services.intake.kernel.domain import Refused
 from services.intake.kernel.requests import Register
 from services.intake.kernel.territory import COUNTRIES, UNIONS, countries
 from shared import languages
 from shared.events import RightType
+from shared.refusals import Refused
 
 Pending = Literal["proof_missing", "right_registered_elsewhere", "mark_mixed_script", "refused"]
 """Why a right is not in force yet: nothing proves it, another account has it, a reviewer must look at its words, or a
@@ -51,13 +51,13 @@ def territory(given: Sequence[str] | None, field: str = "territory") -> tuple[st
     """
     if given is None:
         return None
-    for place, code in enumerate(given):
+    for index, code in enumerate(given):
         if code not in COUNTRIES and code not in UNIONS:
             raise Refused(
                 422,
                 "unknown_country",
-                f"{code} is no country's code.",
-                field=f"{field}[{place}]",
+                f"{code} is not a country code.",
+                field=f"{field}[{index}]",
                 cure="Use the two letters of ISO 3166-1, or EU, EM, BX, OA.",
             )
     return tuple(sorted(set(given)))
@@ -78,7 +78,7 @@ def territory_of(
             raise Refused(
                 422,
                 "territory_of_register",
-                f"A right of this register is good in {', '.join(own)} only.",
+                f"A right in this register applies in {', '.join(own)} only.",
                 field="territory",
                 cure="Leave `territory` out, or name states of the register.",
             )
@@ -87,9 +87,9 @@ def territory_of(
         raise Refused(
             422,
             "designations_missing",
-            "An international registration is good where it was designated.",
+            "An international registration applies only where it was designated.",
             field="territory",
-            cure="Name the designated states as they stand in the register.",
+            cure="Name the designated states as the register lists them.",
         )
     return named or None
 
@@ -106,7 +106,7 @@ def classes_of(right_type: RightType, given: Sequence[str] | None) -> tuple[str,
     if given is None:
         return None
     read: dict[tuple[int, ...], str] = {}
-    for place, text in enumerate(given):
+    for index, text in enumerate(given):
         plain = unicodedata.normalize("NFKC", text).strip()
         key: tuple[int, ...] | None = None
         if right_type == "trademark" and re.fullmatch(r"0?[0-9]{1,2}", plain, re.ASCII):
@@ -119,8 +119,8 @@ def classes_of(right_type: RightType, given: Sequence[str] | None) -> tuple[str,
             raise Refused(
                 422,
                 "bad_class",
-                f"{plain[:20]!r} is no class of a {right_type.replace('_', ' ')}.",
-                field=f"classes[{place}]",
+                f"{plain[:20]!r} is not a class of a {right_type.replace('_', ' ')}.",
+                field=f"classes[{index}]",
                 cure=f"Use {looks}." if looks else "Leave `classes` out.",
             )
         read[key] = plain
@@ -145,7 +145,7 @@ def mark_of(text: str) -> str:
             "bad_mark",
             f"The words of a mark are 1 to {MARK_MAX} visible characters.",
             field="mark",
-            cure="Give the words as they stand in the register, or leave `mark` out for a mark without words.",
+            cure="Give the words as in the register, or leave `mark` out for a mark without words.",
         )
     return plain
 
@@ -206,14 +206,12 @@ def check_status(
         raise Refused(
             403,
             "operators_only",
-            f"A right that is {before} is brought into force by a reviewer or an operator.",
+            f"Only a reviewer or an operator can bring a right that is {before} into force.",
             field="status",
-            cure="Show the proof to them.",
+            cure="Show them the proof.",
         )
     if after == "active" and expires_at is not None and expires_at <= now:
-        raise Refused(
-            422, "expired", "The right's time has passed.", field="expires_at", cure="Give the new end of its time."
-        )
+        raise Refused(422, "expired", "The right has expired.", field="expires_at", cure="Give its new expiry.")
 
 
 def check_renewal(status: str, before: dt.datetime | None, after: dt.datetime, now: dt.datetime) -> None:
@@ -226,7 +224,7 @@ def check_renewal(status: str, before: dt.datetime | None, after: dt.datetime, n
         raise Refused(
             422,
             "right_lost",
-            "A right that is lost is not renewed.",
+            "A right that is lost cannot be renewed.",
             field="expires_at",
             cure="Register the new right.",
         )
@@ -236,7 +234,7 @@ def check_renewal(status: str, before: dt.datetime | None, after: dt.datetime, n
             "not_later",
             "A renewal ends later than the present term, and not in the past.",
             field="expires_at",
-            cure="Give the new end as it stands in the register.",
+            cure="Give the new end as in the register.",
         )
     check_term(after, now)
 
@@ -253,5 +251,5 @@ def check_term(ends: dt.datetime | None, now: dt.datetime) -> None:
             "term_too_long",
             "No right is granted or renewed for more than 20 years at a time.",
             field="expires_at",
-            cure="Give the end of the present term as it stands in the register.",
+            cure="Give the end of the present term as in the register.",
         )

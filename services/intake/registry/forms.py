@@ -14,13 +14,13 @@ from msgspec import Struct
 
 from services.intake.evidence import domain as evidence
 from services.intake.kernel import requests
-from services.intake.kernel.domain import Refused
 from services.intake.registry import domain as registry
 from services.intake.registry import registers
 from shared import languages, policy
 from shared.events import RightType
 from shared.languages import mark
 from shared.policy import Policy, Reason
+from shared.refusals import Refused
 
 RIGHTS: Final[dict[RightType, str]] = {
     "trademark": mark("Trade mark"),
@@ -31,8 +31,8 @@ RIGHTS: Final[dict[RightType, str]] = {
     "geographical_indication": mark("Geographical indication"),
 }
 ELEMENTS: Final[dict[str, str]] = {
-    "identity": mark("Proof of identity of who files"),
-    "authority": mark("Authorisation by the right's owner, where somebody else files"),
+    "identity": mark("Proof of identity of the person who files"),
+    "authority": mark("Authorisation by the right's owner, if somebody else files"),
     "right": mark("A right in force, registered here before"),
     "ownership": mark("Proof of ownership of the right: a certificate, or a signed statement for an unregistered work"),
     "statement": mark("A signed statement"),

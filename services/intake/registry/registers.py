@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from services.intake.kernel.domain import Refused
 from services.intake.kernel.requests import Register
 from shared.events import RightType
+from shared.refusals import Refused
 
 _COPY: Final = "Copy the number from the certificate."
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./-]*")
@@ -98,7 +98,7 @@ def _us_trademark(plain: str) -> str | None:
         # series code and serial number: an application, whose mark may never be registered
         raise _refused(
             "number_is_pending",
-            "Eight digits are a serial number: of an application, not of a registration.",
+            "Eight digits are the serial number of an application, not a registration number.",
             "Give the registration number (up to 7 digits) once the mark is registered.",
         )
     return digits if re.fullmatch(r"[1-9][0-9]{0,6}", digits) else None
@@ -134,7 +134,7 @@ def _chinese_patent(right_type: RightType) -> Callable[[str], str | None]:
         if kind not in kinds:
             raise _refused(
                 "number_of_another_kind",
-                f"A number of this kind of right has {named} behind the year, not {kind}.",
+                f"A number of this kind of right has {named} after the year, not {kind}.",
                 "Check `right_type` and the number.",
             )
         if check != check_digit(digits):

@@ -8,30 +8,40 @@ holds up filing.
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
 from services.intake.evidence import store as evidence_store
 from services.intake.kernel import domain, outbox, requests, right_jobs, store
-from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.domain import Account
+from services.intake.kernel.ids import new_id
 from services.intake.kernel.outbox import notice
+from services.intake.kernel.refusals import not_found
 from services.intake.kernel.store import Row, wall_ms
 from services.intake.registry import domain as registry
+from services.intake.registry.tables import authorisations, right_changes, rights
 from services.intake.review import store as review_store
 from shared import clock
+from shared.refusals import Refused
 
 LIMIT: Final = 100
 """Rights or authorisations ended in one transaction of the ``expire`` job."""
 WARNINGS: Final = 500
 SYSTEM: Final = Account("a-system", "operator")
-_RIGHT: Final = """id, owner, right_type, register, number, status, expires_at, proof, registered_at, mark, registrant, classes,
-    territory, pending_reason"""
+_RIGHT: Final = sa.select(*(column for column in rights.c if column.name != "warned_for"))
 _SAME: Final = "register = %s and right_type = %s and number = %s"
 _COUNTS: Final = f"{_SAME} and status in ('active', 'expired')"
 """The registration of a right that counts, as in the unique index: an unproven one keeps nobody else out."""
 _WAITS: Final = f"{_SAME} and status = 'pending' and pending_reason in ('proof_missing', 'mark_mixed_script')"
+
+
+class Registration(NamedTuple):
+    """A registration of a right in a register."""
+
+    right: str
+    owner: str
 
 
 def moment(at: dt.datetime) -> str:
@@ -68,8 +78,8 @@ def add_right(
         own = connection.exec_driver_sql(
             f"select id from rights where {_WAITS} and owner = %s order by id limit 1", (*key, owner)
         ).scalar()
-        if other is not None and other[1] == owner:
-            own = other[0]
+        if other is not None and other.owner == owner:
+            own = other.right
         if own is not None:
             raise Refused(
                 409, "right_exists", "You have registered this right already.", field="number", cure=f"Use {own}."
@@ -77,39 +87,38 @@ def add_right(
         elsewhere = other is not None
     because = registry.pending_because(proven, right.mark, elsewhere)
     status = "pending" if because is not None else _status(right.expires_at, now)
-    connection.exec_driver_sql(
-        f"insert into rights ({_RIGHT}) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (
-            id,
-            owner,
-            right.right_type,
-            right.register,
-            right.number,
-            status,
-            right.expires_at,
-            right.proof,
-            now,
-            right.mark,
-            right.registrant,
-            None if right.classes is None else list(right.classes),
-            None if right.territory is None else list(right.territory),
-            because,
-        ),
+    connection.execute(
+        sa.insert(rights).values(
+            id=id,
+            owner=owner,
+            right_type=right.right_type,
+            register=right.register,
+            number=right.number,
+            status=status,
+            expires_at=right.expires_at,
+            proof=right.proof,
+            registered_at=now,
+            mark=right.mark,
+            registrant=right.registrant,
+            classes=None if right.classes is None else list(right.classes),
+            territory=None if right.territory is None else list(right.territory),
+            pending_reason=because,
+        )
     )
     _note(connection, id, "registered", by, now, now=status, code=because)
     if elsewhere:
-        outbox.tell_accounts(connection, [notice(owner, "right_registered_elsewhere", id, now, wall)], partitions)
+        outbox.publish_accounts(connection, [notice(owner, "right_registered_elsewhere", id, now, wall)], partitions)
     return right_row(connection, id)
 
 
-def _registered(connection: sa.Connection, register: str, right_type: str, number: str) -> tuple[str, str] | None:
-    """(right, owner) of the registration that counts. Locks the number until the transaction ends."""
+def _registered(connection: sa.Connection, register: str, right_type: str, number: str) -> Registration | None:
+    """The registration that counts. Locks the number until the transaction ends."""
     _lock_number(connection, register, right_type, number)
     row = connection.exec_driver_sql(
         f"select id, owner from rights where register is not null and number is not null and {_COUNTS}",
         (register, right_type, number),
     ).one_or_none()
-    return None if row is None else (row[0], row[1])
+    return None if row is None else Registration(row.id, row.owner)
 
 
 def _lock_number(connection: sa.Connection, register: str, right_type: str, number: str) -> None:
@@ -131,12 +140,10 @@ def right_row(connection: sa.Connection, id: str, *, lock: bool = False) -> Row:
     Raises:
         Refused: 404.
     """
-    rows = connection.exec_driver_sql(
-        f"select {_RIGHT} from rights where id = %s" + (" for update" if lock else ""), (id,)
-    )
-    row = rows.mappings().one_or_none()
+    query = _RIGHT.where(rights.c.id == id)
+    row = connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     if row is None:
-        raise domain.not_found()
+        raise not_found()
     return dict(row)
 
 
@@ -160,18 +167,18 @@ def own_right(connection: sa.Connection, id: str, me: Account, *, lock: bool = F
     """
     row = _locked(connection, id) if lock else right_row(connection, id)
     if row["owner"] != me.id and me.role != "operator" and not (staff and me.sees_all):
-        raise domain.not_found()
+        raise not_found()
     return row
 
 
 def list_rights(connection: sa.Connection, me: Account, after: str, limit: int, status: str | None = None) -> list[Row]:
     """Rights by id."""
-    rows = connection.exec_driver_sql(
-        f"""select {_RIGHT} from rights where (%s or owner = %s) and id > %s and (%s::text is null or status = %s)
-        order by id limit %s""",
-        (me.sees_all, me.id, after, status, status, limit),
-    )
-    return [dict(row) for row in rows.mappings()]
+    query = _RIGHT.where(rights.c.id > after)
+    if not me.sees_all:
+        query = query.where(rights.c.owner == me.id)
+    if status is not None:
+        query = query.where(rights.c.status == status)
+    return [dict(row) for row in connection.execute(query.order_by(rights.c.id).limit(limit)).mappings()]
 
 
 def history(connection: sa.Connection, id: str, limit: int = 100) -> list[Row]:
@@ -194,10 +201,14 @@ def _note(
     now: str | None = None,
     code: str | None = None,
 ) -> None:
-    connection.exec_driver_sql(
-        "insert into right_changes (right_id, kind, by, at, was, now, code) values (%s, %s, %s, %s, %s, %s, %s)",
-        (id, kind, by, at, was, now, code),
+    connection.execute(
+        sa.insert(right_changes).values(right_id=id, kind=kind, by=by, at=at, was=was, now=now, code=code)
     )
+
+
+def _set(connection: sa.Connection, id: str, **values: Any) -> None:
+    """Change columns of a right."""
+    connection.execute(sa.update(rights).where(rights.c.id == id).values(**values))
 
 
 def change_right(connection: sa.Connection, id: str, body: requests.ChangeRight, me: Account, partitions: int) -> bool:
@@ -232,10 +243,7 @@ def change_right(connection: sa.Connection, id: str, body: requests.ChangeRight,
 def _write_status(
     connection: sa.Connection, right: Row, status: str, expires_at: dt.datetime | None, by: str, now: dt.datetime
 ) -> None:
-    connection.exec_driver_sql(
-        "update rights set status = %s, expires_at = %s, pending_reason = null where id = %s",
-        (status, expires_at, right["id"]),
-    )
+    _set(connection, right["id"], status=status, expires_at=expires_at, pending_reason=None)
     _note(connection, right["id"], status, by, now, was=right["status"], now=status)
     right_jobs.queue_right(connection, right["id"])
 
@@ -248,7 +256,7 @@ def _expire_right(connection: sa.Connection, id: str, partitions: int) -> bool:
         return False
     _write_status(connection, right, "expired", right["expires_at"], SYSTEM.id, now)
     told = notice(right["owner"], "right_expired", id, now, wall, **_ends(right["expires_at"]))
-    outbox.tell_accounts(connection, [told], partitions)
+    outbox.publish_accounts(connection, [told], partitions)
     return True
 
 
@@ -267,14 +275,14 @@ def _take_over(
     if right["register"] is None or right["number"] is None:
         return
     other = _registered(connection, right["register"], right["right_type"], right["number"])
-    if other is None or other[0] == right["id"]:
+    if other is None or other.right == right["id"]:
         return
-    review_store.check_unbiased(connection, me, other[1])
-    was = right_row(connection, other[0], lock=True)["status"]
-    connection.exec_driver_sql("update rights set status = 'lost' where id = %s", (other[0],))
-    _note(connection, other[0], "lost", me.id, now, was=was, now="lost", code="right_registered_elsewhere")
-    outbox.tell_accounts(connection, [notice(other[1], "right_lost", other[0], now, wall)], partitions)
-    right_jobs.queue_right(connection, other[0])
+    review_store.check_unbiased(connection, me, other.owner)
+    was = right_row(connection, other.right, lock=True)["status"]
+    _set(connection, other.right, status="lost")
+    _note(connection, other.right, "lost", me.id, now, was=was, now="lost", code="right_registered_elsewhere")
+    outbox.publish_accounts(connection, [notice(other.owner, "right_lost", other.right, now, wall)], partitions)
+    right_jobs.queue_right(connection, other.right)
 
 
 def renew_right(connection: sa.Connection, id: str, body: requests.RenewRight, me: Account, _partitions: int) -> bool:
@@ -289,10 +297,8 @@ def renew_right(connection: sa.Connection, id: str, body: requests.RenewRight, m
     was = right["expires_at"]
     # it may have expired without that being recorded yet
     back = right["status"] == "expired" or (right["status"] == "active" and was is not None and was <= now)
-    connection.exec_driver_sql(
-        "update rights set status = %s, expires_at = %s, proof = coalesce(%s, proof) where id = %s",
-        ("active" if back else right["status"], body.expires_at, body.proof, id),
-    )
+    status = "active" if back else right["status"]
+    _set(connection, id, status=status, expires_at=body.expires_at, proof=sa.func.coalesce(body.proof, rights.c.proof))
     _note(connection, id, "renewed", me.id, now, was=None if was is None else moment(was), now=moment(body.expires_at))
     if back:
         right_jobs.queue_right(connection, id)
@@ -321,12 +327,10 @@ def assign_right(connection: sa.Connection, id: str, body: requests.AssignRight,
         )
     if body.to == right["owner"]:
         raise Refused(422, "owns_already", "The account owns the right.", field="to", cure="Name another account.")
-    connection.exec_driver_sql(
-        "update rights set owner = %s, proof = coalesce(%s, proof) where id = %s", (body.to, body.proof, id)
-    )
+    _set(connection, id, owner=body.to, proof=sa.func.coalesce(body.proof, rights.c.proof))
     _note(connection, id, "assigned", me.id, now, was=right["owner"], now=body.to)
     told = [notice(right["owner"], "right_assigned", id, now, wall), notice(body.to, "right_received", id, now, wall)]
-    outbox.tell_accounts(connection, told, partitions)
+    outbox.publish_accounts(connection, told, partitions)
     right_jobs.queue_right(connection, id)
     return True
 
@@ -341,10 +345,7 @@ def rename_right(connection: sa.Connection, id: str, body: requests.RenameRight,
     right = own_right(connection, id, me, lock=True)
     if body.registrant == right["registrant"] and body.proof in (None, right["proof"]):
         return False
-    connection.exec_driver_sql(
-        "update rights set registrant = %s, proof = coalesce(%s, proof) where id = %s",
-        (body.registrant, body.proof, id),
-    )
+    _set(connection, id, registrant=body.registrant, proof=sa.func.coalesce(body.proof, rights.c.proof))
     _note(connection, id, "renamed", me.id, now)
     return True
 
@@ -372,14 +373,12 @@ def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments
             other = _registered(connection, right["register"], right["right_type"], right["number"])
         because = None if other is None else "right_registered_elsewhere"
         status = _status(right["expires_at"], now) if other is None else status
-    connection.exec_driver_sql(
-        "update rights set proof = %s, status = %s, pending_reason = %s where id = %s", (proof, status, because, id)
-    )
+    _set(connection, id, proof=proof, status=status, pending_reason=because)
     _note(connection, id, "proven", me.id, now, was=right["status"], now=status, code=because)
     if waited and because is None:
         right_jobs.queue_right(connection, id)
     elif waited:
-        outbox.tell_accounts(
+        outbox.publish_accounts(
             connection, [notice(right["owner"], "right_registered_elsewhere", id, now, wall)], partitions
         )
     return True
@@ -400,23 +399,23 @@ def decide_right(connection: sa.Connection, id: str, body: requests.DecideRight,
         raise Refused(409, "not_pending", f"The right is {right['status']}.", cure="Look at the right again.")
     review_store.check_unbiased(connection, me, right["owner"])
     if not body.accept:
-        connection.exec_driver_sql("update rights set pending_reason = 'refused' where id = %s", (id,))
+        _set(connection, id, pending_reason="refused")
         _note(connection, id, "refused", me.id, now, was=right["pending_reason"], code=body.code)
         code = {} if body.code is None else {"code": body.code}
-        outbox.tell_accounts(connection, [notice(right["owner"], "right_refused", id, now, wall, **code)], partitions)
+        outbox.publish_accounts(
+            connection, [notice(right["owner"], "right_refused", id, now, wall, **code)], partitions
+        )
         return True
     _take_over(connection, right, now, wall, partitions, me)
     status = _status(right["expires_at"], now)
-    connection.exec_driver_sql("update rights set status = %s, pending_reason = null where id = %s", (status, id))
+    _set(connection, id, status=status, pending_reason=None)
     _note(connection, id, "accepted", me.id, now, was=right["pending_reason"], now=status)
-    outbox.tell_accounts(connection, [notice(right["owner"], "right_accepted", id, now, wall)], partitions)
+    outbox.publish_accounts(connection, [notice(right["owner"], "right_accepted", id, now, wall)], partitions)
     right_jobs.queue_right(connection, id)
     return True
 
 
 # ------------------------------------------------------------------------------------------------------ authorisations
-
-_GRANT: Final = "id, agent, principal, rights, territory, expires_at, status, granted_at"
 
 
 def add_authorisation(connection: sa.Connection, principal: str, grant: requests.Authorise, partitions: int) -> Row:
@@ -439,25 +438,25 @@ def add_authorisation(connection: sa.Connection, principal: str, grant: requests
             422, "unknown_agent", "There is no such account.", field="agent", cure="The agent opens an account first."
         )
     owned = store.rights(connection, grant.rights or ())
-    for place, right in enumerate(grant.rights or ()):
+    for index, right in enumerate(grant.rights or ()):
         if right not in owned or owned[right].owner != principal:
             raise Refused(
                 422,
                 "right_not_owned",
                 "You have no such right.",
-                field=f"rights[{place}]",
+                field=f"rights[{index}]",
                 cure="Register the right first.",
             )
     if grant.expires_at is not None and grant.expires_at <= now:
         raise Refused(
             422,
             "expired",
-            "The authorisation's time has passed.",
+            "The authorisation would end in the past.",
             field="expires_at",
             cure="Give an end in the future.",
         )
     before = store.grants(connection, [pair]).get(pair, [])
-    id = domain.new_id("u", wall_ms(wall))
+    id = new_id("u", wall_ms(wall))
     row: Row = {
         "id": id,
         "agent": grant.agent,
@@ -468,28 +467,24 @@ def add_authorisation(connection: sa.Connection, principal: str, grant: requests
         "status": "active",
         "granted_at": now,
     }
-    connection.exec_driver_sql(
-        f"insert into authorisations ({_GRANT}) values (%s, %s, %s, %s, %s, %s, %s, %s)", tuple(row.values())
-    )
+    connection.execute(sa.insert(authorisations).values(row))
     after = store.grants(connection, [pair]).get(pair, [])
     touched = _claimed(
         connection,
         pair,
         lambda right: right_jobs.covers(after, right, now) and not right_jobs.covers(before, right, now),
     )
-    outbox.tell_accounts(connection, [notice(grant.agent, "authorisation_given", id, now, wall)], partitions)
+    outbox.publish_accounts(connection, [notice(grant.agent, "authorisation_given", id, now, wall)], partitions)
     right_jobs.queue(connection, *((right, *pair) for right in touched))
     return row
 
 
 def list_authorisations(connection: sa.Connection, me: Account, after: str, limit: int) -> list[Row]:
     """Authorisations given or received, by id."""
-    rows = connection.exec_driver_sql(
-        f"""select {_GRANT} from authorisations where (%s or agent = %s or principal = %s) and id > %s
-        order by id limit %s""",
-        (me.sees_all, me.id, me.id, after, limit),
-    )
-    return [dict(row) for row in rows.mappings()]
+    query = sa.select(authorisations).where(authorisations.c.id > after)
+    if not me.sees_all:
+        query = query.where((authorisations.c.agent == me.id) | (authorisations.c.principal == me.id))
+    return [dict(row) for row in connection.execute(query.order_by(authorisations.c.id).limit(limit)).mappings()]
 
 
 def end_authorisation(connection: sa.Connection, id: str, me: Account, status: str, partitions: int) -> bool:
@@ -502,8 +497,8 @@ def end_authorisation(connection: sa.Connection, id: str, me: Account, status: s
         "select agent, principal from authorisations where id = %s and (%s or principal = %s)", (id, me.sees_all, me.id)
     ).one_or_none()
     if row is None:
-        raise domain.not_found()
-    pair = (row[0], row[1])
+        raise not_found()
+    pair = (row.agent, row.principal)
     _exclude(connection, "authorisations {} {}".format(*pair))
     now, wall = clock.read(connection)
     if not connection.exec_driver_sql(
@@ -512,7 +507,7 @@ def end_authorisation(connection: sa.Connection, id: str, me: Account, status: s
         return False
     left = store.grants(connection, [pair]).get(pair, [])
     touched = _claimed(connection, pair, lambda right: not right_jobs.covers(left, right, now))
-    outbox.tell_accounts(connection, [notice(pair[0], f"authorisation_{status}", id, now, wall)], partitions)
+    outbox.publish_accounts(connection, [notice(row.agent, f"authorisation_{status}", id, now, wall)], partitions)
     right_jobs.queue(connection, *((right, *pair) for right in touched))
     return True
 
@@ -563,5 +558,5 @@ def warn_owners(
         (now, now + warn, WARNINGS),
     ).all()
     told = [notice(owner, "right_expiring", id, now, wall, **_ends(expires_at)) for id, owner, expires_at in rows]
-    outbox.tell_accounts(connection, told, partitions)
+    outbox.publish_accounts(connection, told, partitions)
     return len(told)

@@ -6,32 +6,31 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
+import msgspec
 import sqlalchemy as sa
 from litestar import Request, delete, get, post, put
 from litestar.params import HeaderParameter, QueryParameter
 
-from services.intake.kernel import answers, domain, metrics, requests
+from services.intake.kernel import metrics, requests
 from services.intake.kernel import store as tables
-from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.domain import Account
+from services.intake.kernel.ids import new_id
 from services.intake.kernel.web import (
     MAY_FAIL,
     STAFF,
     Body,
-    Cursor,
     ItemState,
-    Limit,
-    bad_cursor,
     context_of,
-    cursor_of,
-    key_of,
     known_id,
     out,
-    page_of,
 )
+from services.intake.review import answers
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
 from shared import clock
 from shared.events import DECISIONS, Lane, RightType, State
+from shared.paging import Cursor, Limit, Moment, Page, key_of, page_of
+from shared.refusals import Refused
 
 LeaseToken = Annotated[
     str | None,
@@ -45,6 +44,8 @@ LeaseToken = Annotated[
     ),
 ]
 Name = Annotated[str | None, QueryParameter(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+Rank = Annotated[int, msgspec.Meta(ge=0, lt=2**15)]
+"""The rank of a case in a cursor."""
 SPAN: Final = dt.timedelta(days=366)
 
 
@@ -188,11 +189,9 @@ async def list_cases(
     free: bool | None = None,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> answers.Page[answers.CaseOut]:
+) -> Page[answers.CaseOut]:
     """Cases in the order in which they are offered. `reviewer`: those they hold; `free`: those nobody holds."""
-    after = key_of(cursor, tuple[int, dt.datetime, str])
-    if after is not None and (after[1].tzinfo is None or not 0 <= after[0] < 2**15):
-        raise bad_cursor()
+    after = key_of(cursor, tuple[Rank, Moment, str])
     rows = await context_of(request).run(
         review_store.list_cases,
         after=after,
@@ -207,10 +206,8 @@ async def list_cases(
         profile=profile,
         claim=claim,
     )
-    shown = [case_out(row) for row in rows[:limit]]
-    return answers.Page(
-        items=shown, next=cursor_of(*review_store.key_of(rows[limit - 1])) if len(rows) > limit else None
-    )
+    page = page_of(rows, limit, review_store.key_of)
+    return Page(items=[case_out(row) for row in page.items], next=page.next)
 
 
 @get("/v1/review/cases/{item_id:str}", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
@@ -235,7 +232,7 @@ async def add_note(request: Request[Account, Any, Any], item_id: str, data: requ
 
     def work(connection: sa.Connection) -> review_store.Row:
         now, wall = clock.read(connection)
-        id = domain.new_id("n", tables.wall_ms(wall))
+        id = new_id("n", tables.wall_ms(wall))
         return review_store.add_note(connection, id, known_id(item_id), request.user.id, data.text, now)
 
     return out(answers.NoteOut, await context_of(request).run(work))
@@ -244,7 +241,7 @@ async def add_note(request: Request[Account, Any, Any], item_id: str, data: requ
 @get("/v1/review/cases/{item_id:str}/notes", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
 async def list_notes(
     request: Request[Account, Any, Any], item_id: str, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.NoteOut]:
+) -> Page[answers.NoteOut]:
     """Notes on an item, oldest first."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
     rows = await context_of(request).run(review_store.notes, known_id(item_id), after, limit + 1)
@@ -320,9 +317,9 @@ async def figures(
             raise Refused(
                 422,
                 "bad_span",
-                "The span must end after it begins, within 366 days.",
+                "The last day must not be before the first one, nor more than 366 days after it.",
                 field="until",
-                cure="Ask for less.",
+                cure="Ask for a shorter span.",
             )
         begin, end = (dt.datetime.combine(day, dt.time(), dt.UTC) for day in (first, last + dt.timedelta(days=1)))
         return review_store.depth(connection), review_store.by_day(

@@ -12,15 +12,19 @@ import hashlib
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from services.intake.kernel import domain, requests
-from services.intake.kernel.domain import Account, ItemRef, Refused, Rows
+from services.intake.kernel import requests
+from services.intake.kernel.commands import ItemRef, Part, command_targets
+from services.intake.kernel.domain import Account
+from services.intake.kernel.filings import Rows
+from services.intake.kernel.ids import new_id
 from shared import events, policy
 from shared.events import DECISIONS, ItemChanged, State
+from shared.refusals import Refused
 
 REVIEWABLE: Final = frozenset(DECISIONS)
-FAR: Final = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
+NO_DEADLINE: Final = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 """Stands for no deadline; sorts last."""
 HELD_MAX: Final = 200
 """Cases that one reviewer may hold under leases at a time."""
@@ -45,7 +49,7 @@ def digest(token: str) -> bytes:
 
 
 @dataclass(slots=True)
-class Move:
+class CaseChange:
     """What a batch of changes means for an item's case.
 
     Attributes:
@@ -60,14 +64,14 @@ class Move:
     at: dt.datetime
 
     @property
-    def rests(self) -> bool:
+    def is_case(self) -> bool:
         """Whether the item is a case now."""
         return self.change.state in REVIEWABLE
 
     @property
     def due(self) -> dt.datetime:
         """Next deadline."""
-        return self.change.due or FAR
+        return self.change.due or NO_DEADLINE
 
 
 def concerns(change: ItemChanged) -> bool:
@@ -75,17 +79,17 @@ def concerns(change: ItemChanged) -> bool:
     return (change.state in REVIEWABLE or change.previous in REVIEWABLE) and not change.canary
 
 
-def follow(before: Move | None, change: ItemChanged, *, overdue: bool, at: dt.datetime) -> Move:
+def follow(before: CaseChange | None, change: ItemChanged, *, overdue: bool, at: dt.datetime) -> CaseChange:
     """The case after a change; ``before``: the result of earlier changes of the same batch."""
     if before is not None and before.change.revision >= change.revision:
         return before
     stays = change.previous == change.state and not change.via
     rank = rank_of(change, overdue=overdue)
     if not stays:
-        return Move(change, change.revision, rank, at)
+        return CaseChange(change, change.revision, rank, at)
     if before is None:
-        return Move(change, None, rank, at)
-    return Move(change, before.entered, min(before.rank, rank), before.at)
+        return CaseChange(change, None, rank, at)
+    return CaseChange(change, before.entered, min(before.rank, rank), before.at)
 
 
 def rank_of(change: ItemChanged, *, overdue: bool) -> int:
@@ -127,7 +131,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class EarlierDecision:
     """An earlier decision on an item, unless the item's owner refused it."""
 
     entered: int
@@ -137,7 +141,7 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class AcceptedDecision:
     """A decision that is accepted now.
 
     Attributes:
@@ -163,11 +167,11 @@ class Decided:
 
 
 @dataclass(slots=True)
-class Decisions:
+class DecisionContext:
     """What the group commit knows, in its transaction, about the items to decide; updated as it goes."""
 
     cases: dict[str, Case] = field(default_factory=dict)
-    past: dict[str, list[Past]] = field(default_factory=dict)
+    past: dict[str, list[EarlierDecision]] = field(default_factory=dict)
     conflicts: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Accounts that a reviewer may not decide about."""
 
@@ -176,7 +180,7 @@ def decide_rows(
     body: requests.Decide,
     account: Account,
     items: Sequence[ItemRef],
-    desk: Decisions,
+    context: DecisionContext,
     *,
     whole: bool,
     now: dt.datetime,
@@ -187,7 +191,7 @@ def decide_rows(
     Raises:
         Refused: 403, not this person's to decide; 404; 409, no lease, a lost one, decided already, or stale; 422.
     """
-    part, targets = domain.command_targets("decide", account, items)
+    part, targets = command_targets("decide", account, items)
     token = None if body.lease is None else digest(body.lease)
     if whole:
         if token is None:
@@ -200,13 +204,13 @@ def decide_rows(
                 field="revision",
                 cure="Leave the field out: each item's is the one of the lease. Or decide item by item.",
             )
-        held = [ref for ref in targets if (case := desk.cases.get(ref.item)) and case.held(account.id, token)]
+        held = [ref for ref in targets if (case := context.cases.get(ref.item)) and case.held(account.id, token)]
         if not held:
             raise lease_lost()
         targets = held
-    made = [_decide(body, account, part, ref, desk, token, now, wall_ms) for ref in targets]
+    made = [_decide(body, account, part, ref, context, token, now, wall_ms) for ref in targets]
     rows = Rows(
-        resource=next((command.command for command, _ in made if command is not None), domain.new_id("p", wall_ms)),
+        resource=next((command.command for command, _ in made if command is not None), new_id("p", wall_ms)),
         answer={
             "claim": targets[0].claim,
             "accepted_at": now,
@@ -216,26 +220,26 @@ def decide_rows(
             "proposed": [decided.item for command, decided in made if command is None],
         },
         commands=[command for command, _ in made if command is not None],
-        kinds="decide",
+        command_kind="decide",
         decisions=[decided for _, decided in made],
     )
     for _, decided in made:
-        _note(desk, decided)
+        _note(context, decided)
     return rows
 
 
 def _decide(
     body: requests.Decide,
     account: Account,
-    part: domain.Part,
+    part: Part,
     ref: ItemRef,
-    desk: Decisions,
+    context: DecisionContext,
     token: bytes | None,
     now: dt.datetime,
     wall_ms: int,
-) -> tuple[events.Decide | None, Decided]:
+) -> tuple[events.Decide | None, AcceptedDecision]:
     """The command, unless it is a proposal, and the decision to keep."""
-    case = desk.cases.get(ref.item)
+    case = context.cases.get(ref.item)
     if token is None:
         # break-glass: an operator may decide at once and alone, and the decision is marked as such. The item's owner,
         # who is ahead of what is known here, says whether the item still takes it
@@ -243,21 +247,24 @@ def _decide(
             raise lease_needed()
     elif case is not None and case.command is not None:
         raise Refused(
-            409, "already_decided", "The item is decided already.", cure="Read the item: its state will say how."
+            409,
+            "already_decided",
+            "The item has been decided already.",
+            cure="Read the item: its state shows the decision.",
         )
     elif case is None or not case.held(account.id, token):
         raise lease_lost()
-    check_conflict(account.id, (ref.complainant, ref.principal, ref.seller), desk.conflicts.get(account.id, ()))
+    check_conflict(account.id, (ref.complainant, ref.principal, ref.seller), context.conflicts.get(account.id, ()))
     entered = 0 if case is None else case.entered
     state = ref.state if case is None else case.state
-    past = desk.past.get(ref.item, [])
+    past = context.past.get(ref.item, [])
     # without a lease, the item's owner knows its state better than we do
     if barred(account.id, state if token is not None else "", entered, past):
         raise Refused(
             403,
             "decided_before",
             "You have decided this item before.",
-            cure="Leave it to another person: give it back.",
+            cure="Give it back, so that another person can decide it.",
         )
     proposals = [one for one in past if case is not None and one.kind == "proposal" and one.entered == entered]
     kind: Kind = "break_glass"
@@ -273,7 +280,7 @@ def _decide(
     if kind != "proposal":
         seen = case.seen if case is not None and token is not None else None
         command = events.Decide(
-            command=domain.new_id("k", wall_ms),
+            command=new_id("k", wall_ms),
             item=ref.item,
             claim=ref.claim,
             listing=ref.listing,
@@ -286,7 +293,7 @@ def _decide(
             looked=tuple(one.reviewer for one in proposals),
             break_glass=kind == "break_glass",
         )
-    return command, Decided(
+    return command, AcceptedDecision(
         item=ref.item,
         claim=ref.claim,
         entered=entered,
@@ -312,7 +319,7 @@ def _check(body: requests.Decide, case: Case) -> None:
             "stale",
             "The item has left the state that was decided on, and has come back to it since.",
             field="revision",
-            cure="Look at it again, then decide anew.",
+            cure="Look at it again, then decide.",
         )
     takes = DECISIONS[State(case.state)]
     if body.decision not in takes:
@@ -357,7 +364,7 @@ def _needs_two(case: Case, decision: str) -> bool:
     return rules.two(case.reason, case.severity, decision)
 
 
-def barred(account: str, state: str, entered: int, past: Sequence[Past]) -> bool:
+def barred(account: str, state: str, entered: int, past: Sequence[EarlierDecision]) -> bool:
     """Whether the account decided before: by a proposal in this visit of the state or, on an appeal, at any time."""
     return any(
         one.reviewer == account and (state == State.APPEALED or (one.kind == "proposal" and one.entered == entered))
@@ -376,18 +383,18 @@ def check_conflict(account: str, parties: Sequence[str | None], conflicts: Colle
             403,
             "conflict_of_interest",
             "You have a conflict of interest in this case.",
-            cure="Leave it to another person: give it back.",
+            cure="Give it back, so that another person can decide it.",
         )
 
 
-def _note(desk: Decisions, decided: Decided) -> None:
+def _note(context: DecisionContext, decided: AcceptedDecision) -> None:
     """Note the decision for later requests of the same transaction."""
-    case = desk.cases.get(decided.item)
+    case = context.cases.get(decided.item)
     if case is not None:
         case.lease, case.reviewer, case.live = None, None, False
         case.command = case.command or decided.command
-    past = Past(decided.entered, decided.reviewer, decided.decision, decided.kind)
-    desk.past.setdefault(decided.item, []).append(past)
+    past = EarlierDecision(decided.entered, decided.reviewer, decided.decision, decided.kind)
+    context.past.setdefault(decided.item, []).append(past)
 
 
 def lease_needed() -> Refused:
@@ -418,8 +425,3 @@ def lease_lost() -> Refused:
 def share(part: int, of: int) -> float | None:
     """A share, rounded for display; None if ``of`` is zero."""
     return round(part / of, 4) if of else None
-
-
-def columns(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
-    """Rows as columns, for ``unnest``."""
-    return tuple(list(column) for column in zip(*rows, strict=True))

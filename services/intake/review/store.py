@@ -9,10 +9,20 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from services.intake.kernel import domain, requests
-from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.domain import Account
+from services.intake.kernel.refusals import not_found
 from services.intake.review import domain as review
-from services.intake.review.domain import FAR, Case, Decided, Decisions, Move, Past, columns
+from services.intake.review.domain import (
+    NO_DEADLINE,
+    AcceptedDecision,
+    Case,
+    CaseChange,
+    DecisionContext,
+    EarlierDecision,
+)
+from shared.db import columns
 from shared.events import Lane, State
+from shared.refusals import Refused
 
 Row = dict[str, Any]
 
@@ -21,7 +31,7 @@ _CASE = """c.item, c.claim, c.listing, c.complainant, c.principal, c.seller, c.r
     case when c.expires_wall > now() then c.reviewer end as reviewer, case when c.expires_wall > now() then c.expires_wall end as expires,
     case when c.assigned_wall > now() then c.assignee end as assignee, c.command is not null as decided"""
 _FREE: Final = "c.command is null and (c.expires_wall is null or c.expires_wall <= now())"
-_NOBODYS: Final = "lease = null, reviewer = null, leased_wall = null, expires_wall = null, seen = null"
+_FREED: Final = "lease = null, reviewer = null, leased_wall = null, expires_wall = null, seen = null"
 _HELD: Final = "c.lease = %s and c.reviewer = %s and c.expires_wall > now() and c.command is null"
 
 
@@ -70,14 +80,14 @@ _REFUSED: Final = """
     update cases c set command = null from done where c.command = done.command"""
 
 
-def fold(connection: sa.Connection, moves: Iterable[Move]) -> None:
+def fold(connection: sa.Connection, moves: Iterable[CaseChange]) -> None:
     """Write cases, after the read model's items: one statement each to enter, stay and leave, in key order."""
     enter: list[tuple[Any, ...]] = []
     stay: list[tuple[Any, ...]] = []
     leave: list[tuple[Any, ...]] = []
     for move in sorted(moves, key=lambda move: move.change.item):
         c = move.change
-        if not move.rests:
+        if not move.is_case:
             leave.append((c.item, c.revision))
         elif move.entered is None:
             stay.append((c.item, c.seller, c.code, c.revision, move.rank, move.due))
@@ -123,30 +133,29 @@ def refused(connection: sa.Connection, commands: Sequence[str]) -> None:
 # ------------------------------------------------------------------------------------------------- in the group commit
 
 
-def desk(connection: sa.Connection, items: Iterable[str], people: Iterable[str]) -> Decisions:
+def lock_cases(connection: sa.Connection, items: Iterable[str], people: Iterable[str]) -> DecisionContext:
     """Lock the items' cases, in key order, and read what determines who may decide them."""
     ids = sorted(set(items))
-    found = Decisions()
+    found = DecisionContext()
     for row in connection.exec_driver_sql(
-        """select item, state, entered, reason, severity, policy, lease, reviewer, coalesce(expires_wall > now(), false), seen,
-            leased_wall, command
+        """select item, state, entered, reason, severity, policy, lease, reviewer, coalesce(expires_wall > now(), false) as live,
+            seen, leased_wall, command
         from cases where item = any(%s) order by item for update""",
         (ids,),
-    ):
-        values = list(row)
-        values[6] = None if values[6] is None else bytes(values[6])
-        found.cases[row[0]] = Case(*values)
+    ).mappings():
+        lease = row["lease"]
+        found.cases[row["item"]] = Case(**{**row, "lease": None if lease is None else bytes(lease)})
     for item, *rest in connection.exec_driver_sql(
         """select item, entered, reviewer, decision, kind from review_decisions
         where item = any(%s) and outcome <> 'refused' order by id""",
         (ids,),
     ):
-        found.past.setdefault(item, []).append(Past(*rest))
+        found.past.setdefault(item, []).append(EarlierDecision(*rest))
     found.conflicts = conflicts_of(connection, people)
     return found
 
 
-def keep(connection: sa.Connection, decisions: Sequence[Decided]) -> None:
+def keep(connection: sa.Connection, decisions: Sequence[AcceptedDecision]) -> None:
     """Store decisions, end their leases, and note for settled proposals whether they agree with the outcome."""
     rows = [
         (
@@ -174,7 +183,7 @@ def keep(connection: sa.Connection, decisions: Sequence[Decided]) -> None:
         columns(rows),
     )
     connection.exec_driver_sql(
-        f"""update cases c set command = coalesce(c.command, n.command), looks = c.looks + n.looks, {_NOBODYS},
+        f"""update cases c set command = coalesce(c.command, n.command), looks = c.looks + n.looks, {_FREED},
             assignee = null, assigned_wall = null
         from unnest(%s::text[], %s::text[], %s::int[]) as n(item, command, looks) where c.item = n.item""",
         columns([(d.item, d.command, int(d.kind == "proposal")) for d in decisions]),
@@ -209,7 +218,7 @@ def take(
         raise Refused(
             409,
             "too_many_leases",
-            f"You hold {held} cases; {review.HELD_MAX} are the most.",
+            f"You hold {held} cases; the limit is {review.HELD_MAX}.",
             field="count",
             cure="Decide them, or give them back.",
         )
@@ -243,13 +252,13 @@ def take(
             break
     if first is None:
         return []
-    items = [first[0]]
+    items = [first.item]
     if wanted.count > 1:
         items += connection.exec_driver_sql(
             f"""select c.item from cases c where c.claim = %s and c.state = %s and c.item <> %s
                 and (c.assignee is null or c.assignee = %s or c.assigned_wall <= now()) and {may}
             order by c.item limit %s for update of c skip locked""",
-            (first[1], first[2], first[0], me.id, *may_values, wanted.count - 1),
+            (first.claim, first.state, first.item, me.id, *may_values, wanted.count - 1),
         ).scalars()
     return _all(
         connection.exec_driver_sql(
@@ -306,13 +315,13 @@ def _mine(connection: sa.Connection, me: Account, token: bytes, items: Sequence[
 def give_back(connection: sa.Connection, me: Account, token: bytes, items: Sequence[str] | None) -> None:
     """End a lease, or take cases out of it."""
     ids = [row["item"] for row in _mine(connection, me, token, items)]
-    connection.exec_driver_sql(f"update cases set {_NOBODYS} where item = any(%s)", (ids,))
+    connection.exec_driver_sql(f"update cases set {_FREED} where item = any(%s)", (ids,))
 
 
 def skip(connection: sa.Connection, me: Account, token: bytes, items: Sequence[str] | None, *, skip_s: float) -> None:
     """Give cases back. The reviewer is not offered them again for ``skip_s`` seconds."""
     ids = [row["item"] for row in _mine(connection, me, token, items)]
-    connection.exec_driver_sql(f"update cases set {_NOBODYS} where item = any(%s)", (ids,))
+    connection.exec_driver_sql(f"update cases set {_FREED} where item = any(%s)", (ids,))
     connection.exec_driver_sql(
         """insert into review_skips (item, reviewer, until_wall)
         select item, %s, now() + %s * interval '1 second' from unnest(%s::text[]) as n(item)
@@ -333,9 +342,13 @@ def hand_over(
     role = connection.exec_driver_sql("select role from accounts where id = %s", (to,)).scalar()
     if role not in ("reviewer", "operator") or to == me.id:
         raise Refused(
-            422, "not_a_reviewer", "There is no such other reviewer.", field="to", cure="Name a reviewer's account."
+            422,
+            "not_a_reviewer",
+            "There is no other reviewer with this id.",
+            field="to",
+            cure="Name a reviewer's account.",
         )
-    theirs = desk(connection, [row["item"] for row in rows], [to])
+    theirs = lock_cases(connection, [row["item"] for row in rows], [to])
     for row in rows:
         try:
             review.check_conflict(
@@ -347,7 +360,7 @@ def hand_over(
             raise _not_theirs()
     ids = [row["item"] for row in rows]
     connection.exec_driver_sql(
-        f"""update cases set {_NOBODYS}, assignee = %s, assigned_wall = now() + %s * interval '1 second'
+        f"""update cases set {_FREED}, assignee = %s, assigned_wall = now() + %s * interval '1 second'
         where item = any(%s)""",
         (to, hand_over_s, ids),
     )
@@ -401,13 +414,13 @@ def get_case(connection: sa.Connection, item: str) -> Row:
     """
     rows = _all(connection.exec_driver_sql(f"select {_CASE} from cases c where c.item = %s", (item,)))
     if not rows:
-        raise domain.not_found()
+        raise not_found()
     return rows[0]
 
 
 def key_of(row: Row) -> tuple[int, dt.datetime, str]:
     """A case's position in the order."""
-    return row["rank"], row["due"] or FAR, row["item"]
+    return row["rank"], row["due"] or NO_DEADLINE, row["item"]
 
 
 def add_note(connection: sa.Connection, id: str, item: str, by: str, text: str, at: dt.datetime) -> Row:
@@ -421,7 +434,7 @@ def add_note(connection: sa.Connection, id: str, item: str, by: str, text: str, 
         (id, by, text, at, item),
     ).rowcount
     if not added:
-        raise domain.not_found()
+        raise not_found()
     return {"id": id, "item": item, "by": by, "text": text, "at": at}
 
 
@@ -492,7 +505,7 @@ def declare(connection: sa.Connection, reviewer: str, accounts: Sequence[str], *
             select c.item from cases c where c.lease is not null and c.reviewer = %s and exists (
                 select from review_conflicts x where x.reviewer = %s and x.account in (c.complainant, c.principal, c.seller))
             order by c.item for update
-        ) update cases set {_NOBODYS} from mine where cases.item = mine.item""",
+        ) update cases set {_FREED} from mine where cases.item = mine.item""",
         (reviewer, reviewer),
     )
 

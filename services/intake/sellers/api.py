@@ -9,33 +9,31 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, TypeVar
 
 import sqlalchemy as sa
-import structlog
 from litestar import Request, get, post
 from litestar.params import QueryParameter
 
-from services.intake.kernel import answers, requests
-from services.intake.kernel.domain import Account, Refused, busy
+from services.intake.kernel import requests
+from services.intake.kernel.domain import Account
+from services.intake.kernel.refusals import busy
 from services.intake.kernel.web import (
     MAY_FAIL,
     OPERATOR,
     SELLER,
     STAFF,
     Body,
-    Cursor,
-    Limit,
+    answered,
     context_of,
     known_id,
-    language_of,
     out,
 )
+from services.intake.sellers import answers
 from services.intake.sellers import store as standing_store
 from shared.events import Measure
-from shared.internal import Page as Given
-from shared.internal import ServiceUnavailable
 from shared.languages import mark, translate
+from shared.paging import Cursor, Limit, Page
+from shared.problems import language_of
+from shared.refusals import Refused
 from shared.standing import Consequence, Entry, Explanation, Figures, Sanction, Sort, Standing, Violation
-
-log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 Tier = Annotated[
@@ -61,20 +59,13 @@ async def ask(request: Request[Account, Any, Any], path: str, kind: type[_T], **
         Refused: what enforcement refuses; 503 while it is unavailable.
     """
     given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items()}
-    try:
-        return await context_of(request).enforcement.get(f"/internal/{path}", kind, given)
-    except ServiceUnavailable as away:
-        log.warning("enforcement is unavailable", error=str(away))
-        raise busy("Sellers' standings cannot be read at present.") from away
-    except Refused as refused:
-        cure = refused.cure or mark("Correct the parameter; see /openapi.json.")
-        raise Refused(refused.status, refused.reason, refused.detail, field=refused.field, cure=cure) from None
+    call = context_of(request).enforcement.get(f"/internal/{path}", kind, given)
+    return await answered(call, busy("Sellers' standings cannot be read at present."))
 
 
-async def page(request: Request[Account, Any, Any], path: str, kind: type[_T], **params: Any) -> answers.Page[_T]:
+async def page(request: Request[Account, Any, Any], path: str, kind: type[_T], **params: Any) -> Page[_T]:
     """A page from enforcement."""
-    found = await ask(request, path, Given[kind], **params)  # type: ignore[valid-type]
-    return answers.Page(items=found.items, next=found.next)
+    return await ask(request, path, Page[kind], **params)  # type: ignore[valid-type]
 
 
 # ----------------------------------------------------------------------------------------------------------------- staff
@@ -92,7 +83,7 @@ async def list_sellers(
     since: Time = None,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> answers.Page[Standing]:
+) -> Page[Standing]:
     """Sellers that ever had a violation, highest first by `sort`; `since`: with a violation in force since then."""
     return await page(
         request,
@@ -119,7 +110,7 @@ async def get_standing(request: Request[Account, Any, Any], seller_id: str) -> S
 @get("/v1/sellers/{seller_id:str}/ledger", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["sellers"])
 async def get_ledger(
     request: Request[Account, Any, Any], seller_id: str, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[Entry]:
+) -> Page[Entry]:
     """Entries of a seller's penalty ledgers, latest first."""
     return await page(request, "ledger", Entry, seller=known_id(seller_id), cursor=cursor, limit=limit)
 
@@ -131,7 +122,7 @@ async def get_violations(
     in_force: bool | None = None,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> answers.Page[Violation]:
+) -> Page[Violation]:
     """A seller's violations, latest first, including those that no longer stand unless `in_force` says which."""
     return await page(
         request, "violations", Violation, seller=known_id(seller_id), in_force=in_force, cursor=cursor, limit=limit
@@ -145,7 +136,7 @@ async def get_sanctions(
     in_force: bool | None = None,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> answers.Page[answers.SellerSanction]:
+) -> Page[answers.SellerSanction]:
     """A seller's sanctions, latest first; those lifted by an operator, with what the operator wrote."""
     found = await page(
         request, "sanctions", Sanction, seller=known_id(seller_id), in_force=in_force, cursor=cursor, limit=limit
@@ -159,7 +150,7 @@ async def get_sanctions(
         )
         for one in found.items
     ]
-    return answers.Page(items=shown, next=found.next)
+    return Page(items=shown, next=found.next)
 
 
 def _lifted(row: dict[str, Any] | None) -> answers.Lifted | None:
@@ -220,9 +211,7 @@ async def my_standing(request: Request[Account, Any, Any]) -> Standing:
 
 
 @get("/v1/standing/ledger", opt={"roles": SELLER}, responses=MAY_FAIL, tags=["sellers"])
-async def my_ledger(
-    request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[Entry]:
+async def my_ledger(request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50) -> Page[Entry]:
     """Entries of the caller's penalty ledgers, latest first."""
     return await page(request, "ledger", Entry, seller=request.user.id, cursor=cursor, limit=limit)
 
@@ -230,7 +219,7 @@ async def my_ledger(
 @get("/v1/standing/violations", opt={"roles": SELLER}, responses=MAY_FAIL, tags=["sellers"])
 async def my_violations(
     request: Request[Account, Any, Any], in_force: bool | None = None, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[Violation]:
+) -> Page[Violation]:
     """The caller's violations, latest first: one per claim, however many listings."""
     return await page(
         request, "violations", Violation, seller=request.user.id, in_force=in_force, cursor=cursor, limit=limit
@@ -240,7 +229,7 @@ async def my_violations(
 @get("/v1/standing/sanctions", opt={"roles": SELLER}, responses=MAY_FAIL, tags=["sellers"])
 async def my_sanctions(
     request: Request[Account, Any, Any], in_force: bool | None = None, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.OwnSanction]:
+) -> Page[answers.OwnSanction]:
     """Sanctions against the caller's account, latest first: why, until when, and how they are undone."""
     found = await page(
         request, "sanctions", Sanction, seller=request.user.id, in_force=in_force, cursor=cursor, limit=limit
@@ -254,7 +243,7 @@ async def my_sanctions(
         )
         for one in found.items
     ]
-    return answers.Page(items=shown, next=found.next)
+    return Page(items=shown, next=found.next)
 
 
 _OWN: Final = mark("The account's own violations reached a threshold of its penalty ledgers.")
@@ -265,11 +254,13 @@ _PRIOR: Final = mark(
     "A threshold was reached that suspends accounts. As the account had not been warned, this is a warning instead."
 )
 _CLAIM: Final = mark(
-    "Claims against you can be countered or complained of: a violation that does not stand is taken back, and with it what followed from it."
+    "You can counter claims against you, or complain about them: a violation that does not stand is taken back, and so is what followed from it."
 )
-_DAYS: Final = mark("It ends by itself when its days are over.")
-_FALLS: Final = mark("It ends by itself when so many violations have expired that the threshold is no longer reached.")
-_STAYS: Final = mark("It does not end by itself.")
+_DAYS: Final = mark("It ends automatically when its time is over.")
+_FALLS: Final = mark(
+    "It ends automatically when enough violations have expired that the threshold is no longer reached."
+)
+_STAYS: Final = mark("It does not end automatically.")
 _WRITE: Final = mark("Write to the operator of the programme, who can lift it.")
 _OVER: Final = mark("It is over.")
 

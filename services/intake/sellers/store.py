@@ -8,10 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.intake.kernel import domain, outbox, store
+from services.intake.kernel import outbox, store
+from services.intake.kernel.ids import new_id
+from services.intake.sellers import tables
 from shared.events import LiftSanction
 
-_KEEP = "insert into lifts (command, seller, sanction, by, reason, note, at) values (%s, %s, %s, %s, %s, %s, %s)"
 _LIFTS = """
     select distinct on (sanction) sanction, by, reason, note, at from lifts where sanction = any(%s) order by sanction, at, command"""
 
@@ -21,10 +22,14 @@ def lift(
 ) -> tuple[str, dt.datetime]:
     """Ask, once and under the admission lock, for a sanction to be lifted. Returns (command, when it was accepted)."""
     now, wall = store.enter_admission(connection)
-    command = domain.new_id("k", store.wall_ms(wall))
+    command = new_id("k", store.wall_ms(wall))
     asked = LiftSanction(command=command, account=seller, sanction=sanction, by=by, reason=reason, at=now)
-    connection.exec_driver_sql(_KEEP, (command, seller, sanction, by, reason, note, now))
-    outbox.publish_accounts(connection, [asked], "goodfaith.sanction.lift.v1", partitions)
+    connection.execute(
+        sa.insert(tables.lifts).values(
+            command=command, seller=seller, sanction=sanction, by=by, reason=reason, note=note, at=now
+        )
+    )
+    outbox.publish_accounts(connection, [asked], partitions)
     return command, now
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from services.ops.terminal import StackOption
+from services.ops.terminal import JsonOption, StackOption, YesOption, confirm
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -29,7 +29,7 @@ OtherOption = Annotated[bool, typer.Option("--other", help="Work on the second l
 PasswordOption = Annotated[
     Path | None, typer.Option(help="File with the new password. (Other users could read an argument.)")
 ]
-EndOption = Annotated[bool, typer.Option("--end", help="Remove the login. Open connections continue.")]
+RemoveOption = Annotated[bool, typer.Option("--remove", help="Remove the login. Open connections continue.")]
 
 
 def _settings(stack: str) -> Settings:
@@ -38,13 +38,13 @@ def _settings(stack: str) -> Settings:
     return installation.settings(stack)
 
 
-def _password(file: Path | None, end: bool) -> str | None:
+def _password(file: Path | None, remove: bool) -> str | None:
     """The new password; None: remove the login."""
     from shared import secret_files
     from shared.failures import CommandError
 
-    if end == (file is not None):
-        raise CommandError("give either --password-file or --end")
+    if remove == (file is not None):
+        raise CommandError("give either --password-file or --remove")
     if file is None:
         return None
     password = secret_files.read(file, "--password-file")
@@ -53,10 +53,12 @@ def _password(file: Path | None, end: bool) -> str | None:
     return password
 
 
-def _said(user: str, password: str | None) -> None:
-    from services.ops.terminal import console
+def _say(user: str, password: str | None, json: bool) -> None:
+    from services.ops.terminal import console, print_json
 
-    console.print(f"{user}: {'ended' if password is None else 'has its password'}", markup=False, highlight=False)
+    console.print(f"{user}: {'removed' if password is None else 'password set'}", markup=False, highlight=False)
+    if json:
+        print_json({"login": user, "removed": password is None})
 
 
 @app.command()
@@ -64,8 +66,10 @@ def broker(
     principal: Annotated[str, typer.Argument(help="intake, verification, ... or upstream.NAME: shared/access.py.")],
     other: OtherOption = False,
     password_file: PasswordOption = None,
-    end: EndOption = False,
+    remove: RemoveOption = False,
     stack: StackOption = "default",
+    yes: YesOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Set the password of a principal's login at the broker (SCRAM-SHA-512), or remove the login."""
     from shared import access
@@ -74,11 +78,12 @@ def broker(
     settings = _settings(stack)
     known = {one.name for one in access.principals(settings)}
     if principal not in known:
-        raise CommandError(f"no principal {principal!r}; there are {', '.join(sorted(known))}")
-    password = _password(password_file, end)
+        raise CommandError(f"there is no principal {principal!r}, only {', '.join(sorted(known))}")
+    password = _password(password_file, remove)
     user = access.login(settings, principal, other=other)
+    confirm(f"Remove the login {user} at the broker?", yes=yes or not remove)
     at_broker(settings, {user: password})
-    _said(user, password)
+    _say(user, password, json)
 
 
 @app.command()
@@ -86,22 +91,25 @@ def database(
     service: Annotated[str, typer.Argument(help="intake, verification, ..., streams or watch.")],
     other: OtherOption = False,
     password_file: PasswordOption = None,
-    end: EndOption = False,
+    remove: RemoveOption = False,
     stack: StackOption = "default",
+    yes: YesOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Set the password of a service's database role or its second role (--other), or drop the second role."""
     from shared import migrate
     from shared.failures import CommandError
 
     if service not in (known := migrate.ROLES):
-        raise CommandError(f"no service {service!r} with a role; there are {', '.join(known)}")
-    if end and not other:
+        raise CommandError(f"there is no service {service!r} with a role, only {', '.join(known)}")
+    if remove and not other:
         raise CommandError(
-            "a service's own role is kept: it holds the rights of both. Give it a password that nobody has"
+            "a service's own role cannot be removed, because it holds the rights of both: set a random password instead"
         )
-    password = _password(password_file, end)
+    password = _password(password_file, remove)
+    confirm(f"Drop the second database role of {service}?", yes=yes or not remove)
     role = migrate.set_login(_settings(stack).database.get_secret_value(), service, password, other=other)
-    _said(role, password)
+    _say(role, password, json)
 
 
 def at_broker(settings: Settings, passwords: Mapping[str, str | None]) -> None:

@@ -59,7 +59,7 @@ class Cluster:
 
     Attributes:
         brokers: ids of the brokers that are alive.
-        acls: None: the broker has no authorizer and lets everyone do everything.
+        acls: None: the broker has no authorizer and lets every client do everything.
     """
 
     brokers: tuple[int, ...]
@@ -175,7 +175,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Changes to make, in this order; what is refused; and notes for the operator, about which nothing is done."""
+    """Changes to make, in this order; what is refused; and notes for the operator, on which the plan does not act."""
 
     changes: tuple[Change, ...] = ()
     refusals: tuple[Refusal, ...] = ()
@@ -209,7 +209,7 @@ def declared(settings: Settings) -> Declared:
 
 
 def plan(wanted: Declared, cluster: Cluster, allowed: frozenset[str] = frozenset()) -> Plan:
-    """Compare what is declared with what exists.
+    """Compare the declaration with the cluster.
 
     Args:
         allowed: names from ``ALLOWANCES``.
@@ -226,9 +226,9 @@ def plan(wanted: Declared, cluster: Cluster, allowed: frozenset[str] = frozenset
             _configs(making, name, topic, there, allowed)
     for name in sorted(cluster.topics.keys() - wanted.topics.keys()):
         if _ours(wanted, name):
-            making.notes.append(f"{name} is not declared (any more) and is left as it is: whoever is sure deletes it")
+            making.notes.append(f"{name} is not declared and is left as it is: delete it by hand if it is no longer needed")
     if cluster.acls is None:
-        making.notes.append("the broker has no authorizer: everybody may do everything, and ACLs are not compared")
+        making.notes.append("the broker has no authorizer: every client may do everything, and ACLs are not compared")
     else:
         _acls(making, wanted, cluster.acls)
     return Plan(tuple(making.changes), tuple(making.refusals), tuple(making.notes))
@@ -263,7 +263,7 @@ def _partitions(making: _Making, name: str, topic: Wanted, there: Found) -> None
         making.refusals.append(
             Refusal(
                 name,
-                f"has {count} partitions, {topic.partitions} are declared, and none can be taken away without its records",
+                f"has {count} partitions, {topic.partitions} are declared, and a partition cannot be removed without its records",
                 f"set GOODFAITH_PARTITIONS={count}",
             )
         )
@@ -271,7 +271,7 @@ def _partitions(making: _Making, name: str, topic: Wanted, there: Found) -> None
         making.refusals.append(
             Refusal(
                 name,
-                f"has {count} partitions, {topic.partitions} are declared, and more of them would send keys elsewhere than before, out of their order",
+                f"has {count} partitions, {topic.partitions} are declared, and with more, keys would move to other partitions and lose their order",
                 f"set GOODFAITH_PARTITIONS={count}",
             )
         )
@@ -335,29 +335,29 @@ def _judged(name: str, config: str, value: str, there: Found, allowed: frozenset
     if config == POLICY:
         return Refusal(
             name,
-            f"is kept by {now!r}, {value!r} is declared, and the broker would throw away what the one keeps and the other does not",
-            "a topic that is kept otherwise is a new topic",
+            f"has the cleanup policy {now!r}, {value!r} is declared, and the change would delete records",
+            "create a new topic instead",
         )
     if config == RETENTION and _shorter(int(value), int(now)):
         if int(value) != FOREVER and there.unread_ms >= int(value):
             return Refusal(
                 name,
-                f"is kept for {_days(now)}, {_days(value)} are declared, and its oldest record that somebody has not read is"
+                f"is kept for {_days(now)}, {_days(value)} are declared, and its oldest unread record is"
                 f" {_days(there.unread_ms)} old",
-                "have its readers catch up first",
+                "let its readers catch up first",
             )
         if "shorter-retention" not in allowed:
             return Refusal(
                 name,
                 f"is kept for {_days(now)}, {_days(value)} are declared, and what is older would be deleted at once",
-                "declare as much as there is",
+                "declare the present retention",
                 "shorter-retention",
             )
     if config == IN_SYNC and int(value) < int(now) and "fewer-in-sync" not in allowed:
         return Refusal(
             name,
-            f"acknowledges what {now} brokers have, {value} is declared, and what fewer have is lost with them",
-            "declare as much as there is",
+            f"needs {now} in-sync replicas, {value} are declared, and records on fewer brokers are lost with them",
+            "declare the present number",
             "fewer-in-sync",
         )
     return None
@@ -373,7 +373,7 @@ def _days(milliseconds: str | int) -> str:
 
 
 def _acls(making: _Making, wanted: Declared, there: frozenset[Acl]) -> None:
-    # add before removing, so that nobody is locked out in between
+    # add before removing, so that no principal is locked out in between
     making.changes += [Allow(acl) for acl in sorted(wanted.acls - there)]
     others = []
     for acl in sorted(there - wanted.acls):
@@ -383,11 +383,11 @@ def _acls(making: _Making, wanted: Declared, there: frozenset[Acl]) -> None:
         elif mine:
             others.append(acl)
         elif touches and acl.resource == "topic":
-            making.notes.append(f"somebody else: {acl}; this is left as it is")
+            making.notes.append(f"{acl} is of another principal and is left as it is")
     if others:
         making.notes.append(
-            f"{len(others)} permissions of principals that are called as ours, about nothing of ours, such as {others[0]}: left as"
-            " they are, another installation's?"
+            f"{len(others)} permissions of principals with our names on what is not ours, such as {others[0]}: left as they"
+            " are, because they may be another installation's"
         )
 
 

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from services.ops.terminal import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption, YesOption
 
 if TYPE_CHECKING:
     from services.ops.broker.topic_plan import Cluster, Create, Declared, Plan
     from shared.access import Acl
     from shared.settings import Settings
 
-EXIT_REFUSED: Final = 1
-EXIT_DIFFERENT: Final = 2
+EXIT_FOUND: Final = 1
 TIMEOUT_MS: Final = 30_000
 SHOWN_S: Final = 60.0
 MOVED_S: Final = 600.0
@@ -100,17 +99,17 @@ class Broker:
         ]
         if name in {prefix + topic.name for topic in access.VIEWED} and (number := generations.newest(self._settings)):
             groups.append(app_id(self._settings, number))
-        places = [TopicPartition(name, number) for number in range(partitions)]
-        ends = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=TIMEOUT_MS)
-        begins = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.EARLIEST), timeout_ms=TIMEOUT_MS)
+        parts = [TopicPartition(name, number) for number in range(partitions)]
+        ends = self._admin.list_partition_offsets(dict.fromkeys(parts, OffsetSpec.LATEST), timeout_ms=TIMEOUT_MS)
+        begins = self._admin.list_partition_offsets(dict.fromkeys(parts, OffsetSpec.EARLIEST), timeout_ms=TIMEOUT_MS)
         oldest: dict[Any, int] = {}
         for group in groups:
-            committed = self._admin.list_group_offsets({group: places})[group]
-            for place in places:
-                at = committed.get(place)
-                unread = max(begins[place].offset, at.offset if at is not None and at.offset >= 0 else 0)
-                if unread < ends[place].offset:
-                    oldest[place] = min(oldest.get(place, unread), unread)
+            committed = self._admin.list_group_offsets({group: parts})[group]
+            for part in parts:
+                at = committed.get(part)
+                unread = max(begins[part].offset, at.offset if at is not None and at.offset >= 0 else 0)
+                if unread < ends[part].offset:
+                    oldest[part] = min(oldest.get(part, unread), unread)
         if not oldest:
             return 0
         consumer = kafka_links.consumer(self._settings, enable_auto_commit=False, auto_offset_reset="earliest")
@@ -187,7 +186,7 @@ class Broker:
             ]
             for answer in answers:
                 error = for_code(answer["error_code"])
-                # somebody may have applied the same plan at the same time
+                # another process may have applied the same plan at the same time
                 if error in (NoError, TopicAlreadyExistsError):
                     del left[answer["name"]]
                 elif error is not InvalidReplicationFactorError or time.monotonic() > until:
@@ -231,22 +230,22 @@ class Broker:
 
         for _, _, error in self._admin.delete_acls(list(map(_filter, acls))) if acls else ():
             if error is not NoError:
-                raise error("an ACL could not be taken away")
+                raise error("an ACL could not be removed")
 
 
-def _first_stamp(consumer: Any, places: Mapping[Any, int]) -> int:
+def _first_stamp(consumer: Any, parts: Mapping[Any, int]) -> int:
     """The earliest timestamp of the records at these offsets."""
-    consumer.assign(list(places))
-    for place, offset in places.items():
-        consumer.seek(place, offset)
-    left, found = set(places), []
+    consumer.assign(list(parts))
+    for part, offset in parts.items():
+        consumer.seek(part, offset)
+    left, found = set(parts), []
     until = time.monotonic() + TIMEOUT_MS / 1000
     while left and time.monotonic() < until:
-        for place, records in consumer.poll(timeout_ms=500).items():
-            if place in left:
+        for part, records in consumer.poll(timeout_ms=500).items():
+            if part in left:
                 found.append(records[0].timestamp)
-                left.discard(place)
-                consumer.pause(place)
+                left.discard(part)
+                consumer.pause(part)
     # a record that cannot be read may be of any age: assume the oldest
     return 0 if left else min(found)
 
@@ -347,7 +346,7 @@ def plan_(
     stack: StackOption = "default",
     allow: AllowOption = None,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit 2 if changes are needed, 1 if one of them is refused.")
+        bool, typer.Option("--exit-code", help="Exit with code 1 if changes are needed or refused.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -362,23 +361,29 @@ def plan_(
     if json:
         print_json(plan.as_json())
     if exit_code and (plan.refusals or plan.changes):
-        raise typer.Exit(EXIT_REFUSED if plan.refusals else EXIT_DIFFERENT)
+        raise typer.Exit(EXIT_FOUND)
 
 
 @app.command("apply")
-def apply_(stack: StackOption = "default", allow: AllowOption = None, json: JsonOption = False) -> None:
+def apply_(
+    stack: StackOption = "default", allow: AllowOption = None, yes: YesOption = False, json: JsonOption = False
+) -> None:
     """Make the broker's topics and ACLs as the code declares them. May be repeated.
 
     If anything is refused, nothing is changed, and the exit code is 1.
     """
-    from services.ops.terminal import print_json
+    from services.ops.terminal import confirm, print_json, progress
 
-    plan = apply_to(_settings(stack), _allowed(allow))
+    allowed = _allowed(allow)
+    settings = _settings(stack)
+    confirm(f"Change topics although it may lose records ({', '.join(sorted(allowed))})?", yes=yes or not allowed)
+    with progress("comparing topics and ACLs, and applying the declared ones"):
+        plan = apply_to(settings, allowed)
     _show(plan, "not done:" if plan.refusals else "done:")
     if json:
         print_json({**plan.as_json(), "applied": bool(plan.changes) and not plan.refusals})
     if plan.refusals:
-        raise typer.Exit(EXIT_REFUSED)
+        raise typer.Exit(EXIT_FOUND)
 
 
 def register(commands: typer.Typer) -> None:

@@ -6,18 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from services.ops.terminal import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption, YesOption
 
 
 def erased(engine: Any, subject: str, *, partitions: int, force: bool, reason: str | None, dry_run: bool) -> Any:
     """Erase a subject in the installation's database. `engine` is an administrator's.
 
     Raises:
-        CommandError: there is no such account, or something stands against erasing it.
+        CommandError: there is no such account, or `force` without a reason.
+        Finding: something stands against erasing it.
     """
     from services.intake.accounts import erasure_store
-    from services.intake.kernel.domain import Refused
-    from shared.failures import CommandError
+    from shared.failures import CommandError, Finding
+    from shared.refusals import Refused
 
     with engine.begin() as connection:
         connection.exec_driver_sql("set local search_path = intake, platform")
@@ -26,7 +27,8 @@ def erased(engine: Any, subject: str, *, partitions: int, force: bool, reason: s
                 connection, subject, by="operator", partitions=partitions, force=force, reason=reason, dry_run=dry_run
             )
         except Refused as refused:
-            raise CommandError(f"{refused.detail} {refused.cure}") from None
+            failure = Finding if refused.reason == "matters_open" else CommandError
+            raise failure(f"{refused.detail} {refused.cure}") from None
 
 
 def erase(
@@ -41,6 +43,7 @@ def erase(
         bool, typer.Option("--dry-run", help="Only show what stands against it, and what would stay.")
     ] = False,
     stack: StackOption = "default",
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Erase a subject by destroying its key. This cannot be undone.
@@ -54,12 +57,13 @@ def erase(
 
     from services.intake.accounts import erasure
     from services.ops import installation
-    from services.ops.terminal import console, print_json
+    from services.ops.terminal import confirm, console, print_json
     from shared import db
     from shared.failures import CommandError
 
     if reason is not None and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}", reason) is None:
         raise CommandError("--reason: a code such as court_order, not a sentence: it is kept in the log")
+    confirm(f"Erase the data of {subject} for good?", yes=yes or dry_run)
     settings = installation.settings(stack)
     engine = db.administer(settings.database.get_secret_value(), pooled=False)
     try:

@@ -477,21 +477,22 @@ def export(
     is held.
     """
     from services.intake.evidence.blobs import Blobs
-    from services.intake.kernel.security import Contacts
     from services.ops import installation
-    from services.ops.terminal import console, print_json
+    from services.ops.privacy.rewrap import contacts_of
+    from services.ops.terminal import console, print_json, progress
     from shared import clock, db
-    from shared.failures import CommandError
+    from shared.failures import CommandError, Finding
 
     settings = installation.settings(stack)
+    contacts = contacts_of(settings)
     engine = db.administer(settings.database.get_secret_value(), pooled=False)
     try:
         with (
+            progress(f"collecting what is held on {subject}"),
             engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
             connection.begin(),
         ):
             now, _ = clock.read(connection)
-            contacts = Contacts.of(settings)
             blobs = Blobs.of(settings) if files else None
             counts = collect(connection, contacts, subject, out, blobs=blobs, made_at=now)
     except FileExistsError:
@@ -500,7 +501,7 @@ def export(
         engine.dispose()
     if not sum(counts.values()):
         out.unlink()
-        raise CommandError(f"nothing is held on {subject!r}")
+        raise Finding(f"nothing is held on {subject!r}")
     console.print(f"{sum(counts.values())} rows in {sum(map(bool, counts.values()))} parts, in {out}")
     if json:
         print_json({"subject": subject, "file": str(out), "rows": sum(counts.values()), "parts": counts})

@@ -19,6 +19,25 @@ _TABLES: Final = (("intake.subject_keys", "account", "wrapped"), ("intake.eviden
 """Tables with wrapped keys: table, column of the key's owner, column of the key."""
 
 
+def contacts_of(settings: Settings) -> Contacts:
+    """The installation's contact keys.
+
+    Raises:
+        CommandError: there is none, or it is not a key.
+    """
+    from services.intake.kernel.security import Contacts, KeyMissing
+    from shared.failures import CommandError
+
+    try:
+        found = Contacts.of(settings)
+        found.master  # noqa: B018 (raises if there is none)
+    except KeyMissing:
+        raise CommandError("GOODFAITH_CONTACT_KEY is not set: give the installation's key") from None
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    return found
+
+
 def rewrap_all(engine: Any, contacts: Contacts) -> Counter[str]:
     """Rewrap the keys of all subjects and documents, in batches of one transaction each.
 
@@ -73,17 +92,18 @@ def rewrap(stack: StackOption = "default", json: JsonOption = False) -> None:
     The new key is `GOODFAITH_CONTACT_KEY`; what is wrapped under `GOODFAITH_CONTACT_KEY_OTHER` is opened with that
     one. Exit code 1 if anything opens with neither.
     """
-    from services.intake.kernel.security import Contacts
     from services.ops import installation
-    from services.ops.terminal import console, print_json
+    from services.ops.terminal import console, print_json, progress
     from shared import db
 
     settings = installation.settings(stack)
     # a stack's own key, unless the environment names one
     keys = Settings() if os.environ.get("GOODFAITH_CONTACT_KEY") else settings
+    contacts = contacts_of(keys)
     engine = db.administer(settings.database.get_secret_value())
     try:
-        counts = rewrap_all(engine, Contacts.of(keys))
+        with progress("wrapping keys"):
+            counts = rewrap_all(engine, contacts)
     finally:
         engine.dispose()
     console.print(", ".join(f"{name} {count}" for name, count in counts.items()))

@@ -12,9 +12,16 @@ import sqlalchemy as sa
 from shared import kafka_links
 from shared.settings import Settings
 
+CHUNK: Final = 5_000
+LEAVING_S: Final = 10.0
+"""Wall seconds in which the database notices that a killed process is gone."""
+_CONNECTED: Final = """
+    select distinct application_name from pg_stat_activity where usename like 'goodfaith\\_%%' and backend_type = 'client backend'
+    order by 1 limit 10"""
+
 
 def none_connected(engine: sa.Engine) -> None:
-    """Make sure that no process is connected to the database. A process that starts later goes unnoticed.
+    """Wait until no process is connected to the database. A process that starts later goes unnoticed.
 
     Raises:
         CommandError: one still is after ``LEAVING_S`` seconds.
@@ -29,8 +36,8 @@ def none_connected(engine: sa.Engine) -> None:
             time.sleep(0.2)
 
 
-def fold_anew(settings: Settings) -> int:
-    """Start a generation of the stream views from the logs. Returns its number; 0: there were no views.
+def rebuild_views(settings: Settings) -> int:
+    """Rebuild the stream views from the logs, as a new generation. Returns its number; 0: there were no views.
 
     The old generation's positions are those of topics that no longer exist. The new topics hold only what retention
     leaves; the views know more.
@@ -47,13 +54,13 @@ def fold_anew(settings: Settings) -> int:
 
 @contextlib.contextmanager
 def producing(settings: Settings) -> Iterator[Callable[[str, str, str, int, int], None]]:
-    """Yields a function that sends a log's row: topic, key, payload, partition, time in ms. Exiting waits for all.
+    """Yield a function that sends a row of a log: topic, key, payload, partition, time in ms. Exiting waits for all.
 
     Raises:
         kafka.errors.KafkaError: the broker did not accept one.
     """
     from shared import tracing
-    from shared.runtime.worker import HEADERS
+    from shared.runtime.publisher import HEADERS
 
     producer: Any = kafka_links.producer(
         settings,
@@ -82,17 +89,6 @@ def producing(settings: Settings) -> Iterator[Callable[[str, str, str, int, int]
     finally:
         producer.close(timeout=30)
 
-
-CHUNK: Final = 5_000
-
-
-LEAVING_S: Final = 10.0
-"""Wall seconds in which the database notices that a killed process is gone."""
-
-
-_CONNECTED: Final = """
-    select distinct application_name from pg_stat_activity where usename like 'goodfaith\\_%%' and backend_type = 'client backend'
-    order by 1 limit 10"""
 
 
 def _acknowledged(futures: list[Any]) -> None:

@@ -2,8 +2,8 @@
 
 If the database was restored to the end of its log, it knows everything that is on the topics, and the workers simply
 continue. If it was restored to an earlier moment, the topics are ahead of it: they hold events that no log knows,
-under ids that the logs will give to other events. So our own topics are recreated and filled from the logs. Topics of
-upstreams, and a marketplace's own, stay; reading continues from the restored cursors. What was asked of the
+under ids that the logs will give to other events ("ghosts"). So our own topics are recreated and filled from the logs. Topics of
+upstreams and of a marketplace stay, and reading continues from the restored cursors. What was asked of the
 marketplace after that moment is undone, or asked again, with a higher number.
 """
 
@@ -21,8 +21,8 @@ import sqlalchemy as sa
 import typer
 
 from services.ops import installation
-from services.ops.restore.common import CHUNK, fold_anew, none_connected, producing
-from services.ops.terminal import JsonOption, StackOption
+from services.ops.restore.common import CHUNK, none_connected, producing, rebuild_views
+from services.ops.terminal import JsonOption, StackOption, YesOption
 from shared import kafka_links, topics
 from shared.settings import Settings
 
@@ -43,7 +43,7 @@ def _group() -> None:
 
 @dataclass(slots=True)
 class Ghosts:
-    """What the topics have and the restored logs do not.
+    """Events that the topics have and the restored logs do not, and what they said.
 
     Attributes:
         events: number of events, by type.
@@ -117,8 +117,8 @@ def _most(found: dict[str, int], name: str, number: int) -> None:
 
 
 @dataclass(slots=True)
-class Anew:
-    """What `begin_anew` did.
+class RestoredTopics:
+    """What `restore_topics` did.
 
     Attributes:
         refilled: number of records written from the logs.
@@ -142,8 +142,8 @@ class Anew:
             "topics": len(self.topics),
             "ghosts": sum(self.ghosts.events.values()),
             "lost_claims": len(self.ghosts.claims),
-            "listings_asked_anew": len(self.ghosts.listings.keys() | self.ghosts.items),
-            "sellers_asked_anew": len(self.ghosts.sellers),
+            "listings_asked_again": len(self.ghosts.listings.keys() | self.ghosts.items),
+            "sellers_asked_again": len(self.ghosts.sellers),
             "unknown_sellers": self.unknown_sellers,
             "applied_ghosts": self.applied_ghosts,
             "refilled": self.refilled,
@@ -180,15 +180,16 @@ def written_by(logs: Iterable[Reader]) -> list[topics.Topic]:
     return [topic for topic in topics.TOPICS if here & set(topic.writers)]
 
 
-def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable[[str], None] = lambda _: None) -> Anew:
-    """Recreate our topics and fill them from the logs. All processes must be stopped. Repeat it if it was interrupted.
+def restore_topics(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable[[str], None] = lambda _: None) -> RestoredTopics:
+    """Recreate our topics and fill them from the logs. Stop all processes first. If it is interrupted, repeat it.
 
     Args:
         engine: an administrator's.
         keep: file to which events are appended that the topics have and the logs do not, one document per line.
 
     Raises:
-        CommandError: a process is still connected to the database, or the broker does not delete topics.
+        CommandError: a process is still connected to the database.
+        Unavailable: the broker does not delete topics.
     """
     from services.ops.idle import present, readers
     from services.ops.restore.unread import commit_cursors
@@ -199,24 +200,17 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
         logs = present(connection, readers(settings))
         ours = written_by(logs)
         heads = {
-            log.name: dict(
-                map(
-                    tuple,
-                    connection.exec_driver_sql(f"select partition, seq from {log.schema}.{log.prefix}partitions"),
-                )
-            )
+            log.name: dict(map(tuple, connection.exec_driver_sql(f"select partition, seq from {log.tables}partitions")))
             for log in logs
         }
         read_upto: dict[tuple[str, int], int] = {}
         for log in logs:
-            rows = connection.exec_driver_sql(
-                f"select topic, partition, next_offset from {log.schema}.{log.prefix}cursors"
-            )
+            rows = connection.exec_driver_sql(f"select topic, partition, next_offset from {log.tables}cursors")
             for topic, partition, offset in rows:
-                place = (str(topic), int(partition))
-                read_upto[place] = min(read_upto.get(place, offset), offset)
+                key = (str(topic), int(partition))
+                read_upto[key] = min(read_upto.get(key, offset), offset)
     tell("reading what the topics have and the logs do not")
-    made = Anew([settings.topic_prefix + topic.name for topic in ours], Ghosts())
+    made = RestoredTopics([settings.topic_prefix + topic.name for topic in ours], Ghosts())
     with keep.open("ab") as file:
         for raw in _unread(settings, ours, read_upto):
             if lost(raw, heads, made.ghosts):
@@ -224,7 +218,7 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
     with engine.begin() as connection:
         names = [topic.name for topic in ours]
         for log in logs:
-            table = f"{log.schema}.{log.prefix}"
+            table = log.tables
             connection.exec_driver_sql(f"delete from {table}cursors where topic = any(%s)", (names,))
             connection.exec_driver_sql(f"delete from {table}topic_ids where topic = any(%s)", (names,))
             connection.exec_driver_sql(f"delete from {table}gaps where topic = any(%s)", (names,))
@@ -235,17 +229,17 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
             "select id from intake.claims where id = any(%s)", (sorted(made.ghosts.claims),)
         )
         made.ghosts.claims.difference_update(known.scalars())
-        made.unknown_sellers = _ask_anew(connection, made.ghosts, settings.partitions)
-    tell("beginning topics anew")
+        made.unknown_sellers = _ask_again(connection, made.ghosts, settings.partitions)
+    tell("recreating the topics")
     _recreate(settings, made.topics)
     tell("filling topics from the logs")
     keep_ms = {settings.topic_prefix + topic.name: topic.kept_ms(settings) for topic in ours}
-    made.refilled = sum(_refill(settings, engine, f"{log.schema}.{log.prefix}event_log", keep_ms) for log in logs)
+    made.refilled = sum(_refill(settings, engine, f"{log.tables}event_log", keep_ms) for log in logs)
     with engine.begin() as connection:
         commit_cursors(settings, connection, logs)
         connection.exec_driver_sql("delete from platform.went_back")
-    tell("filling the stream views from the logs")
-    made.generation = fold_anew(settings)
+    tell("rebuilding the stream views from the logs")
+    made.generation = rebuild_views(settings)
     made.seconds = time.monotonic() - begun
     return made
 
@@ -257,10 +251,10 @@ def _forget_ghosts(connection: sa.Connection, logs: Iterable[Reader]) -> list[st
     """
     logs, found = list(logs), []
     for reader in logs:
-        table = f"{reader.schema}.{reader.prefix}reads"
+        table = f"{reader.tables}reads"
         for log in logs:
             rows = connection.exec_driver_sql(
-                f"with ahead as (select r.*, p.seq as head from {table} r join {log.schema}.{log.prefix}partitions p"
+                f"with ahead as (select r.*, p.seq as head from {table} r join {log.tables}partitions p"
                 " on p.partition = r.log_partition where r.writer = %s and r.seq > p.seq)"
                 f" update {table} r set seq = a.head from ahead a where r.topic = a.topic and r.partition = a.partition"
                 " and r.writer = a.writer and r.log_partition = a.log_partition returning a.topic, a.log_partition, a.head, a.seq",
@@ -270,13 +264,13 @@ def _forget_ghosts(connection: sa.Connection, logs: Iterable[Reader]) -> list[st
     return sorted(found)
 
 
-def _ask_anew(connection: sa.Connection, ghosts: Ghosts, partitions: int) -> list[str]:
-    """Have the marketplace told the present state, under numbers above those it has seen; returns unknown sellers."""
+def _ask_again(connection: sa.Connection, ghosts: Ghosts, partitions: int) -> list[str]:
+    """Have the present state sent to the marketplace, under numbers above those it has seen. Returns unknown sellers."""
     numbers = {**dict.fromkeys(sorted(ghosts.items), 0), **ghosts.listings}
     above = [number + MARGIN for number in numbers.values()]
     connection.exec_driver_sql(_BUMP_LISTINGS, (list(numbers), list(numbers.values())))
-    places = [topics.partition_of(listing, partitions) for listing in numbers]
-    connection.exec_driver_sql(_FREE_LISTINGS, (list(numbers), places, above))
+    parts = [topics.partition_of(listing, partitions) for listing in numbers]
+    connection.exec_driver_sql(_FREE_LISTINGS, (list(numbers), parts, above))
     told = (list(ghosts.sellers), list(ghosts.sellers.values()))
     known = set(connection.exec_driver_sql(_BUMP_SELLERS, told).scalars())
     return sorted(set(ghosts.sellers) - known)
@@ -292,25 +286,25 @@ def _unread(
     try:
         there = consumer.topics()
         names = {settings.topic_prefix + topic.name: topic.name for topic in ours}
-        places = [
+        parts = [
             TopicPartition(name, partition)
             for name in names
             if name in there
             for partition in sorted(consumer.partitions_for_topic(name) or ())
         ]
-        begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
-        consumer.assign(places)
+        begins, ends = consumer.beginning_offsets(parts), consumer.end_offsets(parts)
+        consumer.assign(parts)
         left = set()
-        for place in places:
-            at = max(begins[place], read_upto.get((names[place.topic], place.partition), 0))
-            consumer.seek(place, at)
-            if at < ends[place]:
-                left.add(place)
+        for part in parts:
+            at = max(begins[part], read_upto.get((names[part.topic], part.partition), 0))
+            consumer.seek(part, at)
+            if at < ends[part]:
+                left.add(part)
         while left:
-            for place, records in consumer.poll(timeout_ms=500).items():
+            for part, records in consumer.poll(timeout_ms=500).items():
                 yield from (record.value for record in records if record.value is not None)
-                if records[-1].offset + 1 >= ends[place]:
-                    left.discard(place)
+                if records[-1].offset + 1 >= ends[part]:
+                    left.discard(part)
     finally:
         consumer.close()
 
@@ -318,7 +312,7 @@ def _unread(
 def _recreate(settings: Settings, names: Iterable[str]) -> None:
     from kafka.errors import KafkaError
 
-    from shared.failures import CommandError
+    from shared.failures import Unavailable
 
     admin: Any = kafka_links.admin(settings, client_id="goodfaith-restore")
     try:
@@ -327,7 +321,7 @@ def _recreate(settings: Settings, names: Iterable[str]) -> None:
         until = time.monotonic() + GONE_S
         while set(doomed) & set(admin.list_topics()):
             if time.monotonic() > until:
-                raise CommandError(f"the broker has not deleted the topics within {GONE_S:.0f} s")
+                raise Unavailable(f"the broker has not deleted the topics within {GONE_S:.0f} s")
             time.sleep(0.2)
     finally:
         admin.close()
@@ -363,10 +357,11 @@ def _refill(settings: Settings, engine: sa.Engine, table: str, keep_ms: Mapping[
 @app.command(name="topics")
 def topics_(
     stack: StackOption = "default",
-    keep: Annotated[
+    out: Annotated[
         Path | None,
         typer.Option(help="File for events that only the topics have; default: a file in the stack's folder."),
     ] = None,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Recreate the topics from the event logs, after the database was restored to an earlier moment.
@@ -374,23 +369,24 @@ def topics_(
     Stop all processes first. For an installation, set `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's
     URL).
     """
-    from services.ops.terminal import console, errors, print_json
+    from services.ops.terminal import confirm, console, print_json, progress
     from shared import db
 
+    confirm("Delete our topics and fill them again from the event logs?", yes=yes)
     settings = installation.settings(stack)
-    file = keep or installation.folder(stack) / f"lost-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.jsonl"
+    file = out or installation.folder(stack) / f"lost-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.jsonl"
     engine = db.administer(settings.database.get_secret_value())
     try:
-        with errors.status("working") as status:
-            made = begin_anew(settings, engine, file, status.update)
+        with progress("comparing topics and event logs") as tell:
+            made = restore_topics(settings, engine, file, tell)
     finally:
         engine.dispose()
     facts = made.as_json()
     for name, value in facts.items():
         console.print(f"{name.replace('_', ' ')}: {value}", markup=False, highlight=False)
-    console.print(f"what the logs do not know: {file}", markup=False, highlight=False)
+    console.print(f"events that only the topics had: {file}", markup=False, highlight=False)
     if json:
-        print_json({**facts, "kept": str(file)})
+        print_json({**facts, "file": str(file)})
 
 
 @app.command()
@@ -402,6 +398,7 @@ def unread(
             "--give-up", help="Continue even where records of others (upstreams, a marketplace) are lost for good."
         ),
     ] = False,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Restore records from the event logs that were deleted before they were read, or with their topic.
@@ -410,21 +407,22 @@ def unread(
     URL). Exit code 1 if records of others are lost and `--give-up` is not given.
     """
     from services.ops.restore import unread as gone
-    from services.ops.terminal import console, errors, print_json
+    from services.ops.terminal import confirm, console, print_json, progress
     from shared import db
 
+    confirm("Replace what the topics have behind each gap by the records of the event logs?", yes=yes)
     settings = installation.settings(stack)
     engine = db.administer(settings.database.get_secret_value())
     try:
-        with errors.status("looking") as status:
-            made = gone.refill(settings, engine, give_up=give_up, tell=status.update)
+        with progress("looking for gaps") as tell:
+            made = gone.refill(settings, engine, give_up=give_up, tell=tell)
     finally:
         engine.dispose()
     for gap in made.gaps:
         console.print(str(gap), markup=False, highlight=False)
-    console.print(f"{len(made.gaps)} gaps, {made.records} records brought back", highlight=False)
+    console.print(f"{len(made.gaps)} gaps, {made.records} records restored", highlight=False)
     if made.theirs:
-        text = "left as lost" if give_up else "not ours to bring back: ask who wrote them to send again, then --give-up"
+        text = "left as lost" if give_up else "not in our logs: have their writers send them again, then use --give-up"
         console.print(f"{len(made.theirs)} gaps in topics of others: {text}", style="red", highlight=False)
     if json:
         print_json(made.as_json())

@@ -108,14 +108,14 @@ def compare(
     """
     found = []
     noticed = noticed or {}
-    for place, begin in begins.items():
-        topic, partition = place
+    for part, begin in begins.items():
+        topic, partition = part
         recreated = topic in known_ids and known_ids[topic] != ids.get(topic)
-        at = cursors.get(place)
-        stopped, reason = noticed.get(place, (None, ""))
-        if recreated or stopped is not None or (at is not None and not begin <= at <= ends[place]):
+        at = cursors.get(part)
+        stopped, reason = noticed.get(part, (None, ""))
+        if recreated or stopped is not None or (at is not None and not begin <= at <= ends[part]):
             at = stopped if at is None else at
-            found.append(Gap(reader, topic, partition, at or 0, begin, ends[place], recreated, reason))
+            found.append(Gap(reader, topic, partition, at or 0, begin, ends[part], recreated, reason))
     return found
 
 
@@ -134,20 +134,20 @@ def find(settings: Settings, connection: sa.Connection) -> list[Gap]:
     consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
     try:
         for reader in present(connection, readers(settings), table="topic_ids"):
-            table = f"{reader.schema}.{reader.prefix}"
+            table = reader.tables
             rows = connection.exec_driver_sql(f"select topic, partition, next_offset from {table}cursors")
             cursors = {(str(topic), int(partition)): int(offset) for topic, partition, offset in rows}
             known = {
                 str(topic): str(id_)
                 for topic, id_ in connection.exec_driver_sql(f"select topic, id from {table}topic_ids")
             }
-            places = {
+            parts = {
                 TopicPartition(prefix + topic.name, partition): (topic.name, partition)
                 for topic in reader.reads
                 for partition in range(settings.partitions)
             }
-            begins = {places[at]: offset for at, offset in consumer.beginning_offsets(list(places)).items()}
-            ends = {places[at]: offset for at, offset in consumer.end_offsets(list(places)).items()}
+            begins = {parts[at]: offset for at, offset in consumer.beginning_offsets(list(parts)).items()}
+            ends = {parts[at]: offset for at, offset in consumer.end_offsets(list(parts)).items()}
             rows = connection.exec_driver_sql(f'select topic, partition, "offset", reason from {table}gaps')
             noticed = {(str(topic), int(partition)): (int(at), str(reason)) for topic, partition, at, reason in rows}
             seen_ = compare(cursors, known, ids, begins, ends, reader, noticed)
@@ -171,14 +171,14 @@ def _cut_off(
 ) -> Iterable[Gap]:
     """Partitions read to their end, of which the logs published more: no later event has revealed the gap yet."""
     logs = present(connection, readers(settings), table="reads")
-    owned = connection.exec_driver_sql(f"select partition from {reader.schema}.{reader.prefix}partitions")
+    owned = connection.exec_driver_sql(f"select partition from {reader.tables}partitions")
     partitions = set(owned.scalars())
     for topic in reader.reads:
         for partition in partitions:
-            place = (topic.name, partition)
-            if topic.compacted or place in known or cursors.get(place, begins[place]) != ends[place]:
+            part = (topic.name, partition)
+            if topic.compacted or part in known or cursors.get(part, begins[part]) != ends[part]:
                 continue
-            gap = Gap(reader, topic.name, partition, ends[place], begins[place], ends[place], reason="gap")
+            gap = Gap(reader, topic.name, partition, ends[part], begins[part], ends[part], reason="gap")
             rows = _unread(connection, logs, topic, settings.topic_prefix + topic.name, partition, [gap])
             if next(iter(rows), None) is not None:
                 yield gap
@@ -215,28 +215,28 @@ _UNREAD: Final = """
 def refill(
     settings: Settings, engine: sa.Engine, *, give_up: bool = False, tell: Callable[[str], None] = lambda _: None
 ) -> Refilled:
-    """Restore what is missing, and let the readers continue there. No process may run. Repeat it if interrupted.
+    """Restore what is missing, and let the readers continue there. Stop all processes first. If interrupted, repeat it.
 
     Args:
         engine: an administrator's.
-        give_up: let readers continue in topics of others too, where what is gone stays lost.
+        give_up: let readers continue in topics of others too. What is gone there stays lost.
 
     Raises:
         CommandError: a process is still connected to the database.
         kafka.errors.KafkaError: the broker is away.
     """
-    from services.ops.restore.common import fold_anew, none_connected
+    from services.ops.restore.common import none_connected, rebuild_views
 
     begun = time.monotonic()
     none_connected(engine)
     with engine.connect() as connection:
         made = Refilled(find(settings, connection))
         logs = present(connection, readers(settings), table="topic_ids")
-    by_place: dict[tuple[str, int], list[Gap]] = {}
+    by_partition: dict[tuple[str, int], list[Gap]] = {}
     for gap in made.gaps:
-        by_place.setdefault((gap.topic, gap.partition), []).append(gap)
+        by_partition.setdefault((gap.topic, gap.partition), []).append(gap)
     declared = {topic.name: topic for topic in topics.TOPICS}
-    for (topic, partition), gaps in by_place.items():
+    for (topic, partition), gaps in by_partition.items():
         if not any(_writes(log, declared.get(topic)) for log in logs):
             made.theirs += gaps
             if give_up:
@@ -251,19 +251,13 @@ def refill(
         # in this order: after an interruption everything is found and done again
         _cut(settings, declared[topic], partition, upto)
         _go_on(engine, gaps, dict.fromkeys(gaps, upto))
-    if give_up or not made.theirs:
-        _know(engine, made.gaps, _topic_ids(settings))
-    else:
-        _know(
-            engine,
-            [gap for gap in made.gaps if gap.topic not in {one.topic for one in made.theirs}],
-            _topic_ids(settings),
-        )
+    left = set() if give_up else {gap.topic for gap in made.theirs}
+    _know(engine, [gap for gap in made.gaps if gap.topic not in left], _topic_ids(settings))
     if made.gaps:
         with engine.connect() as connection:
             commit_cursors(settings, connection, logs)
-        tell("filling the stream views from the logs")
-        made.generation = fold_anew(settings)
+        tell("rebuilding the stream views from the logs")
+        made.generation = rebuild_views(settings)
     made.seconds = time.monotonic() - begun
     return made
 
@@ -282,7 +276,7 @@ def commit_cursors(settings: Settings, connection: sa.Connection, workers: Itera
     admin: Any = kafka_links.admin(settings, client_id="goodfaith-restore")
     try:
         for worker in workers:
-            table = f"{worker.schema}.{worker.prefix}"
+            table = worker.tables
             rows = connection.exec_driver_sql(
                 f"select c.topic, c.partition, c.next_offset, p.seq, p.hash from {table}cursors c join {table}partitions p using (partition)"
             )
@@ -323,12 +317,12 @@ def _unread(
 ) -> Iterable[tuple[str, str, float]]:
     """(key, payload, wall time in seconds) of all rows that one of the readers has not read, in the logs' order."""
     for log in (log for log in logs if _writes(log, topic)):
-        table = f"{log.schema}.{log.prefix}"
+        table = log.tables
         have: dict[int, int] = {}
         for gap in gaps:
             values = {"topic": full, "target": partition, "writer": log.name, "name": topic.name}
             read = _READ_BY_ID if topic.writer in assignment.OUTSIDE else _READ
-            statement = read.format(reader=f"{gap.reader.schema}.{gap.reader.prefix}", log=table)
+            statement = read.format(reader=gap.reader.tables, log=table)
             rows = connection.exec_driver_sql(statement, values)
             for source, number in rows:
                 # a compacted topic must have each key's last record, even if everyone has read it
@@ -340,7 +334,7 @@ def _unread(
 
 
 def of_all(gaps: Sequence[Gap], readers_: Iterable[Reader]) -> list[Gap]:
-    """A partition's gaps, and one for each other reader of the topic: all of them continue at the same place."""
+    """A partition's gaps, and one for each other reader of the topic: all of them continue at the same offset."""
     first = gaps[0]
     have = {gap.reader.name for gap in gaps}
     others = (one for one in readers_ if one.name not in have and first.topic in {topic.name for topic in one.reads})
@@ -348,7 +342,7 @@ def of_all(gaps: Sequence[Gap], readers_: Iterable[Reader]) -> list[Gap]:
 
 
 def _begin(settings: Settings, topic: topics.Topic, partition: int) -> int:
-    """Write an empty record to a partition that never had one, so there is something to delete; the next offset."""
+    """Write an empty record to a partition that never had one, so that it can be deleted. Returns the next offset."""
     if topic.compacted:
         return 0
     producer: Any = kafka_links.producer(settings, acks="all", allow_auto_create_topics=False)
@@ -360,7 +354,7 @@ def _begin(settings: Settings, topic: topics.Topic, partition: int) -> int:
 
 
 def _cut(settings: Settings, topic: topics.Topic, partition: int, upto: int) -> None:
-    """Delete what a partition had before it was filled. A broker cannot delete by offset from a compacted topic."""
+    """Delete what a partition held before it was filled. A broker cannot delete by offset from a compacted topic."""
     from kafka import TopicPartition
 
     if topic.compacted:
@@ -384,14 +378,14 @@ def _write(settings: Settings, topic: topics.Topic, partition: int, rows: Sequen
     return len(rows)
 
 
-def _go_on(engine: sa.Engine, gaps: Sequence[Gap], places: Mapping[Gap, int]) -> None:
+def _go_on(engine: sa.Engine, gaps: Sequence[Gap], offsets: Mapping[Gap, int]) -> None:
     with engine.begin() as connection:
         for gap in gaps:
-            table = f"{gap.reader.schema}.{gap.reader.prefix}"
+            table = gap.reader.tables
             connection.exec_driver_sql(
                 f"insert into {table}cursors (topic, partition, next_offset) values (%s, %s, %s)"
                 " on conflict (topic, partition) do update set next_offset = excluded.next_offset, leader_epoch = null",
-                (gap.topic, gap.partition, places[gap]),
+                (gap.topic, gap.partition, offsets[gap]),
             )
             connection.exec_driver_sql(
                 f"delete from {table}gaps where topic = %s and partition = %s", (gap.topic, gap.partition)
@@ -402,5 +396,5 @@ def _know(engine: sa.Engine, gaps: Iterable[Gap], ids: Mapping[str, str]) -> Non
     with engine.begin() as connection:
         for reader, topic in {(gap.reader, gap.topic) for gap in gaps if gap.recreated}:
             connection.exec_driver_sql(
-                f"update {reader.schema}.{reader.prefix}topic_ids set id = %s where topic = %s", (ids[topic], topic)
+                f"update {reader.tables}topic_ids set id = %s where topic = %s", (ids[topic], topic)
             )

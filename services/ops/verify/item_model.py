@@ -2,7 +2,7 @@
 
 `goodfaith verify` replays the logs against it (`judge.py`), and the unit tests compare the life cycle's table with it.
 It shares the policy, the calendar and the event types with the services, but none of their code, so a mistake in the
-table is not repeated here. It knows states, deadlines, holds, the 24-hour target, and who was in time.
+table is not repeated here.
 
 What it cannot know is given to it: what the marketplace said of the listing, whether another item blocks this one, and
 the band that triage gave it.
@@ -12,243 +12,42 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final
 
-from shared.calendars import calendar
-from shared.events import ItemSubmitted, Listing
-from shared.policy import Policy, Span
-
-LIVE: Final = frozenset(
-    {"RECEIVED", "NEEDS_INFO", "UNDER_REVIEW", "NOTIFIED", "COUNTERED", "HOLDER_RESPONSE", "PLATFORM_REVIEW"}
+from services.ops.verify.item_state import (
+    AFTER_NOTICE,
+    ASIDE,
+    LIVE,
+    UNHEARD,
+    UPHELD,
+    Filed,
+    ItemState,
+    PassedDeadline,
+    Proof,
+    SavedState,
 )
-UPHELD: Final = frozenset({"UPHELD", "UPHELD_BY_DEFAULT", "UPHELD_AFTER_COUNTER"})
-UNHEARD: Final = frozenset({"REJECTED", "DUPLICATE", "LINK_INVALID", "LAPSED"})
-ENDED: Final = UNHEARD | {"RESTORED", "WITHDRAWN"}
-ASIDE: Final = frozenset({"LITIGATION", "SUSPENDED", "APPEALED"})
-AFTER_NOTICE: Final = UPHELD | ASIDE | {"COUNTERED", "HOLDER_RESPONSE", "PLATFORM_REVIEW"}
-FINAL: Final = frozenset({"WITHDRAWN"})
-"""States that nothing leaves."""
+
 UNDOABLE: Final = frozenset({"lapse", "window", "check", "silence", "restore_by", "grace", "end"})
-"""Deadlines that end somebody's chance to act: a command accepted by then is judged as if they had not passed."""
-ZERO: Final = dt.timedelta()
+"""Deadlines that end a party's time to act: a command accepted by then is judged as if they had not passed."""
+LASTING: Final = (
+    "listing",
+    "original",
+    "ours",
+    "band",
+    "noticed",
+    "handled",
+    "sla",
+    "sla_due",
+    "paused",
+    "revision",
+    "moves",
+)
+"""Attributes that a command leaves as they are when it undoes a deadline."""
 
 
-class Move(NamedTuple):
-    """A change of state: when it takes effect, and the states entered, the new one last."""
-
-    at: dt.datetime
-    path: tuple[str, ...]
-
-
-class SavedState(NamedTuple):
-    """A state that the item may return to."""
-
-    state: str
-    deadline: Mapping[str, dt.datetime]
-    waiting: frozenset[str]
-    counter_until: dt.datetime | None
-    stopped: dt.datetime | None
-    held: bool
-    upheld: bool
-    answered: bool
-    entered: int
-
-
-class Proof(NamedTuple):
-    """The proof on file."""
-
-    identity: bool
-    authority: str
-    right: str
-    materials: frozenset[str]
-
-
-class Filed(NamedTuple):
-    """What was filed, as far as the life cycle depends on it. It never changes."""
-
-    item: str = "i"
-    reason: str = ""
-    right_type: str = ""
-    parties: tuple[str, ...] = ()
-    on_site: bool = True
-    good_faith: bool = False
-    abroad: bool = False
-    recurs: bool = False
-
-    @classmethod
-    def of(cls, data: ItemSubmitted) -> Filed:
-        """Take it from the event."""
-        parties = (data.complainant, data.principal)
-        return cls(
-            data.item,
-            data.reason,
-            data.right_type,
-            parties,
-            data.on_site,
-            data.good_faith,
-            data.abroad,
-            data.recurs is not None,
-        )
-
-
-class Model:
-    """One item.
-
-    Attributes are replaced, never changed in place, so a shallow copy is a snapshot.
-
-    Attributes:
-        listing, original, ours, band: given from outside.
-        revision: the item's revision, as given from outside; a decision on a state that was left since is stale.
-        moves: what has happened since the list was last emptied.
-    """
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.timers = policy.timers
-        self.filed = Filed()
-        self.state = ""
-        self.deadline: Mapping[str, dt.datetime] = {}
-        self.waiting: frozenset[str] = frozenset()
-        self.kept: tuple[SavedState, ...] = ()
-        self.undo: tuple[dt.datetime, dict[str, Any]] | None = None
-        self.listing: Listing | None = None
-        self.original = False
-        self.ours = False
-        self.band = "review"
-        self.proof = Proof(False, "missing", "active", frozenset())
-        self.seller: str | None = None
-        self.given_up = False
-        self.right_gone = False
-        self.rounds = 0
-        self.late = 0
-        self.refiled = 0
-        self.noticed: dt.datetime | None = None
-        self.counter_until: dt.datetime | None = None
-        self.countered: dt.datetime | None = None
-        self.decided: dt.datetime | None = None
-        self.complained: frozenset[str] = frozenset()
-        self.complaints = 0
-        self.deciders: frozenset[str] = frozenset()
-        self.answered = False
-        self.held = False
-        self.upheld = False
-        self.handled: dt.datetime | None = None
-        self.sla: str | None = None
-        self.sla_due = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
-        self.paused: dt.datetime | None = None
-        self.now = self.sla_due
-        self.when = self.sla_due
-        """The time of right: the time at which the present event counts."""
-        self.revision = 0
-        self.entered = 0
-        self.path: tuple[str, ...] = ()
-        self.moves: tuple[Move, ...] = ()
-
-    # ---- helpers
-
-    def end(self, span: Span, start: dt.datetime) -> dt.datetime:
-        """When a duration ends that begins at ``start``."""
-        return span.after(start, calendar(self.policy.calendar))
-
-    def at(self, now: dt.datetime, when: dt.datetime | None = None) -> None:
-        """Begin an event."""
-        self.now, self.when, self.path = now, now if when is None else when, ()
-
-    def done(self) -> None:
-        """End the event: update the 24-hour target, and note a move."""
-        self._count()
-        if self.path:
-            self.moves = (*self.moves, Move(self.now, self.path))
-
-    def go(self, state: str, **deadlines: dt.datetime) -> None:
-        """Enter a state."""
-        self.state, self.deadline, self.waiting, self.undo = state, deadlines, frozenset(), None
-        self.path = (*self.path, state)
-        self.entered = self.revision + 1
-        self.answered = False
-        if state in UPHELD | ENDED:
-            self.kept, self.right_gone = (), False
-            self.decided, self.complained = self.now, frozenset()
-        if state in UPHELD:
-            self.held = self.upheld = True
-        elif state in ENDED:
-            self.held = False
-            self.upheld = self.upheld and state == "WITHDRAWN"
-        if state == "UPHELD_AFTER_COUNTER":
-            self.counter_until = self.end(self.timers.round_window, self.now)
-
-    def keep(self, stopped: dt.datetime | None) -> None:
-        """Save the present state, and since when its deadlines stand still."""
-        self.kept = (*self.kept, self._present(stopped))
-
-    def _present(self, stopped: dt.datetime | None) -> SavedState:
-        return SavedState(
-            self.state,
-            self.deadline,
-            self.waiting,
-            self.counter_until,
-            stopped,
-            self.held,
-            self.upheld,
-            self.answered,
-            self.entered,
-        )
-
-    def back(self) -> None:
-        """Return to the state saved last."""
-        *rest, was = self.kept
-        self.kept = tuple(rest)
-        shift = self.now - was.stopped if was.stopped else ZERO
-        self.state, self.waiting, self.undo = was.state, was.waiting, None
-        self.path = (*self.path, was.state)
-        self.entered = self.revision + 1
-        self.deadline = {name: due + shift for name, due in was.deadline.items()}
-        self.counter_until = was.counter_until + shift if was.counter_until else None
-        self.held, self.upheld, self.answered = was.held, was.upheld, was.answered
-
-    def wait(self, *without: str, **deadlines: dt.datetime) -> None:
-        """Set some deadlines and drop others, without leaving the state."""
-        self.deadline = {name: due for name, due in self.deadline.items() if name not in without} | deadlines
-
-    def copy(self) -> dict[str, Any]:
-        """A snapshot of everything."""
-        return self.__dict__.copy()
-
-    @property
-    def blocks(self) -> bool:
-        """Whether a further claim for the same listing, right and reason is a duplicate of this item."""
-        return self.state not in ENDED and not (self.state == "APPEALED" and self.kept[-1].state in ENDED)
-
-    @property
-    def next_due(self) -> dt.datetime | None:
-        """The earliest deadline of a party or the operator, without that of a look-up."""
-        return min((due for due, name in self.running() if name != "give_up"), default=None)
-
-    def running(self) -> list[tuple[dt.datetime, str]]:
-        """Running deadlines, in the order in which they pass."""
-        running = [(due, name) for name, due in self.deadline.items()]
-        if self.sla is None and self.paused is None and self.state not in ENDED:
-            running.append((self.sla_due, "sla"))
-        if len(running) > 1:
-            # two at the same moment pass in the order of their names in stored items
-            running.sort(key=lambda one: (one[0], TIMERS[one[1]]))
-        return running
-
-    def _count(self) -> None:
-        """Count the 24 hours, from receipt to handled. They stand still in NEEDS_INFO and SUSPENDED."""
-        if self.handled is None and (self.state in UNHEARD or (self.state == "NOTIFIED" and not self.held)):
-            self.handled = self.now
-        stands = self.state in ("NEEDS_INFO", "SUSPENDED")
-        if self.paused is not None and (self.handled is not None or not stands):
-            self.sla_due += max((self.handled or self.when) - self.paused, ZERO)
-            self.paused = None
-        if self.sla is None and self.handled is not None:
-            self.sla = "missed" if self.handled > self.sla_due else "met"
-        if self.sla is None and self.state in ENDED and self.now > self.sla_due:
-            self.sla = "missed"
-        if stands and self.paused is None and self.sla is None:
-            self.paused = self.when
+class ItemModel(ItemState):
+    """One item, and the rules by which its state changes."""
 
     # ---- admission
 
@@ -444,7 +243,7 @@ class Model:
 
     def pass_to(self, upto: dt.datetime, *, excluding: bool = False) -> None:
         """Let deadlines pass: all up to ``upto``, or all before it."""
-        while (running := self.running()) and (running[0][0] < upto or (running[0][0] == upto and not excluding)):
+        while (running := self.running()) and (running[0].due < upto or (running[0].due == upto and not excluding)):
             self.pass_next()
 
     def pass_next(self) -> None:
@@ -460,7 +259,7 @@ class Model:
         self.done()
         self.revision += 1
         if name in UNDOABLE:
-            self.undo = (due, before)
+            self.undo = PassedDeadline(due, before)
 
     def passed(self, name: str, due: dt.datetime) -> None:
         """Apply a deadline that passed."""
@@ -542,9 +341,9 @@ class Model:
         when = min(accepted_at, now)
         self.pass_to(when, excluding=True)
         here = self.copy()
-        if self.undo is not None and when <= self.undo[0]:
+        if self.undo is not None and when <= self.undo.due:
             facts = {key: here[key] for key in LASTING}
-            self.__dict__.update(self.undo[1] | facts)
+            self.__dict__.update(self.undo.before | facts)
             undone = self.state
             self.at(now, when)
             self.path = (undone,)
@@ -699,7 +498,7 @@ class Model:
                 elif was == "RESTORED":
                     self.go("UPHELD_AFTER_COUNTER")
                 else:
-                    self.anew()
+                    self.review_again()
             case "UNDER_REVIEW", "refuse":
                 self.go("REJECTED")
             case "UNDER_REVIEW", "uphold":
@@ -718,8 +517,8 @@ class Model:
                 return False
         return True
 
-    def anew(self) -> None:
-        """Row 19, reversed: back to review, where the rules apply again."""
+    def review_again(self) -> None:
+        """Enter UNDER_REVIEW after a reversed complaint (row 19). The rules apply again."""
         self.go("UNDER_REVIEW")
         self.look()
         if self.proof.right in ("expired", "lost", "unauthorised"):
@@ -749,34 +548,3 @@ class Model:
             self.undo = None
             return True
         return False
-
-
-TIMERS: Final = {
-    "lapse": "needs_info",
-    "window": "window",
-    "check": "counter_check",
-    "silence": "holder_response",
-    "restore_by": "restore_by",
-    "review": "platform_review",
-    "grace": "platform_grace",
-    "reminder": "reminder",
-    "appeal": "appeal_review",
-    "end": "suspended",
-    "give_up": "lookup_give_up",
-    "sla": "sla",
-}
-"""The deadlines' names in stored items."""
-LASTING: Final = (
-    "listing",
-    "original",
-    "ours",
-    "band",
-    "noticed",
-    "handled",
-    "sla",
-    "sla_due",
-    "paused",
-    "revision",
-    "moves",
-)
-"""Attributes that a command leaves as they are when it undoes a deadline."""

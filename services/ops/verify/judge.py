@@ -11,12 +11,14 @@ from __future__ import annotations
 import datetime as dt
 from collections import deque
 from collections.abc import Callable, Container, Iterable
-from typing import Any, Final, Literal
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from services.ops.verify.item_model import ENDED, TIMERS, Filed, Model, Move, Proof
+from services.ops.verify.findings import Category
+from services.ops.verify.item_model import ItemModel
+from services.ops.verify.item_state import ENDED, TIMERS, Filed, Move, Proof
 from shared import policy
 from shared.events import (
     COMMANDS,
@@ -41,12 +43,12 @@ from shared.events import (
     Withdraw,
 )
 
-Add = Callable[[Literal["lost", "doubled", "problem"], str, str], None]
+Add = Callable[[Category, str, str], None]
 Input = ItemSubmitted | Command | NoticeSent | HoldChanged
 SUBMITTED: Final = "goodfaith.item.submitted.v1"
 NOTICE: Final = "goodfaith.notice.sent.v1"
 HOLD: Final = "goodfaith.hold.changed.v1"
-_AS_FILED: Final = {
+AS_FILED: Final = {
     name: name
     for name in (
         "claim",
@@ -66,7 +68,7 @@ _AS_FILED: Final = {
     )
 } | {"received_at": "accepted_at"}
 """Fields of a change, and the submission's fields of which they are copies."""
-_OF: Final[dict[type[Command], tuple[str, tuple[str, ...]]]] = {
+_COMMANDS: Final[dict[type[Command], tuple[str, tuple[str, ...]]]] = {
     COMMANDS[name]: (short, sides)
     for name, short, sides in (
         ("add_information", "information", ("holder",)),
@@ -96,11 +98,11 @@ _decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
 }
 
 
-class _Frame(Struct):
+class _StackEntry(Struct):
     state: State
 
 
-class Stored(Struct):
+class StoredItem(Struct):
     """A stored item, as far as it is compared."""
 
     item: str
@@ -127,7 +129,7 @@ class Stored(Struct):
     revision: int = 0
     timers: tuple[tuple[str, dt.datetime], ...] = ()
     awaits: tuple[str, ...] = ()
-    stack: tuple[_Frame, ...] = ()
+    stack: tuple[_StackEntry, ...] = ()
     code: str | None = None
     missing: tuple[str, ...] = ()
     original: str | None = None
@@ -179,47 +181,68 @@ _KEPT: Final = tuple(
 """Fields of a change that describe the item; the others describe the change, or follow from it."""
 
 
-class Parted(Exception):
+class Disagreement(Exception):
     """Log and model disagree about the same input."""
 
-    def __init__(self, kind: str, detail: str, category: Literal["lost", "doubled", "problem"] = "problem") -> None:
+    def __init__(self, kind: str, detail: str, category: Category = "problem") -> None:
         super().__init__(detail)
         self.kind = kind
         self.category = category
 
 
-class Group(Struct):
+class Change(NamedTuple):
+    """A change of an item, and when it took effect."""
+
+    at: dt.datetime
+    event: ItemChanged
+
+
+class Refusal(NamedTuple):
+    """A refused command, and when it was refused."""
+
+    at: dt.datetime
+    event: CommandRefused
+
+
+class Outcome(Struct):
     """What one cause did to one item. ``original``: whether another item blocked it then."""
 
     cause: str | None
     original: bool
-    changes: list[tuple[dt.datetime, ItemChanged]] = []
-    refused: tuple[dt.datetime, CommandRefused] | None = None
+    changes: list[Change] = []
+    refused: Refusal | None = None
 
 
-class Case:
+class OpenCommand(NamedTuple):
+    """A command that is not judged yet, and its event's id."""
+
+    id: str
+    event: Command
+
+
+class JudgedItem:
     """An item under judgement.
 
     Attributes:
         commands: the item's commands that are not judged yet, in the order of intake's log.
         silent: notices that are not judged yet and led to no published change.
-        group: what was last read of the log, not judged yet.
-        hidden: it is appealed, and had ended before.
-        off: log and model disagree.
+        outcome: what was last read of the log, not judged yet.
+        ended_before: it is appealed, and had ended before.
+        abandoned: it is not judged further, because log and model disagree or its log has gaps.
     """
 
-    __slots__ = ("commands", "filed", "group", "hidden", "model", "off", "revision", "silent")
+    __slots__ = ("abandoned", "commands", "ended_before", "filed", "model", "outcome", "revision", "silent")
 
     def __init__(self, filed: ItemSubmitted, rules: policy.Policy) -> None:
         self.filed = filed
-        self.model = Model(rules)
+        self.model = ItemModel(rules)
         self.model.ours = True  # by the marketplace's contract only the programme removes a listing
-        self.commands: deque[tuple[str, Command]] = deque()
+        self.commands: deque[OpenCommand] = deque()
         self.silent: list[NoticeSent] = []
-        self.group: Group | None = None
+        self.outcome: Outcome | None = None
         self.revision = 0
-        self.hidden = False
-        self.off = False
+        self.ended_before = False
+        self.abandoned = False
 
 
 class Judge:
@@ -234,7 +257,7 @@ class Judge:
         self._add = add
         self._load = load
         self._inputs: dict[str, Input] = {}
-        self._cases: dict[str, Case] = {}
+        self._items: dict[str, JudgedItem] = {}
         self._blocking: dict[tuple[str, str, str], set[str]] = {}
 
     def learn(self, rows: Iterable[tuple[str, str, str]], heeded: Container[str] = ()) -> None:
@@ -255,142 +278,146 @@ class Judge:
                 continue
             if isinstance(data, ItemSubmitted):
                 try:
-                    self._cases.setdefault(data.item, Case(data, self._load(data.policy)))
+                    self._items.setdefault(data.item, JudgedItem(data, self._load(data.policy)))
                 except policy.PolicyError as error:
                     self._add("problem", "policy-unknown", f"{id_}: {error}")
                 self._inputs[id_] = data
                 continue
-            case = self._cases.get(data.item)
-            if case is None:
+            judged = self._items.get(data.item)
+            if judged is None:
                 continue  # never filed: other checks report that
             if isinstance(data, NoticeSent) and id_ not in heeded:
-                case.silent.append(data)
+                judged.silent.append(data)
                 continue
             if isinstance(data, Command):
-                case.commands.append((id_, data))
+                judged.commands.append(OpenCommand(id_, data))
             self._inputs[id_] = data
 
     # ---- the log, in its order
 
     def changed(self, at: dt.datetime, cause: str | None, change: ItemChanged) -> None:
         """Take in a change of an item."""
-        case = self._cases.get(change.item)
-        if case is None:
+        judged = self._items.get(change.item)
+        if judged is None:
             return
-        self._group(case, cause).changes.append((at, change))
+        self._outcome(judged, cause).changes.append(Change(at, change))
         before = change.via[-1] if change.via else change.previous
         if change.state == "APPEALED" and before not in ("LITIGATION", "SUSPENDED", "APPEALED"):
-            case.hidden = before in ENDED
-        blocks = change.state not in ENDED and not (change.state == "APPEALED" and case.hidden)
-        others = self._blocking.setdefault(_triple(case.filed), set())
+            judged.ended_before = before in ENDED
+        blocks = change.state not in ENDED and not (change.state == "APPEALED" and judged.ended_before)
+        others = self._blocking.setdefault(_triple(judged.filed), set())
         (others.add if blocks else others.discard)(change.item)
 
     def refused(self, at: dt.datetime, cause: str | None, refused: CommandRefused) -> None:
         """Take in a refused command."""
-        case = self._cases.get(refused.item)
-        if case is not None:
-            self._group(case, cause).refused = (at, refused)
+        judged = self._items.get(refused.item)
+        if judged is not None:
+            self._outcome(judged, cause).refused = Refusal(at, refused)
 
-    def _group(self, case: Case, cause: str | None) -> Group:
-        if case.group is not None and cause is not None and case.group.cause == cause:
-            return case.group
-        self._judge(case)
-        others = self._blocking.get(_triple(case.filed), set())
-        case.group = Group(cause, bool(others - {case.filed.item}))
-        return case.group
+    def _outcome(self, judged: JudgedItem, cause: str | None) -> Outcome:
+        if judged.outcome is not None and cause is not None and judged.outcome.cause == cause:
+            return judged.outcome
+        self._judge(judged)
+        others = self._blocking.get(_triple(judged.filed), set())
+        judged.outcome = Outcome(cause, bool(others - {judged.filed.item}))
+        return judged.outcome
 
-    def end(self, upto: dt.datetime | None, parked: Container[str] = ()) -> None:
+    def end(self, upto: dt.datetime | None, set_aside: Container[str] = ()) -> None:
         """End the log: judge what is left.
 
         Args:
             upto: the partition's watermark; deadlines up to it have passed.
-            parked: listings with dead letters, whose records and deadlines wait for a person.
+            set_aside: listings with dead letters, whose records and deadlines wait for a person.
         """
-        for item, case in self._cases.items():
-            self._judge(case)
-            case.off |= case.filed.listing in parked
-            if case.off or not case.revision:
+        for item, judged in self._items.items():
+            self._judge(judged)
+            judged.abandoned |= judged.filed.listing in set_aside
+            if judged.abandoned or not judged.revision:
                 continue
             try:
-                self._catch_up(case, None)
-            except Parted as parted:
-                self._part(case, parted)
+                self._catch_up(judged, None)
+            except Disagreement as disagreement:
+                self._disagree(judged, disagreement)
                 continue
-            running = case.model.running()
-            if upto is not None and running and running[0][0] <= upto:
+            running = judged.model.running()
+            if upto is not None and running and running[0].due <= upto:
                 due, name = running[0]
                 self._add("lost", "deadline-unkept", f"{item}: {TIMERS[name]} of {due.isoformat()}")
 
     def timers(self, item: str) -> dict[str, dt.datetime] | None:
         """Deadlines that an item must have in the end, by their names in stored items; None: not judged to the end."""
-        case = self._cases.get(item)
-        if case is None or case.off:
+        judged = self._items.get(item)
+        if judged is None or judged.abandoned:
             return None
-        return {TIMERS[name]: due for due, name in case.model.running()}
+        return {TIMERS[name]: due for due, name in judged.model.running()}
 
     # ---- judging
 
-    def _judge(self, case: Case) -> None:
-        group, case.group = case.group, None
-        if group is None or case.off:
+    def _judge(self, judged: JudgedItem) -> None:
+        outcome, judged.outcome = judged.outcome, None
+        if outcome is None or judged.abandoned:
             return
-        changes = [change for _, change in group.changes]
-        if [change.revision for change in changes] != list(range(case.revision + 1, case.revision + 1 + len(changes))):
-            case.off = True  # gaps and forks: the fold reports them
+        revisions = [change.event.revision for change in outcome.changes]
+        if revisions != list(range(judged.revision + 1, judged.revision + 1 + len(revisions))):
+            judged.abandoned = True  # gaps and forks: the fold reports them
             return
         try:
-            self._repeat(case, group)
-        except Parted as parted:
-            self._part(case, parted)
-        case.revision += len(changes)
+            self._repeat(judged, outcome)
+        except Disagreement as disagreement:
+            self._disagree(judged, disagreement)
+        judged.revision += len(revisions)
 
-    def _part(self, case: Case, parted: Parted) -> None:
-        case.off = True
-        self._add(parted.category, parted.kind, f"{case.filed.item}/{case.revision + 1}: {parted}")
+    def _disagree(self, judged: JudgedItem, disagreement: Disagreement) -> None:
+        judged.abandoned = True
+        self._add(
+            disagreement.category, disagreement.kind, f"{judged.filed.item}/{judged.revision + 1}: {disagreement}"
+        )
 
-    def _repeat(self, case: Case, group: Group) -> None:
+    def _repeat(self, judged: JudgedItem, outcome: Outcome) -> None:
         """Repeat on the model what caused the changes, and compare."""
-        model = case.model
-        source = None if group.cause is None else self._inputs.get(group.cause)
-        if source is not None and source.item != case.filed.item:
+        model = judged.model
+        source = None if outcome.cause is None else self._inputs.get(outcome.cause)
+        if source is not None and source.item != judged.filed.item:
             source = None  # another item's, whose end reopened this one
         if isinstance(source, Command):
-            self._catch_up(case, group.cause)
-        self._notices(case)
-        model.moves, model.revision, model.original = (), case.revision, group.original
-        last = group.changes[-1] if group.changes else None
+            self._catch_up(judged, outcome.cause)
+        self._notices(judged)
+        model.moves, model.revision, model.original = (), judged.revision, outcome.original
+        last = outcome.changes[-1] if outcome.changes else None
         if last is not None:
-            self._given(case, last[1])
+            self._take_facts(judged, last.event)
         if isinstance(source, Command):
-            self._command(case, group, source)
+            self._command(judged, outcome, source)
         elif last is None:
             return  # a refusal without its command: other checks report it
         else:
-            self._event(case, source, group.cause, *last)
+            self._event(judged, source, outcome.cause, *last)
         path: list[Move] = [  # what changed no state is compared by its fields
             Move(at, (*change.via, change.state))
-            for at, change in group.changes
+            for at, change in outcome.changes
             if change.via or change.state is not change.previous
         ]
         if path != list(model.moves):
-            wanted = " then ".join(map(_told, model.moves)) or "nothing"
-            was = " then ".join(map(_told, path)) or "nothing"
-            raise Parted(
+            wanted = " then ".join(map(_described, model.moves)) or "nothing"
+            was = " then ".join(map(_described, path)) or "nothing"
+            raise Disagreement(
                 "command-misjudged" if isinstance(source, Command) else "item-misjudged", f"{was}, not {wanted}"
             )
         if last is not None:
-            self._fields(model, last[1])
+            self._fields(model, last.event)
 
-    def _event(self, case: Case, source: Input | None, cause: str | None, at: dt.datetime, change: ItemChanged) -> None:
+    def _event(
+        self, judged: JudgedItem, source: Input | None, cause: str | None, at: dt.datetime, change: ItemChanged
+    ) -> None:
         """Repeat an event other than a command."""
-        model = case.model
+        model = judged.model
         if isinstance(source, ItemSubmitted):
             self._filed(source, change, model)
             proof = Proof(source.identity_verified, source.authority, source.right_status, frozenset(source.materials))
             model.submit(Filed.of(source), proof, source.accepted_at, at)
         elif isinstance(source, NoticeSent):
             if not model.sent(source.kind, source.begins, at):
-                raise Parted("item-misjudged", f"no {source.kind} was awaited")
+                raise Disagreement("item-misjudged", f"no {source.kind} was awaited")
         elif isinstance(source, HoldChanged):
             model.receipt(source.at, at)
         elif change.previous == "DUPLICATE":
@@ -399,76 +426,78 @@ class Judge:
             model.listed(at)
         else:
             running = model.running()
-            if not running or running[0][0] != at:
-                due = f"{TIMERS[running[0][1]]} is due at {running[0][0].isoformat()}" if running else "nothing is due"
-                raise Parted("deadline-differs", f"{change.rule} at {at.isoformat()}, but {due}")
+            if not running or running[0].due != at:
+                due = (
+                    f"{TIMERS[running[0].name]} is due at {running[0].due.isoformat()}" if running else "nothing is due"
+                )
+                raise Disagreement("deadline-differs", f"{change.rule} at {at.isoformat()}, but {due}")
             model.pass_next()
 
     @staticmethod
-    def _filed(source: ItemSubmitted, change: ItemChanged, model: Model) -> None:
-        wrong = [name for name, filed in _AS_FILED.items() if getattr(change, name) != getattr(source, filed)]
+    def _filed(source: ItemSubmitted, change: ItemChanged, model: ItemModel) -> None:
+        wrong = [name for name, filed in AS_FILED.items() if getattr(change, name) != getattr(source, filed)]
         reason = model.policy.reasons.get(source.reason)
         if change.severity != ("general" if reason is None else reason.severity):
             wrong.append("severity")
         if wrong:
-            raise Parted("item-not-as-filed", ", ".join(wrong))
+            raise Disagreement("item-not-as-filed", ", ".join(wrong))
 
-    def _command(self, case: Case, group: Group, command: Command) -> None:
+    def _command(self, judged: JudgedItem, outcome: Outcome, command: Command) -> None:
         """Repeat a command: do log and model agree on its time, the state, and who may give it?"""
-        if not case.commands or case.commands[0][0] != group.cause:
-            raise Parted("command-misjudged", f"{command.command} came twice or out of order")
-        case.commands.popleft()
-        own = [at for at, change in group.changes if change.command == command.command]
+        if not judged.commands or judged.commands[0].id != outcome.cause:
+            raise Disagreement("command-misjudged", f"{command.command} came twice or out of order")
+        judged.commands.popleft()
+        own = [at for at, change in outcome.changes if change.command == command.command]
         # without a trace of its own, it may have come at any time after it was accepted
-        now = own[0] if own else group.refused[0] if group.refused else max(command.accepted_at, case.model.now)
+        now = own[0] if own else outcome.refused.at if outcome.refused else max(command.accepted_at, judged.model.now)
         name = f"{command.command}, accepted at {command.accepted_at.isoformat()},"
-        applied = self._apply(case, command, now)
-        if applied and group.refused is not None:
-            raise Parted("command-wronged", f"{name} was refused as {group.refused[1].code}", "lost")
+        applied = self._apply(judged, command, now)
+        if applied and outcome.refused is not None:
+            raise Disagreement("command-wronged", f"{name} was refused as {outcome.refused.event.code}", "lost")
         if own and not applied:
-            raise Parted("command-unearned", f"{name} was applied")
+            raise Disagreement("command-unearned", f"{name} was applied")
 
     @staticmethod
-    def _apply(case: Case, command: Command, now: dt.datetime) -> bool:
-        name, roles = _OF[type(command)]
-        parties = {"holder": (case.filed.complainant, case.filed.principal), "seller": (case.model.seller,)}
+    def _apply(judged: JudgedItem, command: Command, now: dt.datetime) -> bool:
+        name, roles = _COMMANDS[type(command)]
+        parties = {"holder": (judged.filed.complainant, judged.filed.principal), "seller": (judged.model.seller,)}
         if command.role not in roles or command.by not in parties.get(command.role, (command.by,)):
             return False
-        return case.model.command(name, command.accepted_at, now, **_arguments(command))
+        return judged.model.command(name, command.accepted_at, now, **_arguments(command))
 
-    def _catch_up(self, case: Case, cause: str | None) -> None:
+    def _catch_up(self, judged: JudgedItem, cause: str | None) -> None:
         """Repeat earlier commands that left no trace: changes of a right that change no state."""
-        model = case.model
-        if cause is not None and all(id_ != cause for id_, _ in case.commands):
+        model = judged.model
+        if cause is not None and all(one.id != cause for one in judged.commands):
             return
-        while case.commands and case.commands[0][0] != cause:
-            _, command = case.commands.popleft()
+        while judged.commands and judged.commands[0].id != cause:
+            command = judged.commands.popleft().event
             if not isinstance(command, ChangeRight):
                 continue  # still open: other checks report it
-            model.moves, model.revision = (), case.revision
+            model.moves, model.revision = (), judged.revision
             model.original = False
             # it may have come at any time after it was accepted, and nothing that it may change here depends on when
-            self._apply(case, command, max(command.accepted_at, model.now))
+            self._apply(judged, command, max(command.accepted_at, model.now))
             if model.moves:
-                raise Parted("command-wronged", f"{command.command} ({command.status}) came to nothing", "lost")
-        self._notices(case)
+                raise Disagreement("command-wronged", f"{command.command} ({command.status}) came to nothing", "lost")
+        self._notices(judged)
 
     @staticmethod
-    def _notices(case: Case) -> None:
+    def _notices(judged: JudgedItem) -> None:
         """Repeat notices that came after the item had left their state."""
-        model = case.model
+        model = judged.model
         later = []
-        for notice in case.silent:
-            if notice.revision > case.revision or notice.kind in model.waiting:
+        for notice in judged.silent:
+            if notice.revision > judged.revision or notice.kind in model.waiting:
                 later.append(notice)
             else:
                 model.sent(notice.kind, notice.begins, model.now)
-        case.silent = later
+        judged.silent = later
 
     @staticmethod
-    def _given(case: Case, change: ItemChanged) -> None:
+    def _take_facts(judged: JudgedItem, change: ItemChanged) -> None:
         """Take from the log what the model cannot know."""
-        model = case.model
+        model = judged.model
         if "LINK_INVALID" in (*change.via, change.state):
             model.listing = Listing(listing=change.listing, state="unknown")
         elif change.seller is not None:
@@ -479,7 +508,7 @@ class Judge:
             model.band = change.triage.band
 
     @staticmethod
-    def _fields(model: Model, change: ItemChanged) -> None:
+    def _fields(model: ItemModel, change: ItemChanged) -> None:
         pairs = {
             "held": (change.held, model.held),
             "upheld": (change.upheld, model.upheld),
@@ -493,14 +522,14 @@ class Judge:
         }
         wrong = [f"{name} {was}, not {wanted}" for name, (was, wanted) in pairs.items() if was != wanted]
         if wrong:
-            raise Parted("item-misjudged", "; ".join(wrong))
+            raise Disagreement("item-misjudged", "; ".join(wrong))
 
 
 def _triple(filed: ItemSubmitted) -> tuple[str, str, str]:
     return filed.listing, filed.right, filed.reason
 
 
-def _told(move: Move) -> str:
+def _described(move: Move) -> str:
     return f"{' > '.join(move.path)} at {move.at.isoformat()}"
 
 

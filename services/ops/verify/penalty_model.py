@@ -32,8 +32,8 @@ class Cost(NamedTuple):
 class Standing(NamedTuple):
     """What a seller's violations amount to at a moment."""
 
-    points: int
-    strikes: int
+    general_points: int
+    serious_strikes: int
     violations: int
     general_level: int
     serious_level: int

@@ -18,11 +18,16 @@ from typing import Any, Final, NamedTuple
 from services.ops.verify.penalty_model import Standing, Violation, costs, standing
 from shared.policy import Entity, Penalties, Threshold
 
-Place = tuple[str, int]
-"""A ledger, and the number of one of its thresholds, counted from 1."""
 _NOTHING: Final[frozenset[str]] = frozenset()
 
 # ------------------------------------------------------------------------------------- when thresholds were reached
+
+
+class ThresholdKey(NamedTuple):
+    """A ledger, and the number of one of its thresholds, counted from 1."""
+
+    ledger: str
+    level: int
 
 
 class Entry(NamedTuple):
@@ -36,7 +41,7 @@ class Entry(NamedTuple):
     until: dt.datetime
 
 
-class Span(NamedTuple):
+class Ground(NamedTuple):
     """A time during which a threshold was reached, and what reached it. ``until`` None: it still is."""
 
     ledger: str
@@ -47,9 +52,9 @@ class Span(NamedTuple):
     until: dt.datetime | None = None
 
     @property
-    def place(self) -> Place:
+    def threshold(self) -> ThresholdKey:
         """The threshold."""
-        return self.ledger, self.level
+        return ThresholdKey(self.ledger, self.level)
 
 
 def steps(rules: Penalties, ledger: str) -> Sequence[Threshold]:
@@ -57,7 +62,7 @@ def steps(rules: Penalties, ledger: str) -> Sequence[Threshold]:
     return {"general": rules.general.thresholds, "serious": rules.serious.thresholds}[ledger]
 
 
-def spans(entries: Iterable[Entry], rules: Penalties, now: dt.datetime) -> list[Span]:
+def grounds(entries: Iterable[Entry], rules: Penalties, now: dt.datetime) -> list[Ground]:
     """Every time during which a threshold was reached."""
     known = sorted(entries, key=lambda one: (one.at, one.claim))
     found = []
@@ -65,21 +70,28 @@ def spans(entries: Iterable[Entry], rules: Penalties, now: dt.datetime) -> list[
         course = _course([one for one in known if one.ledger == ledger], now)
         for level, step in enumerate(steps(rules, ledger), 1):
             # the first general violation costs no points, but brings a warning
-            any_ = (ledger, level, step.consequence) == ("general", 1, "warning")
-            begun: tuple[dt.datetime, Entry] | None = None
-            for moment, _, entry, points, live in course:
-                reached = points >= step.points or (any_ and live > 0)
-                if reached and begun is None and entry is not None:
-                    begun = moment, entry
-                elif not reached and begun is not None:
-                    found.append(Span(ledger, level, begun[0], begun[1].entry, begun[1].claim, moment))
-                    begun = None
-            if begun is not None:
-                found.append(Span(ledger, level, begun[0], begun[1].entry, begun[1].claim))
+            warns = (ledger, level, step.consequence) == ("general", 1, "warning")
+            ground: Ground | None = None
+            for turn in course:
+                reached = turn.points >= step.points or (warns and turn.live > 0)
+                if reached and ground is None and turn.entry is not None:
+                    ground = Ground(ledger, level, turn.moment, turn.entry.entry, turn.entry.claim)
+                elif not reached and ground is not None:
+                    found.append(ground._replace(until=turn.moment))
+                    ground = None
+            if ground is not None:
+                found.append(ground)
     return found
 
 
-_Turn = tuple[dt.datetime, int, Entry | None, int, int]
+class _Turn(NamedTuple):
+    """A change of a ledger: when, in which order at that moment, the new entry, and the points and live entries then."""
+
+    moment: dt.datetime
+    order: int
+    entry: Entry | None
+    points: int
+    live: int
 
 
 def _course(entries: Sequence[Entry], now: dt.datetime) -> list[_Turn]:
@@ -91,22 +103,26 @@ def _course(entries: Sequence[Entry], now: dt.datetime) -> list[_Turn]:
 
     def turn(moment: dt.datetime, begun: int, order: int, entry: Entry | None) -> _Turn:
         gone = bisect_right(ends, moment)
-        return moment, order, entry, gained[begun] - lost[gone], begun - gone
+        return _Turn(moment, order, entry, gained[begun] - lost[gone], begun - gone)
 
     falls = [turn(moment, bisect_left(begins, moment), 0, None) for moment in sorted(set(ends))]
     rises = [turn(one.at, number, number, one) for number, one in enumerate(entries, 1)]
-    return sorted([*falls, *rises], key=lambda one: one[:2])
+    return sorted([*falls, *rises], key=lambda one: (one.moment, one.order))
 
 
-def joined(some: Iterable[Span]) -> list[Span]:
-    """Merge spans of several courses: those of a threshold that overlap become one, those that only touch stay two."""
-    found: list[Span] = []
-    for span in sorted(some, key=lambda span: (span.place, span.since)):
+def joined(some: Iterable[Ground]) -> list[Ground]:
+    """Merge grounds of several courses: those of a threshold that overlap become one, those that only touch stay two."""
+    found: list[Ground] = []
+    for ground in sorted(some, key=lambda ground: (ground.threshold, ground.since)):
         last = found[-1] if found else None
-        if last is None or last.place != span.place or (last.until is not None and last.until <= span.since):
-            found.append(span)
+        if (
+            last is None
+            or last.threshold != ground.threshold
+            or (last.until is not None and last.until <= ground.since)
+        ):
+            found.append(ground)
         elif last.until is not None:
-            found[-1] = last._replace(until=None if span.until is None else max(last.until, span.until))
+            found[-1] = last._replace(until=None if ground.until is None else max(last.until, ground.until))
     return found
 
 
@@ -129,9 +145,9 @@ class Sanction(NamedTuple):
     after: dt.datetime | None
 
     @property
-    def place(self) -> Place:
+    def threshold(self) -> ThresholdKey:
         """The threshold."""
-        return self.ledger, self.level
+        return ThresholdKey(self.ledger, self.level)
 
     @property
     def asked(self) -> frozenset[str]:
@@ -139,14 +155,14 @@ class Sanction(NamedTuple):
         return self.measures | self.withheld
 
 
-class Business(NamedTuple):
+class KnownEntity(NamedTuple):
     """An account's entity, as the account knows it."""
 
-    spans: Sequence[Span]
+    grounds: Sequence[Ground]
     last: dt.datetime | None
 
 
-class Case(NamedTuple):
+class AccountFacts(NamedTuple):
     """What an account's sanctions must answer.
 
     Attributes:
@@ -154,27 +170,27 @@ class Case(NamedTuple):
         counts: one of its own violations still counts.
     """
 
-    own: Sequence[Span]
+    own: Sequence[Ground]
     last: dt.datetime | None
     counts: bool
-    business: Business | None = None
+    entity: KnownEntity | None = None
 
     @property
     def latest(self) -> dt.datetime | None:
-        """Time of the last violation in force of any account of the business."""
-        moments = (self.last, self.business.last if self.business is not None else None)
+        """Time of the last violation in force of any account of the entity."""
+        moments = (self.last, self.entity.last if self.entity is not None else None)
         return max((at for at in moments if at is not None), default=None)
 
-    def reached(self) -> dict[Place, list[Span]]:
-        """When each threshold was reached, by the account alone or with its business."""
-        found: dict[Place, list[Span]] = {}
-        for span in joined([*self.own, *(self.business.spans if self.business is not None else ())]):
-            found.setdefault(span.place, []).append(span)
+    def reached(self) -> dict[ThresholdKey, list[Ground]]:
+        """When each threshold was reached, by the account alone or with its entity."""
+        found: dict[ThresholdKey, list[Ground]] = {}
+        for ground in joined([*self.own, *(self.entity.grounds if self.entity is not None else ())]):
+            found.setdefault(ground.threshold, []).append(ground)
         return found
 
 
 def shared(step: Threshold) -> frozenset[str]:
-    """Measures that apply to every account of the business."""
+    """Measures that apply to every account of the entity."""
     flags = {"may_not_list": step.entity_may_not_list, "closed": step.entity_closed}
     return frozenset(name for name, there in flags.items() if there)
 
@@ -184,70 +200,70 @@ def whole(step: Threshold) -> frozenset[str]:
     return shared(step) | {step.consequence} - {"warning"}
 
 
-def answer(place: Place, case: Case, rules: Penalties) -> frozenset[str] | None:
+def answer(threshold: ThresholdKey, facts: AccountFacts, rules: Penalties) -> frozenset[str] | None:
     """Measures that must answer a reached threshold; empty for a warning. None: the account need not answer."""
-    step = steps(rules, place[0])[place[1] - 1]
-    if case.counts or any(span.place == place and span.until is None for span in case.own):
+    step = steps(rules, threshold.ledger)[threshold.level - 1]
+    if facts.counts or any(ground.threshold == threshold and ground.until is None for ground in facts.own):
         return whole(step)
     return shared(step) or None
 
 
-def goes_on(one: Sanction, reached: Sequence[Span]) -> bool:
+def goes_on(one: Sanction, reached: Sequence[Ground]) -> bool:
     """Whether it still answers its threshold: reached, and not left since it began. A closure outlasts leaving it."""
-    since = [span for span in reached if span.until is None or span.until > one.began]
-    is_open = any(span.until is None for span in since)
+    since = [ground for ground in reached if ground.until is None or ground.until > one.began]
+    is_open = any(ground.until is None for ground in since)
     return is_open and (len(since) == 1 or (one.in_force and "closed" in one.measures))
 
 
 def at_odds(
-    given: Sequence[Sanction], case: Case, rules: Penalties, now: dt.datetime
-) -> Iterator[tuple[Sanction | Place, str]]:
+    given: Sequence[Sanction], facts: AccountFacts, rules: Penalties, now: dt.datetime
+) -> Iterator[tuple[Sanction | ThresholdKey, str]]:
     """What is wrong once all is decided: a sanction, or a threshold without one, and why. ``given``: oldest first."""
-    reached = case.reached()
-    answers: dict[Place, Sanction] = {}
+    reached = facts.reached()
+    answers: dict[ThresholdKey, Sanction] = {}
     for one in given:
         if not (one.in_force or one.stands):
             continue
-        why = _over(one, case, reached.get(one.place, []), now) if one.in_force else ""
-        stands = goes_on(one, reached.get(one.place, [])) and not _unearned(one, case)
+        why = _over(one, facts, reached.get(one.threshold, []), now) if one.in_force else ""
+        stands = goes_on(one, reached.get(one.threshold, [])) and not _unearned(one, facts)
         if why or stands != one.stands:
             yield one, why or ("its threshold has been left" if one.stands else "its threshold has not been left")
         if stands:
-            answers[one.place] = one
-    for place, some in reached.items():
-        if some[-1].until is not None or place[1] > len(steps(rules, place[0])):
+            answers[one.threshold] = one
+    for threshold, some in reached.items():
+        if some[-1].until is not None or threshold.level > len(steps(rules, threshold.ledger)):
             continue
-        wanted, by = answer(place, case, rules), answers.get(place)
+        wanted, by = answer(threshold, facts, rules), answers.get(threshold)
         if by is None:
             if wanted is not None:
-                yield place, "unanswered"
+                yield threshold, "unanswered"
             continue
-        alone = any(span.place == place and span.until is None for span in case.own)
+        alone = any(ground.threshold == threshold and ground.until is None for ground in facts.own)
         if by.scope != ("own" if alone else "entity"):
             yield by, f"is not the {by.scope} one"
-        if not (alone or case.counts or (wanted and by.asked == wanted)):
+        if not (alone or facts.counts or (wanted and by.asked == wanted)):
             # more than an account answers for without a violation of its own: kept if it has an end or closes
-            kept = case.last is not None and (by.ends is not None or "closed" in by.measures)
+            kept = facts.last is not None and (by.ends is not None or "closed" in by.measures)
             if not (kept if by.in_force else (wanted or _NOTHING) <= by.asked):
                 yield by, "the account need not answer for it"
         elif wanted is not None and not wanted <= by.asked:
             yield by, "asks for too little"
-        elif by.withheld and by.in_force and case.latest is not None and case.latest > by.began:
+        elif by.withheld and by.in_force and facts.latest is not None and facts.latest > by.began:
             yield by, "warned, and violated since"
 
 
-def _unearned(one: Sanction, case: Case) -> bool:
-    """It replaced a warning because of a later violation, and there is no such violation any more."""
-    return one.in_force and one.after is not None and (case.latest is None or case.latest <= one.after)
+def _unearned(one: Sanction, facts: AccountFacts) -> bool:
+    """It replaced a warning because of a later violation, and there is no such violation left."""
+    return one.in_force and one.after is not None and (facts.latest is None or facts.latest <= one.after)
 
 
-def _over(one: Sanction, case: Case, reached: Sequence[Span], now: dt.datetime) -> str:
-    """Why a sanction cannot be in force any more; empty: it can."""
+def _over(one: Sanction, facts: AccountFacts, reached: Sequence[Ground], now: dt.datetime) -> str:
+    """Why a sanction can no longer be in force; empty: it can."""
     if one.ends is not None and one.ends <= now:
         return "its days are over"
-    if _unearned(one, case):
+    if _unearned(one, facts):
         return "no violation since the warning"
-    if all(span.until is not None and span.until <= one.began for span in reached):
+    if all(ground.until is not None and ground.until <= one.began for ground in reached):
         return "its threshold was not reached"
     if one.ends is None and "closed" not in one.measures and not goes_on(one, reached):
         return "the standing fell"
@@ -268,8 +284,8 @@ def in_force(given: Iterable[Sanction]) -> tuple[frozenset[str], dt.datetime | N
 # -------------------------------------------------------------------------------------------------------- entities
 
 
-def businesses(holders: Mapping[tuple[str, str], Collection[str]], rules: Entity) -> set[tuple[str, ...]]:
-    """Accounts that keys (kind, digest) make one business. Too large a group ignores its weakest kind of key."""
+def entities(holders: Mapping[tuple[str, str], Collection[str]], rules: Entity) -> set[tuple[str, ...]]:
+    """Accounts that keys (kind, digest) make one entity. Too large a group ignores its weakest kind of key."""
     most: dict[Any, int] = rules.links
     kinds = list(most)
     linking = [(kind, who) for (kind, _), who in holders.items() if 2 <= len(who) <= most.get(kind, 0)]
@@ -299,12 +315,12 @@ def _firsts(groups: Sequence[Collection[str]]) -> dict[str, str]:
     return first
 
 
-def business_id(members: Iterable[str]) -> str:
-    """A business's id, made from its first account."""
+def entity_id(members: Iterable[str]) -> str:
+    """An entity's id, made from its first account."""
     return f"e-{hashlib.sha256(sorted(members)[0].encode()).hexdigest():.24}"
 
 
-class Own(NamedTuple):
+class AccountViolation(NamedTuple):
     """One account's violation in force, and its entry."""
 
     seller: str
@@ -314,30 +330,30 @@ class Own(NamedTuple):
     entry: str
 
 
-class Counted(NamedTuple):
-    """Where a business stands. ``spans``: each with the (entry, claim) pairs that may be named as its cause."""
+class EntityStanding(NamedTuple):
+    """Where an entity stands. ``grounds``: each with the (entry, claim) pairs that may be named as its cause."""
 
-    points: int
-    strikes: int
+    general_points: int
+    serious_strikes: int
     violations: int
     next_change: dt.datetime | None
-    spans: dict[tuple[str, int, dt.datetime, dt.datetime | None], set[tuple[str, str]]]
+    grounds: dict[tuple[str, int, dt.datetime, dt.datetime | None], set[tuple[str, str]]]
 
 
-def counted(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> Counted:
-    """Count a business as one seller who did everything, and never better than one of its accounts."""
-    claims: dict[str, list[Own]] = {}
+def counted(violations: Collection[AccountViolation], rules: Penalties, now: dt.datetime) -> EntityStanding:
+    """Count an entity as one seller who did everything, and never better than one of its accounts."""
+    claims: dict[str, list[AccountViolation]] = {}
     for own in sorted(violations, key=lambda own: (own.at, own.claim, own.seller)):
         claims.setdefault(own.claim, []).append(own)
     # a claim against several accounts is one violation, and serious if one of them is
     as_one = [
         max(some, key=lambda own: own.severity)._replace(at=some[0].at, entry=some[0].entry) for some in claims.values()
     ]
-    alone: dict[str, list[Own]] = {}
+    alone: dict[str, list[AccountViolation]] = {}
     for own in violations:
         alone.setdefault(own.seller, []).append(own)
     stands: list[Standing] = []
-    courses: list[Span] = []
+    courses: list[Ground] = []
     for life in [as_one, *alone.values()]:
         history = [Violation(own.at, own.claim, own.severity) for own in life]
         stands.append(standing(history, rules, now))
@@ -345,14 +361,17 @@ def counted(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> 
         entries = [
             Entry(named[claim], claim, c.ledger, c.points, c.effective_at, c.expires_at) for claim, c in cost.items()
         ]
-        courses += spans(entries, rules, now)
-    named_by: dict[tuple[Place, dt.datetime], set[tuple[str, str]]] = {}
-    for span in courses:
-        named_by.setdefault((span.place, span.since), set()).add((span.entry, span.claim))
-    return Counted(
-        max(one.points for one in stands),
-        max(one.strikes for one in stands),
+        courses += grounds(entries, rules, now)
+    named_by: dict[tuple[ThresholdKey, dt.datetime], set[tuple[str, str]]] = {}
+    for ground in courses:
+        named_by.setdefault((ground.threshold, ground.since), set()).add((ground.entry, ground.claim))
+    return EntityStanding(
+        max(one.general_points for one in stands),
+        max(one.serious_strikes for one in stands),
         max(one.violations for one in stands),
         min((one.next_change for one in stands if one.next_change is not None), default=None),
-        {(*span.place, span.since, span.until): named_by[span.place, span.since] for span in joined(courses)},
+        {
+            (*ground.threshold, ground.since, ground.until): named_by[ground.threshold, ground.since]
+            for ground in joined(courses)
+        },
     )

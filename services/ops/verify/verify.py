@@ -1,13 +1,14 @@
 """`goodfaith verify`: proves from the data alone that everything accepted is there, once, and agrees.
 
 Reads the database as an administrator and the topics from their beginning, and asks no service. `evidence.py` gathers
-the data; `checks.py` states what must hold. All of it holds only when the system is at rest, so use `--wait`.
+the data, `checks.py` compares it. All checks hold only when the system is at rest, so use `--wait`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -45,12 +46,13 @@ class Report:
         }
 
 
-def verify_stack(settings: Any, *, wait_s: float = 0.0) -> Report:
+def verify_stack(settings: Any, *, wait_s: float = 0.0, tell: Callable[[str], None] = lambda _: None) -> Report:
     """Verify an installation.
 
     Args:
         settings: with a database URL of an administrator.
         wait_s: seconds to wait at most until nothing is in progress; 0: do not wait.
+        tell: takes what is being done, in words.
 
     Raises:
         TimeoutError: something is still in progress; the message says what.
@@ -65,12 +67,12 @@ def verify_stack(settings: Any, *, wait_s: float = 0.0) -> Report:
         watch = idle.Watch(engine, settings)
         try:
             if wait_s > 0:
-                watch.wait(timeout_s=wait_s, poll_s=0.1, looks=2)
+                watch.wait(timeout_s=wait_s, poll_s=0.1, looks=2, tell=lambda pending: tell(f"waiting for {pending}"))
             unrest = _unrest(watch)
         finally:
             watch.close()
         with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection, connection.begin():
-            return examine(connection, settings, unrest=unrest)
+            return examine(connection, settings, unrest=unrest, tell=tell)
     finally:
         engine.dispose()
 
@@ -86,25 +88,25 @@ def _unrest(watch: Any) -> str:
     return str(pending)
 
 
-def examine(connection: Any, settings: Any, *, unrest: str = "") -> Report:
+def examine(
+    connection: Any, settings: Any, *, unrest: str = "", tell: Callable[[str], None] = lambda _: None
+) -> Report:
     """Verify what a connection sees in its REPEATABLE READ transaction, which is made read-only."""
     from services.ops.verify import checks
     from services.ops.verify.evidence import Evidence
 
     report = Report(unrest=unrest)
     begun = time.monotonic()
+    tell("reading logs and topics")
     evidence = Evidence(connection, settings)
     evidence.gather()
     report.seconds["gather"] = time.monotonic() - begun
-    found = []
-    for check in checks.CHECKS:
-        begun = time.monotonic()
-        found += check(evidence)
-        report.seconds[check.__name__] = time.monotonic() - begun
+    tell("checking")
+    found = checks.run(evidence, report.seconds)
     begun = time.monotonic()
     report.kinds = [
         {"kind": f.kind, "category": f.category, "count": f.count, "examples": f.examples}
-        for f in sorted(checks.merged(found), key=lambda f: (f.category, f.kind))
+        for f in sorted(found, key=lambda f: (f.category, f.kind))
     ]
     report.totals = totals(evidence)
     number = evidence.number
@@ -186,12 +188,13 @@ def show(report: Report) -> None:
     console.print(facts)
     if report.unrest:
         console.print(f"not at rest: {escape(report.unrest)}; --wait waits", style="yellow")
-    if report.kinds:
-        table = Table("what", "category", "count", "for example")
-        for kind in report.kinds:
-            table.add_row(kind["kind"], kind["category"], str(kind["count"]), escape("\n".join(kind["examples"])))
-        console.print(table)
-    else:
+    for kind in report.kinds:
+        console.print(
+            f"{kind['category']}: {kind['kind']}: {kind['count']:,}", style="red", markup=False, highlight=False
+        )
+        for example in kind["examples"]:
+            console.print(f"    {example}", markup=False, highlight=False)
+    if not report.kinds:
         console.print("everything is there, once, and agrees", style="green")
 
 
@@ -206,13 +209,14 @@ def verify(
     Exit code 1 if something is.
     """
     from services.ops import installation
-    from services.ops.terminal import print_json
-    from shared.failures import CommandError
+    from services.ops.terminal import print_json, progress
+    from shared.failures import Unavailable
 
     try:
-        report = verify_stack(installation.settings(stack), wait_s=timeout if wait else 0.0)
+        with progress("verifying") as tell:
+            report = verify_stack(installation.settings(stack), wait_s=timeout if wait else 0.0, tell=tell)
     except TimeoutError as error:
-        raise CommandError(str(error)) from None
+        raise Unavailable(str(error)) from None
     show(report)
     if json:
         print_json(report.as_json())

@@ -185,7 +185,7 @@ def test_a_wrong_number_in_the_database_is_found(reconciling: Reconciling, what:
 def test_a_wrong_number_in_a_view_is_found(reconciling: Reconciling) -> None:
     for view, state in (
         ("items", Item(revision=3, received=1, state="UPHELD", right="design", reason="design", handled=2, sla="met")),
-        ("violations", sellers.Violation((sellers.Part("i-x", 1, True, False, 1),))),
+        ("violations", sellers.Violation((sellers.ViolationItem("i-x", 1, True, False, 1),))),
         ("standings", sellers.Standing(5, general_points=6, violations=2)),
         ("filings", Filing(3, us(dt.datetime(2100, 1, 1, tzinfo=dt.UTC)))),
     ):

@@ -6,7 +6,10 @@ What is tampered with is rolled back; the topics are read once and tampered with
 from __future__ import annotations
 
 import io
-from typing import Any
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
 
 import msgspec
 import pytest
@@ -15,7 +18,8 @@ from kafka import KafkaProducer
 
 from services.enforcement import entities, sanctions
 from services.ops.verify import checks
-from services.ops.verify.evidence import Evidence, Lines, Reading, committed, read
+from services.ops.verify.evidence import Evidence
+from services.ops.verify.records import Reading, TopicLines, committed, read
 from services.ops.verify.verify import Report, examine, verify_stack
 from shared import policy, topics
 from shared.settings import Settings
@@ -83,7 +87,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "front-wrong": (
         "problem",
-        f"update enforcement.standings set front = (front::jsonb - 'open')::text where seller = {SANCTIONED}",
+        f"update enforcement.standings set open_grounds = (open_grounds::jsonb - 'open')::text where seller = {SANCTIONED}",
     ),
     "measures-untold": (
         "problem",
@@ -637,16 +641,14 @@ COPIED |= {
 class Copy(Reading):
     """The topics as they were read before."""
 
-    def __init__(self, first: Reading, lines: Lines) -> None:
-        self.places = first.places
+    def __init__(self, first: Reading, lines: TopicLines) -> None:
+        self.ranges = first.ranges
         self._lines = lines
 
-    def into(self, evidence: Evidence) -> int:
-        for table, lines in zip(("v_rec", "v_mark", "v_asked"), self._lines, strict=True):
-            evidence.copy(table, io.StringIO(lines))
-        ends = "".join(f"{p.topic}\t{p.partition}\t{p.first}\t{p.next}\n" for p in self.places)
-        evidence.copy("v_ends", io.StringIO(ends))
-        return self._lines[0].count("\n")
+    def into(self, copy: Callable[[str, IO[Any]], None]) -> None:
+        for table, lines in self._lines._asdict().items():
+            copy(table, io.StringIO(lines))
+        copy("v_ends", self.ends())
 
     def close(self) -> None:
         return
@@ -662,8 +664,8 @@ class Rig:
         upstreams = [topics.inbound(name).name for name in self.settings.upstreams]
         first = Reading(self.settings, names, upstreams)
         first.close()
-        places = [p for p in first.places if p.next > p.first]
-        self.copy = Copy(first, read(self.settings, places, upstreams))
+        ranges = [one for one in first.ranges if one.next > one.first]
+        self.copy = Copy(first, read(self.settings, ranges, upstreams))
         self.groups = committed(self.settings)
         self.engine = run.engine.execution_options(isolation_level="REPEATABLE READ")
 
@@ -714,14 +716,11 @@ def test_a_run_is_clean(rig: Rig) -> None:
 
 def test_every_kind_of_finding_is_shown() -> None:
     """No check that cannot be seen to fail."""
-    import re
-    from pathlib import Path
-
     said = set()
-    for name in ("checks.py", "evidence.py", "sanction_checks.py", "entity_checks.py", "judge.py"):
-        text = Path("services/ops/verify", name).read_text()
+    for file in Path("services/ops/verify").glob("*.py"):
+        text = file.read_text()
         said |= set(re.findall(r'"(?:lost|doubled|problem)",\s*"([a-z-]+)"', text))
-        said |= set(re.findall(r'Parted\(\s*"([a-z-]+)"', text))
+        said |= set(re.findall(r'Disagreement\(\s*"([a-z-]+)"', text))
     said -= {"unread-gone", "database-behind", "log-cut", "log-rewritten"}  # below, by tests of their own
     # by a name of their own: `<field>-twice`, gap and fork
     assert (
@@ -756,7 +755,7 @@ def test_a_mistake_that_enforcement_makes_again_when_asked_is_found(rig: Rig, mo
     )
     free = (
         "delete from enforcement.sanctions; update enforcement.standings set measures = '', until = null, seq = 0, confirmed = 0,"
-        " front = (front::jsonb - 'open')::text; delete from enforcement.ledger_event_log where type in"
+        " open_grounds = (open_grounds::jsonb - 'open')::text; delete from enforcement.ledger_event_log where type in"
         " ('goodfaith.sanction.changed.v1', 'goodfaith.marketplace.seller_command.v1');"
         " update marketplace.sellers set measures = '', until = null, seq = 0"
     )

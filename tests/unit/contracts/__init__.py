@@ -1,1 +1,1 @@
-"""What versions before wrote and could read, frozen at each release, beside what is written and read now."""
+"""Contracts frozen at each release, and compared with what is written and read now."""

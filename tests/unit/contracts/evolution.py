@@ -1,7 +1,7 @@
-"""Events of one version before readers of another: samples of what is written, and what was frozen of versions before.
+"""Compares the events of one version with the readers of another, by samples and schemas frozen at each release.
 
-``python -m tests.unit.contracts.evolution VERSION`` freezes what this version writes and reads, once, when it is released: schemas
-(its readers) and samples of every type (its writers), in ``frozen/VERSION/``. What is frozen is never changed.
+``python -m tests.unit.contracts.evolution VERSION`` freezes this version, once, when it is released: schemas of what it
+reads, and samples of what it writes, in ``frozen/VERSION/``. Frozen files are never changed afterwards.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FROZEN: Final = Path(__file__).parent / "frozen"
 SEED: Final = 1
 MOST: Final = 24
 LARGEST: Final = 10_000
-"""Bytes of a sample that is kept: hundreds of listings say no more than a few."""
+"""Largest sample in bytes: hundreds of listings show no more than a few."""
 
 Type = type[msgspec.Struct]
 Sample = tuple[str, bytes]
@@ -31,9 +31,9 @@ Sample = tuple[str, bytes]
 
 
 def samples(types: Mapping[str, Type]) -> Iterator[Sample]:
-    """Of every type: one that says no more than it must, and some that between them take each value of each choice.
+    """For every type, a sample with required fields only, and samples that together have every value of every choice.
 
-    Where several events have one data type, the choices are gone through with the first of them.
+    If several events share a data type, only the first gets the latter.
     """
     covered: set[Type] = set()
     for name, kind in sorted(types.items()):
@@ -52,18 +52,18 @@ def samples(types: Mapping[str, Type]) -> Iterator[Sample]:
             try:
                 msgspec.json.decode(raw, type=kind)
             except msgspec.ValidationError:
-                continue  # made without heed of a bound: nobody writes it
+                continue  # the factory exceeded a bound; no writer does
             yield name, raw
 
 
 def schemas(types: Mapping[str, Type]) -> dict[str, Any]:
-    """JSON Schemas of types, by their CloudEvents names, with what they refer to."""
+    """JSON Schemas of types by CloudEvents type, with the definitions that they refer to."""
     references, components = msgspec.json.schema_components(types.values(), ref_template="#/$defs/{name}")
     return {"types": dict(zip(types, references, strict=True)), "$defs": components}
 
 
 class Readers:
-    """Readers of another version, as its schemas say what they take: fields that they do not know are passed over."""
+    """Readers of another version, by its schemas. They ignore unknown fields."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._readers = {
@@ -72,7 +72,7 @@ class Readers:
         }
 
     def refusal(self, sample: Sample) -> str | None:
-        """Why they cannot take it; None: they can, or do not know the type, which they count and pass over."""
+        """Why they cannot read it; None if they can, or do not know the type."""
         name, raw = sample
         if name not in self._readers:
             return None
@@ -82,7 +82,7 @@ class Readers:
 
 
 def refusal(sample: Sample, types: Mapping[str, Type]) -> str | None:
-    """Why readers by these types cannot take what another version wrote; a type that is gone cannot be taken."""
+    """Why readers of these types cannot read what another version wrote; None if they can."""
     name, raw = sample
     if name not in types:
         return f"{name}: the type is gone"
@@ -94,27 +94,27 @@ def refusal(sample: Sample, types: Mapping[str, Type]) -> str | None:
 
 
 def versions() -> list[str]:
-    """What was frozen."""
+    """The frozen versions."""
     return sorted(folder.name for folder in FROZEN.iterdir() if folder.is_dir())
 
 
 def frozen_samples(version: str) -> list[Sample]:
-    """What a version wrote."""
+    """What a version writes."""
     lines = gzip.decompress((FROZEN / version / "samples.jsonl.gz").read_bytes()).splitlines()
     documents = [msgspec.json.decode(line, type=dict[str, msgspec.Raw]) for line in lines]
     return [(name, bytes(raw)) for document in documents for name, raw in document.items()]
 
 
 def frozen_readers(version: str) -> Readers:
-    """What a version could read."""
+    """What a version reads."""
     return Readers(json.loads((FROZEN / version / "schemas.json").read_bytes()))
 
 
 def freeze(version: str) -> Path:
-    """Freeze what this version writes and reads.
+    """Freeze what the present version writes and reads; returns the folder.
 
     Raises:
-        FileExistsError: it was frozen before.
+        FileExistsError: the version is frozen already.
     """
     folder = FROZEN / version
     folder.mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""Versions run side by side during an upgrade, and a topic keeps what a version before wrote: either reads the other.
+"""Each version reads what the other writes: both run side by side during an upgrade, and topics keep old events.
 
-The same with two versions of the whole software on a real broker: ``goodfaith upgrade drill``.
+``goodfaith lab upgrade-drill`` does the same with two versions of the whole software on a real broker.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tests.unit.contracts.evolution import Readers, Sample, Type
 from tools import contracts
 
 READERS_FIRST: Final[dict[tuple[str, str], str]] = {}
-"""(version, type) of which this version writes something that readers of that version park, and the reason why it may: they are
-upgraded before the writers (docs/how-to/upgrade.md), and going back they catch up with `goodfaith dlq replay`."""
+"""(version, type) -> why this version may write something that readers of that version set aside as a dead letter. Readers
+are upgraded before writers (docs/how-to/upgrade.md), and catch up with `goodfaith dlq replay` after going back."""
 
 
 @cache
@@ -28,7 +28,7 @@ def written() -> tuple[Sample, ...]:
 
 
 @pytest.mark.parametrize("version", evolution.versions())
-def test_what_a_version_before_wrote_is_read(version: str) -> None:
+def test_what_an_earlier_version_wrote_is_read(version: str) -> None:
     old = evolution.frozen_samples(version)
     refusals = [evolution.refusal(sample, contracts.all_types()) for sample in old]
     assert not list(filter(None, refusals))
@@ -36,24 +36,24 @@ def test_what_a_version_before_wrote_is_read(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", evolution.versions())
-def test_what_is_written_is_read_by_a_version_before(version: str) -> None:
+def test_what_is_written_is_read_by_an_earlier_version(version: str) -> None:
     readers = evolution.frozen_readers(version)
     found = {sample[0]: refusal for sample in written() if (refusal := readers.refusal(sample)) is not None}
     excused = {kind for known, kind in READERS_FIRST if known == version}
     assert found.keys() == excused, "\n".join(found.values())
 
 
-def test_the_present_version_was_frozen_or_is_not_released() -> None:
-    assert evolution.versions(), "nothing is held against nothing"
+def test_samples_of_the_present_version_are_sound() -> None:
+    assert evolution.versions(), "no version is frozen"
     types = {name for name, _ in written()}
     assert types == set(contracts.all_types())
-    # and what is read now is what is written now: samples are sound
+    # samples are read by the types and by the schemas that they were made from
     assert not [one for sample in written() if (one := evolution.refusal(sample, contracts.all_types()))]
     now = Readers(evolution.schemas(contracts.all_types()))
     assert not [one for sample in written() if (one := now.refusal(sample))]
 
 
-# ------------------------------------------------------------------------------------------- that it would be noticed
+# ---------------------------------------------------------------------------------------------------- the test itself
 
 
 class Old(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -15,7 +15,7 @@ import yaml
 from typer.main import get_command
 
 from deploy.local.fleet import FLEET
-from deploy.prometheus import cases, rules
+from deploy.prometheus import areas, figures, rules, worlds
 from deploy.prometheus.model import Alert, Pace, dump
 from deploy.prometheus.writing import files
 from services.ops.cli import build
@@ -105,16 +105,16 @@ def test_rules_name_series_and_labels_that_there_are(rule: Any) -> None:
             assert label in labels, label
 
 
-@pytest.mark.parametrize("name", rules.LABELS)
+@pytest.mark.parametrize("name", figures.LABELS)
 def test_figures_are_summed_over_all_their_labels(name: str) -> None:
     """Else `max` would take one of two series for both."""
-    assert series()[name] == {"partition", *rules.LABELS[name]}
+    assert series()[name] == {"partition", *figures.LABELS[name]}
 
 
 def test_required_processes_are_in_the_fleet() -> None:
-    assert set(rules.REQUIRED) <= {spec.name for spec in FLEET}
+    assert set(areas.REQUIRED) <= {spec.name for spec in FLEET}
     always = {spec.name for spec in FLEET if spec.needs is None and spec.service not in ("mailbox", "marketplace")}
-    assert always <= set(rules.REQUIRED) | {"status"}
+    assert always <= set(areas.REQUIRED) | {"status"}
 
 
 @each_alert
@@ -131,7 +131,7 @@ def test_an_alert_says_what_it_must(alert: Alert) -> None:
 
 @each_alert
 def test_an_alert_is_tested_both_ways(alert: Alert) -> None:
-    worlds = [world for content in cases.tests(Pace()).values() for world in content["tests"]]
+    worlds = [world for content in worlds.tests(Pace()).values() for world in content["tests"]]
     looks = [
         look["exp_alerts"] for world in worlds for look in world["alert_rule_test"] if look["alertname"] == alert.name
     ]

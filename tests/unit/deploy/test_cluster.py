@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from deploy.local import cluster
-from deploy.local.children import StackError
 from deploy.local.kafka import Node
+from shared.failures import CommandError
 
 
 def chosen(count: int, *, proxied: bool = False) -> dict[str, Any]:
@@ -64,9 +64,9 @@ def test_clients_are_sent_to_what_stands_in_between_and_nodes_are_not() -> None:
 def test_how_many_is_settled_once() -> None:
     state = chosen(3)
     assert cluster.begin(state, 0) == cluster.NODES
-    with pytest.raises(StackError, match="has 3 brokers, not 1"):
+    with pytest.raises(CommandError, match="has 3 brokers, not 1"):
         cluster.begin(state, 1)
-    with pytest.raises(StackError, match="1 or 3 brokers, not 2"):
+    with pytest.raises(CommandError, match="1 or 3 brokers, not 2"):
         cluster.begin({}, 2)
 
 

@@ -21,10 +21,10 @@ from pydantic import SecretStr
 from deploy import images, process
 from deploy.compose import model, secrets
 from deploy.compose.__main__ import main
-from deploy.local.children import StackError
 from deploy.local.fleet import CALLERS, FLEET, KEPT, PRINCIPALS, ROLES, Spec, source
 from services.ops.migrate import read_broker_passwords, read_passwords
 from shared import access, callers
+from shared.failures import CommandError
 from shared.settings import Settings
 
 HERE = Path(__file__).parent
@@ -169,7 +169,7 @@ def test_more_of_a_process_are_services_of_their_own() -> None:
     found = yaml.safe_load(files["compose.yaml"])["services"]
     assert found["verification-1"]["environment"]["GOODFAITH_INSTANCE"] == "verification.1"
     assert "verification-1:9100" in files["compose/targets.yaml"]
-    with pytest.raises(StackError, match="nobody"):
+    with pytest.raises(CommandError, match="nobody"):
         model.written({"nobody": 2})
 
 
@@ -264,18 +264,18 @@ def test_certificates_of_the_broker_are_made_together_and_who_vouches_for_them_i
 
 def test_a_folder_of_secrets_that_others_may_read_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    with pytest.raises(StackError, match=f"chmod 700 {tmp_path}"):
+    with pytest.raises(CommandError, match=f"chmod 700 {tmp_path}"):
         secrets.write(tmp_path)
-    assert main(["secrets", str(tmp_path)]) == 1
+    assert main(["secrets", str(tmp_path)]) == 2
 
 
 @pytest.mark.parametrize("wrong", ["short", "two\nlines of it", "x" * 1001])
 def test_a_password_that_is_none_is_refused_by_its_files_name(tmp_path: Path, wrong: str) -> None:
     (tmp_path / "goodfaith_intake").write_text(wrong)
-    with pytest.raises(StackError, match="goodfaith_intake: a password has"):
+    with pytest.raises(CommandError, match="goodfaith_intake: a password has"):
         read_passwords(tmp_path)
 
 
 def test_a_folder_without_passwords_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StackError, match="holds files named goodfaith_"):
+    with pytest.raises(CommandError, match="holds files named goodfaith_"):
         read_passwords(tmp_path)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from deploy.local import fleet
-from deploy.local.children import StackError
 from deploy.local.stack import Stack
 from labs.replay import upstream_ready
+from shared.failures import CommandError
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def test_it_is_known_by_settings_alone(elsewhere: Stack, tmp_path: Path) -> None
 
 
 def test_what_only_a_local_stack_can_do_is_refused(elsewhere: Stack) -> None:
-    with pytest.raises(StackError, match="local stack only"):
+    with pytest.raises(CommandError, match="local stack only"):
         fleet.settings_of(elsewhere, role="intake")
-    with pytest.raises(StackError, match="GOODFAITH_UPSTREAMS"):
+    with pytest.raises(CommandError, match="GOODFAITH_UPSTREAMS"):
         upstream_ready(elsewhere)
 
 

@@ -34,7 +34,7 @@ from deploy.marketplace.worker import Marketplace
 from deploy.process import METRICS_PORT
 from services.intake.app import ROUTES
 from services.ops import cli, idle
-from services.ops.verify import evidence
+from services.ops.verify import records
 from shared import access, callers, metrics, migrate, outbound, secret_files
 from shared.settings import Settings
 from tests.unit.deploy.cluster import (
@@ -535,7 +535,7 @@ def test_the_nightly_proof_is_given_what_its_history_costs() -> None:
     wait = int(dict(itertools.pairwise(pod_of(job)["spec"]["containers"][0]["args"]))["--timeout"])
     assert wait + manifests.VERIFIABLE * seconds / items < spec["activeDeadlineSeconds"]
     value = b'{"specversion":"1.0","id":"verification.11.12345678","source":"/goodfaith/verification"}'
-    line = evidence.line("verification.events", 11, 12_345_678, b"L-1", value)
+    line = records.line("verification.events", 11, 12_345_678, b"L-1", value)
     assert line is not None
     (tmp,) = [volume["emptyDir"] for volume in pod_of(job)["spec"]["volumes"] if volume["name"] == "tmp"]
     assert manifests.VERIFIABLE * events / items * len(line) < int(tmp["sizeLimit"].removesuffix("Mi")) * 2**20

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.prometheus import faults, routing, rules
+from deploy.prometheus import areas, faults, routing, rules
 from deploy.prometheus.model import LAYERS, Alert, Pace, dump
 from shared import metrics
 from tests.unit.deploy.test_alerts import ALERTS, EVERY, inhibited_by
@@ -113,9 +113,9 @@ def test_only_a_page_and_its_aftermath_mute() -> None:
 def test_areas_hold_the_processes_that_export_a_series() -> None:
     """An absent series is muted by the page of the process whose death makes it absent."""
     declared = metrics.load()
-    for series, area in rules.SLI.items():
+    for series, area in areas.SLI.items():
         one = declared.get(series) or declared[series.removesuffix("_count")]
-        exporting = {rules.area_of({"job": job}) for job in one.processes}
+        exporting = {areas.area_of({"job": job}) for job in one.processes}
         assert area in exporting, series
         assert area == "claims" or exporting == {area}, series
 
@@ -123,6 +123,6 @@ def test_areas_hold_the_processes_that_export_a_series() -> None:
 def test_an_area_in_promql_is_the_area_in_python() -> None:
     for alert in ALERTS:
         assert alert.area or "label_replace" in alert.expr or alert.name == "Aftermath", alert.name
-    assert rules.area_of({"job": "enforcement-ledger"}) == rules.area_of({"group": "enforcement-ledger"}) == "sellers"
-    assert rules.area_of({"job": "notification-bounces"}) == "notification-bounces"
-    assert {rules.area_of({"group": group}) for group in faults.GROUPS if group != "streams"} == {"claims", "sellers"}
+    assert areas.area_of({"job": "enforcement-ledger"}) == areas.area_of({"group": "enforcement-ledger"}) == "sellers"
+    assert areas.area_of({"job": "notification-bounces"}) == "notification-bounces"
+    assert {areas.area_of({"group": group}) for group in faults.GROUPS if group != "streams"} == {"claims", "sellers"}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.enforcement import entities, penalties
-from services.enforcement.entities import Own, Sums
+from services.enforcement.entities import AccountViolation, Sums
 from shared import marketplace, policy
 from shared.events import SellerKey
 from shared.policy import Entity, Penalties
@@ -97,11 +97,11 @@ def moments() -> st.SearchStrategy[dt.datetime]:
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[Own]:
+def histories(draw: st.DrawFn) -> list[AccountViolation]:
     """Violations of some accounts; a claim may be against several of them."""
     made = {}
     for _ in range(draw(st.integers(0, 10))):
-        own = Own(
+        own = AccountViolation(
             draw(st.sampled_from("abc")),
             f"c{draw(st.integers(0, 6))}",
             draw(st.sampled_from(("general", "serious"))),
@@ -111,7 +111,7 @@ def histories(draw: st.DrawFn) -> list[Own]:
     return list(made.values())
 
 
-def as_one(violations: list[Own], now: dt.datetime) -> tuple[int, int, int]:
+def as_one(violations: list[AccountViolation], now: dt.datetime) -> tuple[int, int, int]:
     """The standing of one seller who did it all, by the ledger's own way of taking events in."""
     seller = penalties.Seller("one", 0, complete=True)
     for number, own in enumerate(violations):
@@ -129,7 +129,7 @@ def as_one(violations: list[Own], now: dt.datetime) -> tuple[int, int, int]:
     return seller.general_points, seller.serious_strikes, seller.violations
 
 
-def standing(violations: list[Own], rules: Penalties, now: dt.datetime) -> Sums:
+def standing(violations: list[AccountViolation], rules: Penalties, now: dt.datetime) -> Sums:
     return entities.count(violations, rules, now)[0]
 
 
@@ -139,7 +139,7 @@ def numbers(sums: Sums) -> tuple[int, int, int]:
 
 @given(histories(), st.integers(0, 400), st.randoms())
 def test_an_entity_stands_as_one_seller_and_no_better_than_any(
-    violations: list[Own], days: int, dice: random.Random
+    violations: list[AccountViolation], days: int, dice: random.Random
 ) -> None:
     dice.shuffle(violations)
     now = NOW + days * DAY
@@ -157,16 +157,22 @@ def test_an_entity_stands_as_one_seller_and_no_better_than_any(
 
 
 def test_the_first_is_free_once_for_all_accounts() -> None:
-    first, second = Own("a", "c1", "general", NOW - 5 * DAY), Own("b", "c2", "general", NOW - 2 * DAY)
+    first, second = (
+        AccountViolation("a", "c1", "general", NOW - 5 * DAY),
+        AccountViolation("b", "c2", "general", NOW - 2 * DAY),
+    )
     assert numbers(standing([first], RULES, NOW)) == (0, 0, 1)
     assert numbers(standing([first, second], RULES, NOW)) == (6, 0, 2)
     # a claim against two accounts of a business is one violation of it
-    both = [first, Own("b", "c1", "general", NOW - 4 * DAY)]
+    both = [first, AccountViolation("b", "c1", "general", NOW - 4 * DAY)]
     assert numbers(standing(both, RULES, NOW)) == (0, 0, 1)
 
 
 def test_being_linked_gains_no_account_a_day() -> None:
-    old, new = Own("a", "c1", "serious", NOW - 366 * DAY), Own("b", "c2", "serious", NOW - 364 * DAY)
+    old, new = (
+        AccountViolation("a", "c1", "serious", NOW - 366 * DAY),
+        AccountViolation("b", "c2", "serious", NOW - 364 * DAY),
+    )
     # as one seller both are one group, whose strike has expired with the first
     as_one = [(own.at, own.claim, own.severity) for own in entities.merged([old, new])]
     assert penalties.assess(as_one, RULES)[0][1].points == 0
@@ -175,10 +181,10 @@ def test_being_linked_gains_no_account_a_day() -> None:
 
 def test_thresholds_are_reached_together_or_alone_and_every_ground_names_an_entry() -> None:
     serious = [
-        Own("a", "c1", "serious", NOW - 366 * DAY, "a.1"),
-        Own("b", "c2", "serious", NOW - 364 * DAY, "b.1"),
-        Own("a", "c3", "serious", NOW - 20 * DAY, "a.2"),
-        Own("b", "c4", "serious", NOW - 10 * DAY, "b.2"),
+        AccountViolation("a", "c1", "serious", NOW - 366 * DAY, "a.1"),
+        AccountViolation("b", "c2", "serious", NOW - 364 * DAY, "b.1"),
+        AccountViolation("a", "c3", "serious", NOW - 20 * DAY, "a.2"),
+        AccountViolation("b", "c4", "serious", NOW - 10 * DAY, "b.2"),
     ]
     _, grounds = entities.count(serious, RULES, NOW)
     found = [(g.level, g.entry, (NOW - g.crossed_at).days, g.fell_at and (NOW - g.fell_at).days) for g in grounds]
@@ -187,7 +193,7 @@ def test_thresholds_are_reached_together_or_alone_and_every_ground_names_an_entr
 
 
 @given(histories(), st.integers(0, 400))
-def test_an_entity_has_reached_what_one_of_its_accounts_has(violations: list[Own], days: int) -> None:
+def test_an_entity_has_reached_what_one_of_its_accounts_has(violations: list[AccountViolation], days: int) -> None:
     now = NOW + days * DAY
     _, grounds = entities.count(violations, RULES, now)
     for seller in {own.seller for own in violations}:

@@ -48,7 +48,7 @@ class Book:
         assert changed is not None
         self.record(changed[1], now)
 
-    def record(self, rows: list[penalties.Written], now: dt.datetime) -> None:
+    def record(self, rows: list[penalties.LedgerRow], now: dt.datetime) -> None:
         for row in rows:
             p = row.penalty
             self.records.append(
@@ -253,7 +253,7 @@ def test_a_standing_that_was_forgotten_is_found() -> None:
     missing = explain.explain("seller", book.records, book.in_force, Standing(seller="seller"), RULES, "ipp", BEGIN)
     assert missing.differences == ["there are entries, and no standing"]
     late = explain.explain("seller", book.records, book.in_force, book.stored(BEGIN), RULES, "ipp", BEGIN + 366 * DAY)
-    assert "was to be counted anew" in late.differences[0]
+    assert "should have been counted again" in late.differences[0]
 
 
 @pytest.mark.parametrize("entry", ["x.1", "x.9", "x.10", "x.y.12"])

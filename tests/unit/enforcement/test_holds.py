@@ -174,12 +174,12 @@ def listed(state: str) -> events.Listing:
 def test_a_held_listing_that_shows_is_taken_down_anew() -> None:
     bench = Bench()
     bench.change(item("a", 1, held=True))
-    assert domain.seen(bench.listing, listed("visible"), "suspend", NOW) is None, "its command is under way"
+    assert domain.reappeared(bench.listing, listed("visible"), "suspend", NOW) is None, "its command is under way"
     bench.answer(bench.sent[-1])
     bench.page.measure = "none"
     for state in ("suspended", "removed", "ended", "unknown"):
-        assert domain.seen(bench.listing, listed(state), "suspend", NOW) is None
-    command = domain.seen(bench.listing, listed("visible"), "suspend", NOW)
+        assert domain.reappeared(bench.listing, listed(state), "suspend", NOW) is None
+    command = domain.reappeared(bench.listing, listed("visible"), "suspend", NOW)
     assert command is not None
     assert (command.action, command.seq) == ("suspend", 2)
     bench.answer(command)
@@ -188,8 +188,8 @@ def test_a_held_listing_that_shows_is_taken_down_anew() -> None:
     assert len(bench.told) == 1, "the item was told of its hold once"
     bench.change(item("a", 2, held=False))
     bench.answer(bench.sent[-1])
-    assert domain.seen(bench.listing, listed("visible"), "suspend", NOW) is None, "nobody holds it"
-    assert domain.seen(None, listed("visible"), "suspend", NOW) is None
+    assert domain.reappeared(bench.listing, listed("visible"), "suspend", NOW) is None, "nobody holds it"
+    assert domain.reappeared(None, listed("visible"), "suspend", NOW) is None
 
 
 def test_an_unknown_listing_counts_as_told() -> None:

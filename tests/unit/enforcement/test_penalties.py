@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.enforcement import penalties
-from services.enforcement.penalties import Seller, Violation, Written
+from services.enforcement.penalties import LedgerRow, Seller, Violation
 from shared import policy
 from shared.events import PenaltyEntered, StandingChanged, ViolationChanged
 
@@ -40,7 +40,7 @@ class Book:
     def __init__(self) -> None:
         self.seller = Seller("seller", 0)
         self.stored: dict[str, Violation] = {}
-        self.rows: list[Written] = []
+        self.rows: list[LedgerRow] = []
         self.completions = 0
 
     def apply(self, change: ViolationChanged, now: dt.datetime = NOW) -> list[Any]:

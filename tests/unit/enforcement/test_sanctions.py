@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.enforcement import penalties, sanctions
 from services.enforcement.penalties import NEVER, Entry
-from services.enforcement.sanctions import Account, Entity, Facts, Front
+from services.enforcement.sanctions import Account, EntityRecord, Facts, OpenGrounds
 from shared import policy
 
 RULES = policy.current("ipp").penalties
@@ -86,7 +86,7 @@ def test_grounds_are_those_of_a_naive_count(violations: Violations, days: int) -
 def test_the_front_is_what_all_entries_would_say(violations: Violations, lags: list[int]) -> None:
     """Whatever ``needs_history`` lets pass is judged from the sums as it would be from all entries."""
     seen: Violations = []
-    known = Front(rules="v")
+    known = OpenGrounds(rules="v")
     now = NOW - 1100 * DAY
     order = sorted(violations, key=lambda v: v[0])
     for number, violation in enumerate(order):
@@ -96,7 +96,7 @@ def test_the_front_is_what_all_entries_would_say(violations: Violations, lags: l
         first_of_all = all((v[0], v[1]) < violation[:2] for v in seen)
         seen.append(violation)
         found = entries(seen)
-        whole = sanctions.front(sanctions.grounds(found, RULES, now), found, "v", now)
+        whole = sanctions.open_grounds(sanctions.grounds(found, RULES, now), found, "v", now)
         if expiring or not first_of_all or sanctions.needs_history(known, "v", violation[0]):
             known = whole
         else:
@@ -108,8 +108,8 @@ def test_the_front_is_what_all_entries_would_say(violations: Violations, lags: l
 
 
 def test_other_rules_want_the_history() -> None:
-    assert sanctions.needs_history(Front(rules="ipp-2026-11"), "ipp-2027-01", NOW)
-    assert not sanctions.needs_history(Front(rules="ipp-2026-11"), "ipp-2026-11", NOW)
+    assert sanctions.needs_history(OpenGrounds(rules="ipp-2026-11"), "ipp-2027-01", NOW)
+    assert not sanctions.needs_history(OpenGrounds(rules="ipp-2026-11"), "ipp-2026-11", NOW)
 
 
 class Life:
@@ -119,7 +119,7 @@ class Life:
         self.rules = rules
         self.account = Account("seller")
         self.violations: dict[str, tuple[dt.datetime, str, Any]] = {}
-        self.entity: Entity | None = None
+        self.entity: EntityRecord | None = None
         self.now = NOW
         self.log: list[tuple[int, str, str, int, tuple[str, ...]]] = []
 
@@ -149,7 +149,7 @@ class Life:
         merged = [*self.violations.values(), *((NOW + day * DAY, claim, severity) for day, claim, severity in others)]
         found = sanctions.grounds(entries(merged, self.rules), self.rules, self.now)
         last = max((at for at, _, _ in merged), default=NEVER)
-        self.entity = Entity("entity", found, last, warned) if others else None
+        self.entity = EntityRecord("entity", found, last, warned) if others else None
         return self.decide()
 
     @property
@@ -492,9 +492,11 @@ def test_levels_of_older_rules_above_all_thresholds_are_passed_over() -> None:
         True,
         life.now,
         True,
-        Entity("entity", held, life.now),
+        EntityRecord("entity", held, life.now),
     )
-    assert not sanctions.decide(Account("other"), Facts((), True, NEVER, False, Entity("entity", held)), few, life.now)
+    assert not sanctions.decide(
+        Account("other"), Facts((), True, NEVER, False, EntityRecord("entity", held)), few, life.now
+    )
     assert {change.level for change in sanctions.decide(Account("seller"), facts, few, life.now)} == {1, 2}
     assert penalties.consequence(4, few.general.thresholds) == "listing_restricted"
     assert penalties.consequence(0, few.general.thresholds) is None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from deploy.transparency.server import problems
 from services.enforcement import statements
-from services.enforcement.statements import KEYWORDS, Statement, build, made, puid
+from services.enforcement.statements import KEYWORDS, Statement, build, puid, statement_of
 from services.enforcement.transparency import Transparency, read_answer
 from shared import policy
 from shared.events import Id, ItemChanged, RightType, Role, SanctionChanged, State
@@ -122,11 +122,11 @@ def test_an_identifier_is_bounded(text: str) -> None:
 
 
 def test_only_a_policy_that_asks_gets_statements(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert made(taken(policy="ipp-2026-11"), "suspend", NOW) is None
+    assert statement_of(taken(policy="ipp-2026-11"), "suspend", NOW) is None
     off = msgspec.structs.replace(RULES, statements=msgspec.structs.replace(RULES.statements, enabled=False))
     for rules, wanted in ((RULES, True), (off, False)):
         monkeypatch.setattr(policy, "load", lambda _, rules=rules: rules)
-        found = made(taken(), "suspend", NOW)
+        found = statement_of(taken(), "suspend", NOW)
         assert (found is not None) == wanted
         if found is not None:
             assert (found.puid, found.item, found.revision) == ("i-1-3", "i-1", 3)
@@ -137,7 +137,7 @@ def test_what_does_not_fit_the_schema_is_not_kept(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(policy, "load", lambda _: RULES)
     monkeypatch.setattr(statements, "_facts", lambda *_: ["x" * 5001])
     with pytest.raises(msgspec.ValidationError, match="decision_facts"):
-        made(taken(), "suspend", NOW)
+        statement_of(taken(), "suspend", NOW)
 
 
 def test_the_types_bounds_are_the_schemas() -> None:
@@ -260,7 +260,7 @@ def sanction(**more: Any) -> SanctionChanged:
 def test_a_freeze_and_a_closure_have_a_statement_that_the_database_takes(
     more: dict[str, Any], decision: str, said: str
 ) -> None:
-    found = statements.made_account(sanction(**more), DSA)
+    found = statements.account_statement_of(sanction(**more), DSA)
     assert found is not None
     assert (found.item, found.revision, found.policy) == ("0f0f.s3", 1, DSA.version)
     body = json.loads(found.body)
@@ -282,15 +282,15 @@ def test_a_freeze_and_a_closure_have_a_statement_that_the_database_takes(
     ],
 )
 def test_what_suspends_nobody_has_none(more: dict[str, Any]) -> None:
-    assert statements.made_account(sanction(**more), DSA) is None
+    assert statements.account_statement_of(sanction(**more), DSA) is None
 
 
 def test_only_penalties_that_ask_for_statements_on_accounts_have_them() -> None:
-    assert statements.made_account(sanction(), policy.current("ipp")) is None
+    assert statements.account_statement_of(sanction(), policy.current("ipp")) is None
     assert DSA.statements is not None
     for wanted in (
         None,
         msgspec.structs.replace(DSA.statements, accounts=None),
         msgspec.structs.replace(DSA.statements, enabled=False),
     ):
-        assert statements.made_account(sanction(), msgspec.structs.replace(DSA, statements=wanted)) is None
+        assert statements.account_statement_of(sanction(), msgspec.structs.replace(DSA, statements=wanted)) is None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.intake.accounts import domain as accounts
 from services.intake.accounts.domain import Challenge
 from services.intake.kernel import domain
-from services.intake.kernel.domain import Refused
+from shared.refusals import Refused
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)

@@ -11,9 +11,10 @@ import pytest
 from pydantic import SecretStr
 
 from services.intake import canary
-from services.intake.filing.inbound import Inbound, Read
-from services.intake.kernel.domain import Account, Refused
+from services.intake.filing.inbound import Inbound, UpstreamRequest
+from services.intake.kernel.domain import Account
 from services.intake.kernel.requests import SubmitClaim
+from shared.refusals import Refused
 from shared.settings import Settings
 
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
@@ -72,7 +73,7 @@ def test_no_upstream_files_for_a_canary(bound: str) -> None:
     try:
         record: Any = SimpleNamespace(topic="inbound.x", trace=None)
         body = SubmitClaim(right="r-canary", reason="counterfeit", listings=[])
-        read = Read("e-1", "goodfaith.request.submit_claim.v1", b"{}", body)
+        read = UpstreamRequest("e-1", "goodfaith.request.submit_claim.v1", b"{}", body)
         people = {"a-upstream": Account("a-upstream", "upstream"), "a-canary": OWN}
         with pytest.raises(Refused) as refused:
             inbound._filing(record, read, "a-canary", people, NOW)

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.evidence import detection as sniff
-from services.intake.evidence.detection import Bad
+from services.intake.evidence import detection
+from services.intake.evidence.detection import RefusedFile
 from tests import evidence_files as files
 
 SVG = b'<?xml version="1.0"?>\n<!-- a picture -->\n<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><script>x()</script></svg>'
@@ -220,7 +220,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "jpeg with a second one that is no picture": (lambda: files.picture("JPEG") + _payload(), "polyglot"),
     "jpeg with a third one that is no picture": (lambda: files.picture("JPEG") * 2 + bytes(3) + _payload(), "polyglot"),
     "jpeg with very many": (
-        lambda: files.picture("JPEG") + files.picture("JPEG", (8, 8)) * sniff.JPEG_IMAGES_MAX,
+        lambda: files.picture("JPEG") + files.picture("JPEG", (8, 8)) * detection.JPEG_IMAGES_MAX,
         "too_complex",
     ),
     "svg with script": (lambda: SVG, "svg"),
@@ -275,7 +275,7 @@ def _with_chunk(data: bytes) -> bytes:
 
 
 def examined(data: bytes) -> str:
-    return sniff.examine(io.BytesIO(data), len(data)).media
+    return detection.examine(io.BytesIO(data), len(data)).media
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -287,14 +287,14 @@ def test_files_as_people_send_them_are_known(name: str) -> None:
 @pytest.mark.parametrize("name", BAD)
 def test_forged_files_are_refused_by_their_own_reason(name: str) -> None:
     make, reason = BAD[name]
-    with pytest.raises(Bad) as caught:
+    with pytest.raises(RefusedFile) as caught:
         examined(make())
     assert caught.value.reason == reason
 
 
 def test_every_reason_is_shown_and_has_a_cure() -> None:
-    assert set(sniff.REASONS) == {reason for _, reason in BAD.values()}
-    assert all(detail.endswith(".") and cure.endswith(".") for detail, cure in sniff.REASONS.values())
+    assert set(detection.REASONS) == {reason for _, reason in BAD.values()}
+    assert all(detail.endswith(".") and cure.endswith(".") for detail, cure in detection.REASONS.values())
 
 
 WHOLE = {name: GOOD[name][0]() for name in ("png", "jpeg", "webp", "pdf")}
@@ -305,7 +305,7 @@ def test_no_beginning_of_a_file_passes_for_it(name: str, share: float) -> None:
     whole = WHOLE[name]
     cut = max(5, int(share * len(whole)))  # shorter ones are words, such as RIFF
     if whole[cut:].strip(b" \t\r\n\f\0"):
-        with pytest.raises(Bad):
+        with pytest.raises(RefusedFile):
             examined(whole[:cut])
 
 
@@ -317,11 +317,11 @@ def test_any_bytes_are_judged(start: bytes, rest: bytes) -> None:
     verdict = "text/plain"
     try:
         verdict = examined(start + rest)
-    except Bad as bad:
+    except RefusedFile as bad:
         verdict = bad.reason
     else:
         (start + rest).decode()
-    assert verdict in {"text/plain", *sniff.REASONS}
+    assert verdict in {"text/plain", *detection.REASONS}
 
 
 # ---- in a process of its own
@@ -332,7 +332,7 @@ def judged(data: bytes, *options: str) -> tuple[int, dict[str, str]]:
         file.write(data)
         file.flush()
         run = subprocess.run(
-            [sys.executable, "-I", str(Path(sniff.__file__)), *(options or ("50",))],
+            [sys.executable, "-I", str(Path(detection.__file__)), *(options or ("50",))],
             stdin=file,
             capture_output=True,
             env={},
@@ -358,13 +358,15 @@ def test_what_unpacks_to_more_than_there_is_room_for_is_refused() -> None:
 
 
 def test_the_process_writes_no_file_and_sees_no_secret() -> None:
-    source = Path(sniff.__file__).read_text()
+    source = Path(detection.__file__).read_text()
     assert "import services" not in source
     assert "from services" not in source
     assert "from shared" not in source
     limits = "import sys; sys.path.insert(0, sys.argv[1]); import detection, resource as r; detection.confine();"
     prints = "print(r.getrlimit(r.RLIMIT_FSIZE)[1], r.getrlimit(r.RLIMIT_AS)[1], r.getrlimit(r.RLIMIT_CPU)[1])"
     run = subprocess.run(
-        [sys.executable, "-I", "-c", limits + prints, str(Path(sniff.__file__).parent)], capture_output=True, text=True
+        [sys.executable, "-I", "-c", limits + prints, str(Path(detection.__file__).parent)],
+        capture_output=True,
+        text=True,
     )
-    assert run.stdout.split() == ["0", str(sniff.MEMORY_BYTES), str(sniff.CPU_S)]
+    assert run.stdout.split() == ["0", str(detection.MEMORY_BYTES), str(detection.CPU_S)]

@@ -14,12 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.filing.admission import share_out
+from services.intake.filing import domain as filing_domain
 from services.intake.filing.inbound import check_bound
-from services.intake.kernel import domain, requests
-from services.intake.kernel.domain import Account, Authorisation, ItemRef, Refused, Right
+from services.intake.filing.shares import Shares, share_out
+from services.intake.kernel import commands, domain, ids, listings, requests
+from services.intake.kernel.commands import ItemRef
+from services.intake.kernel.domain import Account, Authorisation, Right
+from services.intake.kernel.filings import Rows
 from shared import events, policy
 from shared.events import ItemChanged, State
+from shared.refusals import Refused
 from shared.settings import Relayed, Settings, UpstreamMay
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
@@ -46,7 +50,7 @@ ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}")
     ],
 )
 def test_links_of_this_site(link: str) -> None:
-    assert domain.listing_of(link, HOSTS) == domain.ListingRef("123", True, link)
+    assert listings.listing_of(link, HOSTS) == listings.ListingRef("123", True, link)
 
 
 @pytest.mark.parametrize(
@@ -65,10 +69,10 @@ def test_links_of_this_site(link: str) -> None:
     ],
 )
 def test_links_elsewhere_are_digests(link: str) -> None:
-    found = domain.listing_of(link, HOSTS)
+    found = listings.listing_of(link, HOSTS)
     assert not found.on_site
     assert re.fullmatch(r"x-[0-9a-f]{24}", found.listing)
-    assert found == domain.listing_of(link, HOSTS)
+    assert found == listings.listing_of(link, HOSTS)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +98,7 @@ def test_links_elsewhere_are_digests(link: str) -> None:
 )
 def test_bad_links_are_refused(link: str) -> None:
     with pytest.raises(Refused) as refused:
-        domain.listings_of(["https://market.example/items/1", link], HOSTS)
+        listings.listings_of(["https://market.example/items/1", link], HOSTS)
     assert (refused.value.status, refused.value.field) == (422, "listings[1]")
     assert refused.value.cure
 
@@ -108,10 +112,10 @@ def test_bad_links_are_refused(link: str) -> None:
 )
 def test_links_hold_nothing_that_is_invisible_turned_or_markup(link: str, char: str) -> None:
     with pytest.raises(Refused) as refused:
-        domain.listings_of([link.replace("{}", char)], HOSTS)
+        listings.listings_of([link.replace("{}", char)], HOSTS)
     assert (refused.value.status, refused.value.reason, refused.value.field) == (422, "bad_link", "listings[0]")
     encoded = link.replace("{}", quote(char))
-    assert domain.listing_of(encoded, HOSTS).link == encoded
+    assert listings.listing_of(encoded, HOSTS).link == encoded
 
 
 def test_letters_of_any_language_may_be_in_a_link() -> None:
@@ -120,21 +124,21 @@ def test_letters_of_any_language_may_be_in_a_link() -> None:
         "https://bücher.example/",
         "https://elsewhere.example/it's(1)*~!$&+,;=@",
     ):
-        assert domain.listing_of(link, HOSTS).link == link
+        assert listings.listing_of(link, HOSTS).link == link
 
 
 @given(st.text(max_size=60))
 def test_a_link_is_understood_or_refused(text: str) -> None:
     for link in (text, f"https://market.example/items/{text}", f"https://{text}/items/1"):
         with contextlib.suppress(Refused):
-            found = domain.listing_of(link, HOSTS)
+            found = listings.listing_of(link, HOSTS)
             assert ID.fullmatch(found.listing)
             assert found.on_site != found.listing.startswith("x-")
 
 
 def test_a_listing_that_is_named_twice_counts_once() -> None:
     links = ["https://market.example/items/1", "http://market.example/items/1/", "https://market.example/items/2"]
-    assert [ref.listing for ref in domain.listings_of(links, HOSTS)] == ["1", "2"]
+    assert [ref.listing for ref in listings.listings_of(links, HOSTS)] == ["1", "2"]
 
 
 # ---- upstreams
@@ -180,22 +184,22 @@ def test_an_upstream_keeps_to_what_it_is_bound_to(
 
 @given(st.integers(0, 2**47), st.integers(1, 300), st.integers(0, 2**65 - 1))
 def test_items_of_a_claim_are_a_range(wall_ms: int, size: int, chance: int) -> None:
-    claim, items = domain.new_claim_ids(wall_ms, size, lambda _bits: chance)
-    low, high = domain.item_range(claim)
+    claim, items = ids.new_claim_ids(wall_ms, size, lambda _bits: chance)
+    low, high = ids.item_range(claim)
     assert len(claim) == 28
     assert len(set(items)) == size
     assert items == sorted(items)
     assert all(low < item < high for item in items)
-    other, others = domain.new_claim_ids(wall_ms, 1, lambda _bits: (chance + 1) % 2**65)
+    other, others = ids.new_claim_ids(wall_ms, 1, lambda _bits: (chance + 1) % 2**65)
     assert other != claim
     assert not low <= others[0] <= high
 
 
 @given(st.integers(0, 2**47 - 2))
 def test_ids_sort_by_time(wall_ms: int) -> None:
-    first = domain.new_id("a", wall_ms)
+    first = ids.new_id("a", wall_ms)
     assert len(first) == 28
-    assert first < domain.new_id("a", wall_ms + 1)
+    assert first < ids.new_id("a", wall_ms + 1)
     assert ID.fullmatch(first)
 
 
@@ -209,14 +213,12 @@ def claim(**values: object) -> requests.SubmitClaim:
     )
 
 
-def rows(
-    body: requests.SubmitClaim, account: Account = HOLDER, right: Right | None = RIGHT, **values: object
-) -> domain.Rows:
+def rows(body: requests.SubmitClaim, account: Account = HOLDER, right: Right | None = RIGHT, **values: object) -> Rows:
     options: dict[str, object] = {"granted": (), "over_quota": False, **values}
-    return domain.claim_rows(
+    return filing_domain.claim_rows(
         body,
-        domain.listings_of(body.listings, HOSTS),
-        rules=domain.check_claim(body, account),
+        listings.listings_of(body.listings, HOSTS),
+        rules=filing_domain.check_claim(body, account),
         complainant=account,
         right=right,
         channel="http",
@@ -226,9 +228,9 @@ def rows(
     )
 
 
-def terms(made: domain.Rows) -> events.ItemSubmitted:
+def terms(made: Rows) -> events.ItemSubmitted:
     assert made.claim is not None
-    return msgspec.json.decode(made.claim[-1], type=events.ItemSubmitted)
+    return msgspec.json.decode(made.claim.terms, type=events.ItemSubmitted)
 
 
 @pytest.mark.parametrize(
@@ -319,12 +321,12 @@ def test_every_policy_can_be_claimed_under() -> None:
     for profile in policy.profiles():
         reason = next(iter(policy.current(profile).reasons))
         trusted = replace(HOLDER, good_faith=True)
-        assert domain.check_claim(claim(profile=profile, reason=reason), trusted).profile == profile
+        assert filing_domain.check_claim(claim(profile=profile, reason=reason), trusted).profile == profile
 
 
 def test_a_profile_may_be_for_accounts_in_good_faith_only() -> None:
     with pytest.raises(Refused) as refused:
-        domain.check_claim(claim(profile="project-zero"), HOLDER)
+        filing_domain.check_claim(claim(profile="project-zero"), HOLDER)
     assert (refused.value.reason, refused.value.field) == ("good_faith_only", "profile")
 
 
@@ -367,14 +369,14 @@ def test_who_may_give_a_command(kind: str, who: str) -> None:
     body = msgspec.convert(BODIES[kind], requests.COMMANDS[kind])
     asked = {"identity_verified": True, "authority": "owner", "right_status": "active", "materials": ("ownership",)}
 
-    def make() -> domain.Rows:
-        return domain.command_rows(kind, body, PEOPLE[who], [ITEM], standing=lambda _: asked, now=NOW, wall_ms=1)
+    def make() -> Rows:
+        return filing_domain.command_rows(kind, body, PEOPLE[who], [ITEM], standing=lambda _: asked, now=NOW, wall_ms=1)
 
     if part is None:
         with pytest.raises(Refused) as refused:
             make()
         assert refused.value.status == 404
-    elif part not in domain.MAY[kind]:
+    elif part not in commands.MAY[kind]:
         with pytest.raises(Refused) as refused:
             make()
         assert refused.value.status == 403
@@ -386,12 +388,12 @@ def test_who_may_give_a_command(kind: str, who: str) -> None:
 
 
 def test_every_command_of_a_party_is_covered() -> None:
-    assert set(BODIES) == set(requests.COMMANDS) == set(domain.MAY) == set(events.COMMANDS) - {"change_right"}
+    assert set(BODIES) == set(requests.COMMANDS) == set(commands.MAY) == set(events.COMMANDS) - {"change_right"}
 
 
 def test_a_seller_commands_only_its_own_items_of_a_claim() -> None:
     theirs = ItemRef("i-2", "c-1", "l2", "a-1", "a-1", "s-2", "r-1", "NOTIFIED", "standard")
-    part, targets = domain.command_targets("counter", PEOPLE["seller"], [ITEM, theirs])
+    part, targets = commands.command_targets("counter", PEOPLE["seller"], [ITEM, theirs])
     assert (part, targets) == ("seller", [ITEM])
 
 
@@ -463,7 +465,7 @@ def test_room_is_shared_out_evenly(waiting: list[tuple[str, int]], room: int) ->
 
 @given(st.lists(st.sampled_from(["all", "express", "standard", "bulk"]), min_size=50, max_size=200), st.integers(1, 40))
 def test_lanes_get_their_weight(rounds: list[str], room: int) -> None:
-    shares = domain.Shares({"express": 8, "standard": 3, "bulk": 1})
+    shares = Shares({"express": 8, "standard": 3, "bulk": 1})
     got = dict.fromkeys(domain.LANES, 0)
     count = 0
     for waiting in rounds:
@@ -480,11 +482,11 @@ def test_lanes_get_their_weight(rounds: list[str], room: int) -> None:
         assert got[lane] >= count * room * weight / 12 - room - 1  # type: ignore[index]
 
 
-def test_a_lane_that_is_held_back_gets_its_share_beside_the_open_ones() -> None:
-    shares = domain.Shares({"express": 8, "standard": 3, "bulk": 1})
+def test_a_paused_lane_gets_its_share_of_what_the_open_ones_get() -> None:
+    shares = Shares({"express": 8, "standard": 3, "bulk": 1})
     taken = 0
     for _ in range(80):
-        size = shares.beside("bulk", 10, ["express"])
+        size = shares.paused("bulk", 10, ["express"])
         shares.took("bulk", size, exhausted=False)
         taken += size
     assert taken == 100

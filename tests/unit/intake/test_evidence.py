@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.evidence import detection as sniff
+from services.intake.evidence import detection
 from services.intake.evidence import domain as evidence
-from services.intake.evidence.domain import Document, Links, Ties
+from services.intake.evidence.domain import Document, FileLinks, Ties
 from services.intake.kernel import requests
-from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.domain import Account
+from shared.refusals import Refused
 
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
 KEY = "k" * 44
@@ -235,7 +236,7 @@ def parts(url: str) -> tuple[str, str, int, str]:
 
 
 def test_a_link_is_good_until_its_moment() -> None:
-    links = Links(KEY)
+    links = FileLinks(KEY)
     document, reader, expires, signature = parts(links.make("d-1", "s-1", NOW + dt.timedelta(minutes=10)))
     assert (document, reader) == ("d-1", "s-1")
     links.check(document, reader, expires, signature, NOW)
@@ -247,7 +248,7 @@ def test_a_link_is_good_until_its_moment() -> None:
 
 @pytest.mark.parametrize("place", range(4))
 def test_an_altered_link_is_refused(place: int) -> None:
-    links = Links(KEY)
+    links = FileLinks(KEY)
     values: list[str | int] = list(parts(links.make("d-1", "s-1", NOW + dt.timedelta(minutes=10))))
     for other in ("d-2", "a-1", 2**33, "A" * 43) if place != 3 else ("", "A" * 43, "ü", str(values[3])[:-1]):
         changed = list(values)
@@ -259,13 +260,13 @@ def test_an_altered_link_is_refused(place: int) -> None:
 
 
 def test_keys_of_links() -> None:
-    document, reader, expires, signature = parts(Links(KEY).make("d-1", "s-1", NOW + dt.timedelta(minutes=1)))
+    document, reader, expires, signature = parts(FileLinks(KEY).make("d-1", "s-1", NOW + dt.timedelta(minutes=1)))
     with pytest.raises(Refused, match="not one of ours"):
-        Links("l" * 44).check(document, reader, expires, signature, NOW)
-    with pytest.raises(Refused, match="not given out"):
-        Links(None).make("d-1", "s-1", NOW)
+        FileLinks("l" * 44).check(document, reader, expires, signature, NOW)
+    with pytest.raises(Refused, match="issues no links"):
+        FileLinks(None).make("d-1", "s-1", NOW)
     with pytest.raises(ValueError, match="shorter"):
-        Links("short")
+        FileLinks("short")
 
 
 def test_where_a_document_lies_tells_its_digest_only_if_it_is_not_sealed() -> None:
@@ -274,7 +275,7 @@ def test_where_a_document_lies_tells_its_digest_only_if_it_is_not_sealed() -> No
 
 
 def test_refusals_say_what_and_how() -> None:
-    for reason in sniff.REASONS:
+    for reason in detection.REASONS:
         refused = evidence.refusal(reason, "")
         assert refused.status == 422
         assert refused.cure

@@ -7,13 +7,15 @@ from typing import get_args
 import msgspec
 import pytest
 
-from services.intake.kernel import domain, requests
-from services.intake.kernel.domain import Account, Refused
+from services.intake.filing.domain import check_claim
+from services.intake.kernel import requests
+from services.intake.kernel.domain import Account
 from services.intake.registry import forms, registers
 from shared import policy
 from shared.events import RightType
 from shared.languages import LANGUAGES
 from shared.policy import load, versions
+from shared.refusals import Refused
 
 IPP = load("ipp-2026-11")
 HOLDER = Account("a-1", "holder", identity_verified=True, registered=True)
@@ -85,13 +87,13 @@ def test_a_reason_for_good_faith_only(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = msgspec.structs.replace(IPP, reasons={**IPP.reasons, "counterfeit": only})
     monkeypatch.setattr(policy, "current", lambda _: rules)
     claim = requests.SubmitClaim(right="r-1", reason="counterfeit", listings=["https://market.example/items/1"])
-    assert domain.check_claim(claim, FAITHFUL) is rules
+    assert check_claim(claim, FAITHFUL) is rules
     with pytest.raises(Refused) as refused:
-        domain.check_claim(claim, HOLDER)
+        check_claim(claim, HOLDER)
     assert (refused.value.status, refused.value.reason, refused.value.field) == (422, "good_faith_only", "reason")
     assert "improper_use" in refused.value.cure
     assert "counterfeit" not in refused.value.cure
-    assert domain.check_claim(msgspec.structs.replace(claim, reason="improper_use"), HOLDER) is rules
+    assert check_claim(msgspec.structs.replace(claim, reason="improper_use"), HOLDER) is rules
     shown = {
         reason.code: reason.good_faith_only for right in forms.form(rules, "en").rights for reason in right.reasons
     }

@@ -19,9 +19,9 @@ from services.intake.goodfaith.domain import (
     SETTLED,
     WORTH,
     Counts,
-    Figures,
-    Standing,
+    GoodFaithStanding,
     Verdict,
+    WindowFigures,
     bar_end,
     by_staff,
     figures_of,
@@ -33,11 +33,11 @@ from services.intake.goodfaith.domain import (
     outcome_of,
     review,
 )
-from services.intake.kernel.domain import Refused
 from services.verification import item as life
 from shared import declarations, policy
 from shared.events import State
 from shared.policy import GoodFaith, PolicyError, Rate
+from shared.refusals import Refused
 from tests.unit.shared.test_policy import TEXT
 from tests.unit.verification import world as lives
 
@@ -110,7 +110,7 @@ def test_a_withdrawal_in_time_takes_the_place_of_the_timers() -> None:
             )
         )
     ]
-    book = deep.Book()
+    book = deep.StatisticTables()
     for (at, change), counts in zip(line, (NOTHING, WORTH["lifted"], WORTH["countered"]), strict=True):
         book.batch([(0, at, change)])
         assert sum(book.buckets.values(), NOTHING) == counts
@@ -167,7 +167,9 @@ def test_the_recount_has_the_same_window(day: dt.date, end: dt.date, months: int
 # ---- verdicts
 
 
-def figures(settled: int, upheld: int, taken_down: int | None = None, restored: int = 0, **more: Counts) -> Figures:
+def figures(
+    settled: int, upheld: int, taken_down: int | None = None, restored: int = 0, **more: Counts
+) -> WindowFigures:
     first = Counts(settled, upheld, upheld if taken_down is None else taken_down, restored)
     return figures_of([("counterfeit", first), *more.items()])
 
@@ -193,7 +195,7 @@ def figures(settled: int, upheld: int, taken_down: int | None = None, restored: 
         ),
     ],
 )
-def test_verdicts(sums: Figures, kind: str, missed: list[tuple[str | None, str]]) -> None:
+def test_verdicts(sums: WindowFigures, kind: str, missed: list[tuple[str | None, str]]) -> None:
     verdict = judge(sums, TERMS)
     assert verdict.kind == kind
     assert [(miss.reason, miss.rate) for miss in verdict.misses] == missed
@@ -250,14 +252,14 @@ def test_the_declaration_is_what_was_executed() -> None:
 
 
 def test_upgraded_when_verified_and_good() -> None:
-    out = Standing()
-    assert review(out, True, MEETS, DAY, TERMS) == (Standing("in", "statistic", DAY), ("upgraded",))
+    out = GoodFaithStanding()
+    assert review(out, True, MEETS, DAY, TERMS) == (GoodFaithStanding("in", "statistic", DAY), ("upgraded",))
     for verified, verdict in ((False, MEETS), (True, MISSES), (True, TOO_FEW)):
         assert review(out, verified, verdict, DAY, TERMS) == (out, ())
 
 
 def test_warned_then_demoted_and_barred() -> None:
-    member = Standing("in", "statistic", d("2026-06-01"))
+    member = GoodFaithStanding("in", "statistic", d("2026-06-01"))
     warned, made = review(member, True, MISSES, DAY, TERMS)
     assert made == ("warned",)
     assert warned.member
@@ -266,33 +268,36 @@ def test_warned_then_demoted_and_barred() -> None:
         assert review(warned, True, MISSES, d(day), TERMS) == (warned, ())
     out, made = review(warned, True, MISSES, d("2026-12-08"), TERMS)
     assert made == ("demoted",)
-    assert out == Standing("out", None, d("2026-12-08"), barred_until=d("2027-03-08"))
+    assert out == GoodFaithStanding("out", None, d("2026-12-08"), barred_until=d("2027-03-08"))
     assert review(out, True, MEETS, d("2027-03-07"), TERMS) == (out, ())
     back, made = review(out, True, MEETS, d("2027-03-08"), TERMS)
     assert made == ("bar_ended", "upgraded")
-    assert back == Standing("in", "statistic", d("2027-03-08"))
+    assert back == GoodFaithStanding("in", "statistic", d("2027-03-08"))
     free, made = review(out, True, MISSES, d("2027-03-08"), TERMS)
     assert (free.barred_until, made) == (None, ("bar_ended",))
 
 
 @pytest.mark.parametrize("verdict", [MEETS, TOO_FEW])
 def test_a_warning_is_lifted(verdict: Verdict) -> None:
-    warned = Standing("warned", "declaration", DAY, demote_on=DAY)
+    warned = GoodFaithStanding("warned", "declaration", DAY, demote_on=DAY)
     back, made = review(warned, True, verdict, DAY, TERMS)
     assert (back.state, back.how, back.demote_on, made) == ("in", "declaration", None, ("warning_lifted",))
 
 
 def test_who_is_not_verified_any_more_leaves_without_a_bar() -> None:
-    out, made = review(Standing("in", "statistic", DAY), False, MEETS, DAY, TERMS)
+    out, made = review(GoodFaithStanding("in", "statistic", DAY), False, MEETS, DAY, TERMS)
     assert (out.member, out.barred_until, made) == (False, None, ("removed",))
 
 
 def test_joining_and_leaving() -> None:
-    joined, made = join(Standing(), True, DAY)
-    assert (joined, made) == (Standing("in", "declaration", DAY), "joined")
-    assert join(Standing("in", "statistic", DAY), True, DAY) == (Standing("in", "declaration", DAY), "declared")
+    joined, made = join(GoodFaithStanding(), True, DAY)
+    assert (joined, made) == (GoodFaithStanding("in", "declaration", DAY), "joined")
+    assert join(GoodFaithStanding("in", "statistic", DAY), True, DAY) == (
+        GoodFaithStanding("in", "declaration", DAY),
+        "declared",
+    )
     with pytest.raises(Refused) as refused:
-        join(Standing(), False, DAY)
+        join(GoodFaithStanding(), False, DAY)
     assert refused.value.reason == "not_verified"
     left, _ = leave(joined, d("2026-11-30"), TERMS)
     assert left.barred_until == d("2027-02-28")
@@ -306,11 +311,11 @@ def test_joining_and_leaving() -> None:
 
 
 def test_a_persons_word() -> None:
-    barred = Standing("out", None, DAY, barred_until=bar_end(DAY, TERMS))
+    barred = GoodFaithStanding("out", None, DAY, barred_until=bar_end(DAY, TERMS))
     admitted, made = by_staff(barred, True, DAY)
-    assert (admitted, made) == (Standing("in", "staff", DAY), "admitted")
+    assert (admitted, made) == (GoodFaithStanding("in", "staff", DAY), "admitted")
     assert by_staff(admitted, True, DAY) == (admitted, None)
-    assert by_staff(admitted, False, DAY) == (Standing("out", None, DAY), "removed")
+    assert by_staff(admitted, False, DAY) == (GoodFaithStanding("out", None, DAY), "removed")
 
 
 @given(
@@ -318,7 +323,7 @@ def test_a_persons_word() -> None:
     st.lists(st.sampled_from(["join", "leave", "admit", "remove", ""]), min_size=40, max_size=40),
 )
 def test_no_history_of_judgements_breaks_the_rules(steps: list[tuple[Verdict, bool, int]], acts: list[str]) -> None:
-    at, day = Standing(), DAY
+    at, day = GoodFaithStanding(), DAY
     warned_on: dt.date | None = None
     barred_until: dt.date | None = None
     for (verdict, verified, span), act in zip(steps, acts, strict=False):
@@ -396,7 +401,7 @@ def test_the_histories_of_the_engine_go_everywhere() -> None:
 
 @pytest.mark.parametrize("broken", ["nothing is taken back", "counted again", "dated anew", "never down"])
 def test_a_broken_count_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle, turn_of = goodfaith.settle, goodfaith.turn_of
+    settle, outcome_change = goodfaith.settle, goodfaith.outcome_change
     if broken == "nothing is taken back":
         monkeypatch.setattr(goodfaith, "settle", lambda turns, counted, down: settle(turns, {}, down))
     elif broken == "counted again":
@@ -409,11 +414,11 @@ def test_a_broken_count_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch)
     elif broken == "dated anew":
         monkeypatch.setattr(
             goodfaith,
-            "turn_of",
+            "outcome_change",
             lambda change, at, partition: (
-                turn_of(replace(change, previous=None), at, partition)
+                outcome_change(replace(change, previous=None), at, partition)
                 if change.settled
-                else turn_of(change, at, partition)
+                else outcome_change(change, at, partition)
             ),
         )
     else:
@@ -436,6 +441,8 @@ def test_a_takedown_that_stands_without_a_window_counts_until_it_is_left() -> No
     world.action(by="owner")
     world.result("ended")
     world.pass_time(60 * lives.DAY)
-    turns = [turn for change in world.changes if (turn := goodfaith.turn_of(change.data, change.at, 0)) is not None]
+    turns = [
+        turn for change in world.changes if (turn := goodfaith.outcome_change(change.data, change.at, 0)) is not None
+    ]
     assert [turn.down for turn in turns] == ["upheld", None, "countered"]
     assert turns[0].revision == 2

@@ -6,10 +6,10 @@ import datetime as dt
 
 import pytest
 
-from services.intake.filing.inbound import Ends
+from services.intake.filing.inbound import TopicEnds
 
 PLACE = ("inbound.desk", 0)
-ENDS = Ends(dt.datetime(2026, 11, 24, tzinfo=dt.UTC), {PLACE: 0}, {PLACE: 7}, {"inbound.desk": "new"})
+ENDS = TopicEnds(dt.datetime(2026, 11, 24, tzinfo=dt.UTC), {PLACE: 0}, {PLACE: 7}, {"inbound.desk": "new"})
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,6 @@ def test_a_cursor_is_at_the_end_of_its_own_topic_only(cursor: int, known: str, r
 
 def test_what_was_never_read_is_at_its_end_when_it_is_empty() -> None:
     assert not ENDS.reached({}, {}, [0])
-    empty = Ends(ENDS.at, {PLACE: 7}, {PLACE: 7}, ENDS.ids)
+    empty = TopicEnds(ENDS.at, {PLACE: 7}, {PLACE: 7}, ENDS.ids)
     assert empty.reached({}, {}, [0]) == [PLACE]
     assert not empty.reached({}, {}, [1])

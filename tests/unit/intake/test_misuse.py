@@ -13,13 +13,13 @@ from msgspec.structs import replace
 
 from labs import deep
 from services.intake.goodfaith import domain as goodfaith
-from services.intake.kernel.domain import Refused
 from services.intake.misuse import domain as misuse
-from services.intake.misuse.domain import KEPT, Facts, Measure
+from services.intake.misuse.domain import KEPT, MisuseFacts, MisuseMeasure
 from services.verification.lifecycle import TABLE
 from shared import policy
 from shared.events import ItemChanged, State
 from shared.policy import MEASURES, Forged, Misuse, MisuseStep, PolicyError, Rate, Span, UnfoundedEnd
+from shared.refusals import Refused
 from tests.unit.shared.test_policy import TEXT
 
 S = State
@@ -55,8 +55,8 @@ TERMS = Misuse(
     knowingly=30,
     forged_weight=5,
 )
-BAD = Facts(settled=10, number=10, items=10, weight=100, again=10, notices=10)
-GOOD = Facts(settled=100)
+BAD = MisuseFacts(settled=10, number=10, items=10, weight=100, again=10, notices=10)
+GOOD = MisuseFacts(settled=100)
 
 
 def change(state: State, rule: str, **values: Any) -> ItemChanged:
@@ -130,11 +130,11 @@ def test_what_a_confirmed_refusal_was_for_is_kept_however_it_is_batched(split: i
         change(S.APPEALED, "19-appealed", revision=2, previous=S.REJECTED, code="plainly_unfounded"),
         change(S.REJECTED, "19-confirmed", revision=3, previous=S.APPEALED, code="decision_stands"),
     ]
-    known: dict[str, goodfaith.Counted] = {}
+    known: dict[str, goodfaith.CountedItem] = {}
     for batch in (line[:split], line[split:]) if split < 4 else ([one] for one in line):
-        turns: dict[str, goodfaith.Turn] = {}
+        turns: dict[str, goodfaith.OutcomeChange] = {}
         for one in batch:
-            turn = goodfaith.turn_of(one, NOW, 0)
+            turn = goodfaith.outcome_change(one, NOW, 0)
             assert turn is not None
             turns[one.item] = goodfaith.follow(turns.get(one.item), turn)
         rows, _ = goodfaith.settle(turns.values(), known, {"i-1": False})
@@ -157,10 +157,10 @@ def test_any_history_in_any_batches_has_the_ground_of_its_last_settling() -> Non
             down = any(before.held for _, before in line[: place + 1])
             if place and one.state is one.previous and one.state is not S.WITHDRAWN:
                 continue
-            turn = goodfaith.turn_of(one, NOW, 0)
+            turn = goodfaith.outcome_change(one, NOW, 0)
             if turn is not None and turn.grounds != (KEPT, KEPT):
                 naive = turn.grounds[0 if down else 1]
-        book = deep.Book()
+        book = deep.StatisticTables()
         while line:
             size = dice.randrange(1, 5)
             book.batch([(0, at, one) for at, one in line[:size]])
@@ -198,7 +198,7 @@ def test_grounds_that_count_are_those_that_weigh() -> None:
 def test_facts_add_up_and_leave_out_what_does_not_count() -> None:
     grounds = [("rejected:plainly_unfounded", True, 3), ("restored_by_person", False, 2), ("reversed", True, 9)]
     facts = misuse.facts_of(40, grounds, {"knowingly_false": 1, "forged_document": 2, "none": 5}, TERMS, 4, 4)
-    assert facts == Facts(
+    assert facts == MisuseFacts(
         40,
         8,
         5,
@@ -212,18 +212,20 @@ def test_facts_add_up_and_leave_out_what_does_not_count() -> None:
 
 def test_number_share_and_weight_must_all_be_reached() -> None:
     step = TERMS.steps[0]
-    assert misuse.reaches(Facts(15, 3, 3, 3, notices=9), step)
-    assert not misuse.reaches(Facts(16, 3, 3, 3, notices=9), step)  # 18.75 %
-    assert not misuse.reaches(Facts(15, 2, 2, 3, notices=9), step)
-    assert not misuse.reaches(Facts(15, 3, 3, 2, notices=9), step)
-    assert not misuse.reaches(Facts(15, 3, 3, 3, notices=1), replace(step, notices=2))  # one claim is not frequently
+    assert misuse.reaches(MisuseFacts(15, 3, 3, 3, notices=9), step)
+    assert not misuse.reaches(MisuseFacts(16, 3, 3, 3, notices=9), step)  # 18.75 %
+    assert not misuse.reaches(MisuseFacts(15, 2, 2, 3, notices=9), step)
+    assert not misuse.reaches(MisuseFacts(15, 3, 3, 2, notices=9), step)
+    assert not misuse.reaches(
+        MisuseFacts(15, 3, 3, 3, notices=1), replace(step, notices=2)
+    )  # one claim is not frequently
     # whoever does it knowingly does not hide behind a large number
-    assert misuse.reaches(Facts(1000, 3, 2, 33, knowingly=True, notices=2), step)
+    assert misuse.reaches(MisuseFacts(1000, 3, 2, 33, knowingly=True, notices=2), step)
 
 
 counts = st.integers(0, 40)
 facts_ = st.builds(
-    lambda settled, items, findings, weight, knowingly, again: Facts(
+    lambda settled, items, findings, weight, knowingly, again: MisuseFacts(
         settled + items, items + findings, items, weight, knowingly, again, notices=items + findings
     ),
     counts,
@@ -237,7 +239,7 @@ facts_ = st.builds(
 
 @given(facts_, counts, counts, st.integers(0, 5), st.booleans(), st.sampled_from(TERMS.steps))
 def test_more_misuse_never_reaches_less(
-    facts: Facts, items: int, weight: int, again: int, knowingly: bool, step: MisuseStep
+    facts: MisuseFacts, items: int, weight: int, again: int, knowingly: bool, step: MisuseStep
 ) -> None:
     # further unfounded items are settled items too
     worse = replace(
@@ -254,7 +256,7 @@ def test_more_misuse_never_reaches_less(
 
 
 @given(facts_, counts)
-def test_further_good_items_never_reach_more(facts: Facts, good: int) -> None:
+def test_further_good_items_never_reach_more(facts: MisuseFacts, good: int) -> None:
     for step in TERMS.steps:
         better = replace(facts, settled=facts.settled + good)
         assert misuse.reaches(facts, step) or not misuse.reaches(better, step)
@@ -263,16 +265,18 @@ def test_further_good_items_never_reach_more(facts: Facts, good: int) -> None:
 # ---- the steps
 
 
-def lived(history: list[tuple[int, Facts | str]], terms: Misuse = TERMS) -> tuple[list[Measure], dt.datetime]:
+def lived(
+    history: list[tuple[int, MisuseFacts | str]], terms: Misuse = TERMS
+) -> tuple[list[MisuseMeasure], dt.datetime]:
     """Measures after a history of (days later, facts, or ``forged``)."""
-    measures: dict[str, Measure] = {}
+    measures: dict[str, MisuseMeasure] = {}
     now = NOW
     for place, (days, facts) in enumerate(history):
         now += days * DAY
         name = f"m-{place:03}"
         if isinstance(facts, str):
             change_ = misuse.at_once("f-1", now, name, terms)
-            made: tuple[misuse.Change, ...] = () if change_ is None else (change_,)
+            made: tuple[misuse.MeasureChange, ...] = () if change_ is None else (change_,)
         else:
             made = misuse.review(list(measures.values()), facts, now, name, terms)
         for one in made:
@@ -319,7 +323,7 @@ def test_what_is_over_is_followed_by_the_next_step_and_the_last_step_is_repeated
     measures, _ = lived([(0, BAD), (3, BAD), (12, BAD)])
     assert (measures[2].kind, measures[2].prior) == ("suspension", "m-001")
     # the end of a suspension is a beginning; who goes on is suspended again
-    history: list[tuple[int, Facts | str]] = [(0, BAD), (3, BAD), (3, BAD), (22, BAD)]
+    history: list[tuple[int, MisuseFacts | str]] = [(0, BAD), (3, BAD), (3, BAD), (22, BAD)]
     measures, now = lived(history)
     assert [m.state for m in measures] == ["on", "over", "over"]
     measures, now = lived([*history, (1, BAD)])
@@ -339,7 +343,7 @@ def test_what_is_over_is_followed_by_the_next_step_and_the_last_step_is_repeated
 
 
 @given(facts_, st.integers(0, 30))
-def test_judged_twice_nothing_changes(facts: Facts, days: int) -> None:
+def test_judged_twice_nothing_changes(facts: MisuseFacts, days: int) -> None:
     measures, now = lived([(0, BAD), (days, facts)])
     assert misuse.review(measures, facts, now, "m-x", TERMS) == ()
 
@@ -350,7 +354,7 @@ histories = st.lists(
 
 
 @given(histories)
-def test_no_measure_without_a_warning_that_stood_before_it(history: list[tuple[int, Facts | str]]) -> None:
+def test_no_measure_without_a_warning_that_stood_before_it(history: list[tuple[int, MisuseFacts | str]]) -> None:
     measures, _ = lived(history)
     for measure in measures:
         if measure.kind == "warning" or measure.finding is not None:
@@ -366,7 +370,7 @@ def test_no_measure_without_a_warning_that_stood_before_it(history: list[tuple[i
 
 @given(histories, st.data())
 def test_a_reversal_leaves_what_would_be_if_the_measure_had_never_been(
-    history: list[tuple[int, Facts | str]], data: st.DataObject
+    history: list[tuple[int, MisuseFacts | str]], data: st.DataObject
 ) -> None:
     measures, now = lived(history)
     if not measures:
@@ -377,7 +381,7 @@ def test_a_reversal_leaves_what_would_be_if_the_measure_had_never_been(
     after = {m.id: m for m in measures}
     after.update({one.measure.id: one.measure for one in misuse.reverse(measures, chosen.id, now.date())})
 
-    def stands_on(measure: Measure) -> bool:
+    def stands_on(measure: MisuseMeasure) -> bool:
         while measure.finding is None and measure.prior is not None:
             if measure.prior == chosen.id:
                 return True

@@ -11,8 +11,8 @@ from services.intake.evidence.uploads import (
     UPLOADS_OF_UNVERIFIED_MAX,
     UploadSlots,
 )
-from services.intake.kernel.domain import Refused
-from services.intake.kernel.rate_limits import Gate, line_of
+from services.intake.kernel.rate_limits import RateLimits, line_of
+from shared.refusals import Refused
 from shared.settings import Settings
 
 
@@ -23,9 +23,9 @@ class Clock:
         return self.now
 
 
-def gate(**values: float) -> tuple[Gate, Clock]:
+def gate(**values: float) -> tuple[RateLimits, Clock]:
     clock = Clock()
-    return Gate(Settings(**values), clock), clock  # type: ignore[arg-type]
+    return RateLimits(Settings(**values), clock), clock  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ def test_right_tokens_use_nothing_up() -> None:
 
 
 def test_places_for_uploads_are_shared() -> None:
-    desk = UploadSlots()
+    slots = UploadSlots()
     held = []
 
     def take(account: str, line: str, *, verified: bool) -> int:
-        place = desk.place(account, line, verified=verified)
+        place = slots.slot(account, line, verified=verified)
         try:
             place.__enter__()
         except Refused as refused:
@@ -89,4 +89,4 @@ def test_places_for_uploads_are_shared() -> None:
     assert set(rest) == {200, 503}
     for place in held:
         place.__exit__(None, None, None)
-    assert not desk._taken
+    assert not slots._taken

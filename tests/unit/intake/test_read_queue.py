@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.intake.kernel import read_queue as turns
-from services.intake.kernel.domain import Refused
 from services.intake.kernel.read_queue import WAITING_MAX, WAITING_OF_ONE, Turns
+from shared.refusals import Refused
 
 
 class Work:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.kernel.domain import Refused
 from services.intake.kernel.requests import Register
 from services.intake.registry.registers import FORMATS, check_digit, normalise
 from shared.events import RightType
+from shared.refusals import Refused
 
 VECTORS: list[tuple[Register, RightType, str, str]] = [
     ("us", "trademark", "5,123,456", "5123456"),

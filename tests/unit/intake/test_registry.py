@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.intake.kernel import domain
-from services.intake.kernel.domain import Refused
 from services.intake.kernel.territory import COUNTRIES, UNIONS, countries, overlap
 from services.intake.registry import domain as registry
+from shared.refusals import Refused
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 CODES = st.lists(st.sampled_from(sorted(COUNTRIES | set(UNIONS))), min_size=1, max_size=6)
@@ -173,7 +173,7 @@ def test_what_items_are_told() -> None:
     for owns, status, covered in itertools.product(
         (True, False), ("active", "expired", "lost", "pending"), (True, False)
     ):
-        told = domain.standing(owns=owns, status=status, covered=covered)
+        told = domain.right_standing(owns=owns, status=status, covered=covered)
         assert (told == "active") == (owns and status == "active" and covered)
         assert (told == "lost") == (not owns or status == "lost")
         assert (told is None) == (owns and status == "pending")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.kernel import domain, requests
-from services.intake.kernel.domain import Refused
+from services.intake.kernel import requests
+from services.intake.kernel.refusals import decoded
+from shared.refusals import Refused
 
 KINDS = [
     requests.OpenAccount,
@@ -27,7 +28,7 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_unknown_fields_are_refused(kind: type[requests.In]) -> None:
     with pytest.raises(Refused) as refused:
-        domain.decoded(b'{"nonsense": 1}', kind)
+        decoded(b'{"nonsense": 1}', kind)
     assert refused.value.status == 422
     assert refused.value.field == "nonsense"
 
@@ -47,7 +48,7 @@ def test_unknown_fields_are_refused(kind: type[requests.In]) -> None:
 )
 def test_the_field_is_named(body: bytes, field: str) -> None:
     with pytest.raises(Refused) as refused:
-        domain.decoded(body, requests.SubmitClaim)
+        decoded(body, requests.SubmitClaim)
     assert refused.value.status == 422
     assert refused.value.field == field
 
@@ -55,20 +56,20 @@ def test_the_field_is_named(body: bytes, field: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b'{"right": "\xff"}', b"\x00", b"nope", b'{"right": "\\ud800"}'])
 def test_what_is_no_json_is_400(body: bytes) -> None:
     with pytest.raises(Refused) as refused:
-        domain.decoded(body, requests.SubmitClaim)
+        decoded(body, requests.SubmitClaim)
     assert refused.value.status == 400
 
 
 def test_deep_nesting_is_refused() -> None:
     for body in (b"[" * 200_000, b'{"materials":' + b"[" * 200_000, b'{"x":' * 100_000):
         with pytest.raises(Refused):
-            domain.decoded(body, requests.SubmitClaim)
+            decoded(body, requests.SubmitClaim)
 
 
 def outcome(body: bytes, kind: type[requests.In]) -> int:
     """200 when it was read as that kind."""
     try:
-        return 200 if isinstance(domain.decoded(body, kind), kind) else 0
+        return 200 if isinstance(decoded(body, kind), kind) else 0
     except Refused as refused:
         return refused.status
 
@@ -109,5 +110,5 @@ def test_any_json_is_refused_or_read(value: object) -> None:
 def test_contacts_cannot_forge_headers(field: str, text: str) -> None:
     body = {"name": "Ada", "address": "Road 1\nTown", "email": "ada@example.org", field: text}
     with pytest.raises(Refused) as refused:
-        domain.decoded(msgspec.json.encode(body), requests.Contact)
+        decoded(msgspec.json.encode(body), requests.Contact)
     assert refused.value.field == field

@@ -12,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.intake.kernel import requests
-from services.intake.kernel.domain import Account, ItemRef, Refused, Rows
+from services.intake.kernel.commands import ItemRef
+from services.intake.kernel.domain import Account
+from services.intake.kernel.filings import Rows
 from services.intake.review import domain as review
-from services.intake.review.domain import Case, Decisions, Move, Past
+from services.intake.review.domain import Case, CaseChange, DecisionContext, EarlierDecision
 from shared import events, policy
 from shared.events import DECISIONS, ItemChanged, State
+from shared.refusals import Refused
 
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
 S = State
@@ -63,7 +66,7 @@ def case(**values: Any) -> Case:
 
 
 def decide(
-    desk: Decisions,
+    context: DecisionContext,
     account: Account = ANN,
     decision: str = "uphold",
     *,
@@ -72,7 +75,7 @@ def decide(
     **values: Any,
 ) -> Rows:
     body = msgspec.convert({"decision": decision, "lease": TOKEN, **values}, requests.Decide)
-    return review.decide_rows(body, account, items, desk, whole=whole, now=NOW, wall_ms=1)
+    return review.decide_rows(body, account, items, context, whole=whole, now=NOW, wall_ms=1)
 
 
 def refused(status: int, reason: str, *arguments: Any, **values: Any) -> Refused:
@@ -99,8 +102,8 @@ def test_in_when_it_comes_to_rest_and_out_when_it_leaves(state: State) -> None:
     assert review.concerns(into)
     assert review.concerns(out)
     move = review.follow(None, into, overdue=False, at=NOW)
-    assert (move.rests, move.entered, move.at, move.due) == (True, 2, NOW, review.FAR)
-    assert not review.follow(move, out, overdue=False, at=NOW).rests
+    assert (move.is_case, move.entered, move.at, move.due) == (True, 2, NOW, review.NO_DEADLINE)
+    assert not review.follow(move, out, overdue=False, at=NOW).is_case
 
 
 def test_a_change_without_leaving_keeps_the_place() -> None:
@@ -161,13 +164,13 @@ def test_batches_make_no_difference(steps: Any, cuts: list[bool]) -> None:
     def run(batches: list[list[tuple[ItemChanged, bool]]]) -> tuple[Any, ...] | None:
         row: tuple[Any, ...] | None = None
         for batch in batches:
-            move: Move | None = None
+            move: CaseChange | None = None
             for change, overdue in batch:
                 if review.concerns(change):
                     move = review.follow(move, change, overdue=overdue, at=NOW)
             if move is None:
                 continue
-            if not move.rests:
+            if not move.is_case:
                 row = None
             elif move.entered is not None:
                 row = (move.change.revision, move.entered, move.rank)
@@ -196,8 +199,8 @@ def test_batches_make_no_difference(steps: Any, cuts: list[bool]) -> None:
 
 
 def test_a_decision_under_a_lease_carries_the_revision_that_was_seen() -> None:
-    desk = Decisions({"i-1": case()})
-    rows = decide(desk)
+    context = DecisionContext({"i-1": case()})
+    rows = decide(context)
     (command,) = rows.commands
     assert isinstance(command, events.Decide)
     assert (command.decision, command.revision, command.by, command.role) == ("uphold", 4, ANN.id, "reviewer")
@@ -210,18 +213,18 @@ def test_a_decision_under_a_lease_carries_the_revision_that_was_seen() -> None:
         3,
         NOW,
     )
-    assert decide(Decisions({"i-1": case()}), revision=3).commands[0].revision == 3  # type: ignore[attr-defined]
+    assert decide(DecisionContext({"i-1": case()}), revision=3).commands[0].revision == 3  # type: ignore[attr-defined]
 
 
 def test_a_reviewer_needs_a_lease_and_an_operator_is_marked() -> None:
-    refused(409, "lease_needed", Decisions({"i-1": case()}), lease=None)
-    rows = decide(Decisions({"i-1": case()}), OPERATOR, lease=None)
+    refused(409, "lease_needed", DecisionContext({"i-1": case()}), lease=None)
+    rows = decide(DecisionContext({"i-1": case()}), OPERATOR, lease=None)
     assert [one.kind for one in rows.decisions] == ["break_glass"]
     (command,) = rows.commands
     assert isinstance(command, events.Decide)
     assert (command.role, command.break_glass, command.looked) == ("operator", True, ())
     # the read model may be behind
-    assert decide(Decisions(), OPERATOR, lease=None).commands
+    assert decide(DecisionContext(), OPERATOR, lease=None).commands
 
 
 @pytest.mark.parametrize(
@@ -236,58 +239,60 @@ def test_a_reviewer_needs_a_lease_and_an_operator_is_marked() -> None:
     ],
 )
 def test_a_lost_or_stolen_lease(account: Account, values: dict[str, Any]) -> None:
-    refused(409, "lease_lost", Decisions({"i-1": case(**values)}), account)
+    refused(409, "lease_lost", DecisionContext({"i-1": case(**values)}), account)
 
 
 def test_a_lease_on_what_has_left_the_queue() -> None:
-    refused(409, "lease_lost", Decisions())
+    refused(409, "lease_lost", DecisionContext())
 
 
 def test_nobody_decides_what_is_decided() -> None:
-    desk = Decisions({"i-1": case(command="k-1", lease=None, reviewer=None, live=False)})
-    refused(409, "already_decided", desk)
+    context = DecisionContext({"i-1": case(command="k-1", lease=None, reviewer=None, live=False)})
+    refused(409, "already_decided", context)
     # twice in one transaction
-    desk = Decisions({"i-1": case()})
-    decide(desk)
-    refused(409, "already_decided", desk)
+    context = DecisionContext({"i-1": case()})
+    decide(context)
+    refused(409, "already_decided", context)
     # what an operator decides without a lease is judged by the item's owner, who is ahead of us
-    first = desk.cases["i-1"].command
-    assert decide(desk, OPERATOR, lease=None).commands
-    assert decide(desk, OPERATOR, lease=None).commands
-    assert desk.cases["i-1"].command == first
+    first = context.cases["i-1"].command
+    assert decide(context, OPERATOR, lease=None).commands
+    assert decide(context, OPERATOR, lease=None).commands
+    assert context.cases["i-1"].command == first
 
 
 def test_a_holder_decides_nothing() -> None:
-    refused(403, "not_your_part", Decisions({"i-1": case()}), HOLDER)
-    refused(404, "not_found", Decisions({"i-1": case()}), Account("a-3", "holder"))
+    refused(403, "not_your_part", DecisionContext({"i-1": case()}), HOLDER)
+    refused(404, "not_found", DecisionContext({"i-1": case()}), Account("a-3", "holder"))
 
 
 def test_what_its_owner_would_refuse_is_said_at_once() -> None:
-    assert "uphold, refuse" in refused(422, "decision_not_here", Decisions({"i-1": case()}), ANN, "restore").cure
-    assert "not_infringing" in refused(422, "reason_code", Decisions({"i-1": case()}), ANN, "refuse").cure
-    refused(422, "reason_code", Decisions({"i-1": case()}), ANN, "refuse", code="nope")
+    assert "uphold, refuse" in refused(422, "decision_not_here", DecisionContext({"i-1": case()}), ANN, "restore").cure
+    assert "not_infringing" in refused(422, "reason_code", DecisionContext({"i-1": case()}), ANN, "refuse").cure
+    refused(422, "reason_code", DecisionContext({"i-1": case()}), ANN, "refuse", code="nope")
     appealed = {"i-1": case(state="APPEALED")}
-    refused(422, "reason_code", Decisions(appealed), ANN, "confirm", code="not_infringing")
-    assert decide(Decisions(appealed), ANN, "confirm", code=next(iter(review.codes("APPEALED", VERSION)))).commands
-    refused(409, "stale", Decisions({"i-1": case()}), revision=2)
-    assert decide(Decisions({"i-1": case()}), ANN, "refuse", code="not_infringing").commands
+    refused(422, "reason_code", DecisionContext(appealed), ANN, "confirm", code="not_infringing")
+    assert decide(
+        DecisionContext(appealed), ANN, "confirm", code=next(iter(review.codes("APPEALED", VERSION)))
+    ).commands
+    refused(409, "stale", DecisionContext({"i-1": case()}), revision=2)
+    assert decide(DecisionContext({"i-1": case()}), ANN, "refuse", code="not_infringing").commands
 
 
 @pytest.mark.parametrize("party", ["a-1", "a-9", "s-1"])
 def test_nobody_decides_about_an_account_that_it_has_to_do_with(party: str) -> None:
-    desk = Decisions({"i-1": case()}, conflicts={ANN.id: {party}, OPERATOR.id: {party}, BEN.id: {"else"}})
-    refused(403, "conflict_of_interest", desk)
-    refused(403, "conflict_of_interest", desk, OPERATOR, lease=None)
-    assert decide(Decisions({"i-1": case(reviewer=BEN.id)}, conflicts=desk.conflicts), BEN).commands
+    context = DecisionContext({"i-1": case()}, conflicts={ANN.id: {party}, OPERATOR.id: {party}, BEN.id: {"else"}})
+    refused(403, "conflict_of_interest", context)
+    refused(403, "conflict_of_interest", context, OPERATOR, lease=None)
+    assert decide(DecisionContext({"i-1": case(reviewer=BEN.id)}, conflicts=context.conflicts), BEN).commands
 
 
 def test_a_complaint_is_decided_by_who_did_not_decide_before() -> None:
-    past = [Past(2, ANN.id, "uphold", "decision")]
+    past = [EarlierDecision(2, ANN.id, "uphold", "decision")]
     assert review.barred(ANN.id, "APPEALED", 9, past)
     assert not review.barred(BEN.id, "APPEALED", 9, past)
     assert not review.barred(ANN.id, "PLATFORM_REVIEW", 9, past)
-    assert review.barred(ANN.id, "UNDER_REVIEW", 2, [Past(2, ANN.id, "uphold", "proposal")])
-    assert not review.barred(ANN.id, "UNDER_REVIEW", 5, [Past(2, ANN.id, "uphold", "proposal")])
+    assert review.barred(ANN.id, "UNDER_REVIEW", 2, [EarlierDecision(2, ANN.id, "uphold", "proposal")])
+    assert not review.barred(ANN.id, "UNDER_REVIEW", 5, [EarlierDecision(2, ANN.id, "uphold", "proposal")])
 
 
 # ---- four eyes
@@ -298,15 +303,15 @@ def serious(reviewer: Account) -> Case:
 
 
 def test_two_who_agree_decide() -> None:
-    desk = Decisions({"i-1": serious(ANN)})
-    first = decide(desk, ANN)
+    context = DecisionContext({"i-1": serious(ANN)})
+    first = decide(context, ANN)
     assert (first.commands, first.answer["proposed"], first.resource[:2]) == ([], ["i-1"], "p-")
     assert [one.kind for one in first.decisions] == ["proposal"]
-    desk.cases["i-1"] = serious(ANN)
-    refused(403, "decided_before", desk, ANN)
-    refused(403, "decided_before", desk, dataclasses.replace(ANN, role="operator"), lease=None)
-    desk.cases["i-1"] = serious(BEN)
-    second = decide(desk, BEN)
+    context.cases["i-1"] = serious(ANN)
+    refused(403, "decided_before", context, ANN)
+    refused(403, "decided_before", context, dataclasses.replace(ANN, role="operator"), lease=None)
+    context.cases["i-1"] = serious(BEN)
+    second = decide(context, BEN)
     (command,) = second.commands
     assert isinstance(command, events.Decide)
     assert (command.by, command.looked, command.break_glass) == (BEN.id, (ANN.id,), False)
@@ -315,32 +320,32 @@ def test_two_who_agree_decide() -> None:
 
 
 def test_where_two_differ_a_third_decides() -> None:
-    desk = Decisions({"i-1": serious(ANN)})
-    decide(desk, ANN, "uphold")
-    desk.cases["i-1"] = serious(BEN)
-    second = decide(desk, BEN, "refuse", code="not_infringing")
+    context = DecisionContext({"i-1": serious(ANN)})
+    decide(context, ANN, "uphold")
+    context.cases["i-1"] = serious(BEN)
+    second = decide(context, BEN, "refuse", code="not_infringing")
     assert ([one.kind for one in second.decisions], second.commands) == (["proposal"], [])
     for one in (ANN, BEN):
-        desk.cases["i-1"] = serious(one)
-        refused(403, "decided_before", desk, one)
-    desk.cases["i-1"] = serious(CID)
-    third = decide(desk, CID, "refuse", code="not_infringing")
+        context.cases["i-1"] = serious(one)
+        refused(403, "decided_before", context, one)
+    context.cases["i-1"] = serious(CID)
+    third = decide(context, CID, "refuse", code="not_infringing")
     assert [(one.kind, one.agreed, one.settles) for one in third.decisions] == [("decision", None, True)]
 
 
 def test_a_decision_that_takes_nothing_from_anybody_is_one_persons() -> None:
-    rows = decide(Decisions({"i-1": serious(ANN)}), ANN, "refuse", code="not_infringing")
+    rows = decide(DecisionContext({"i-1": serious(ANN)}), ANN, "refuse", code="not_infringing")
     assert [one.kind for one in rows.decisions] == ["decision"]
 
 
 def test_proposals_of_another_visit_do_not_count() -> None:
-    desk = Decisions({"i-1": serious(ANN)}, {"i-1": [Past(1, BEN.id, "uphold", "proposal")]})
-    assert [one.kind for one in decide(desk, ANN).decisions] == ["proposal"]
+    context = DecisionContext({"i-1": serious(ANN)}, {"i-1": [EarlierDecision(1, BEN.id, "uphold", "proposal")]})
+    assert [one.kind for one in decide(context, ANN).decisions] == ["proposal"]
 
 
 def test_a_policy_that_is_not_known_here_is_taken_strictly() -> None:
-    desk = Decisions({"i-1": case(policy="ipp-2999-01")})
-    assert [one.kind for one in decide(desk).decisions] == ["proposal"]
+    context = DecisionContext({"i-1": case(policy="ipp-2999-01")})
+    assert [one.kind for one in decide(context).decisions] == ["proposal"]
 
 
 # ---- whole claims
@@ -350,12 +355,14 @@ THIRD = dataclasses.replace(REF, item="i-3", listing="l-3")
 
 
 def test_a_claim_is_decided_as_far_as_the_lease_goes() -> None:
-    desk = Decisions({"i-1": case(), "i-2": case(item="i-2"), "i-3": case(item="i-3", lease=b"other", reviewer=BEN.id)})
-    rows = decide(desk, whole=True, items=(REF, SECOND, THIRD))
+    context = DecisionContext(
+        {"i-1": case(), "i-2": case(item="i-2"), "i-3": case(item="i-3", lease=b"other", reviewer=BEN.id)}
+    )
+    rows = decide(context, whole=True, items=(REF, SECOND, THIRD))
     assert [command.item for command in rows.commands] == ["i-1", "i-2"]
-    refused(409, "lease_lost", desk, whole=True, items=(REF, SECOND, THIRD))
-    refused(409, "lease_needed", desk, OPERATOR, whole=True, lease=None)
-    refused(422, "revision_of_a_claim", Decisions({"i-1": case()}), whole=True, revision=4)
+    refused(409, "lease_lost", context, whole=True, items=(REF, SECOND, THIRD))
+    refused(409, "lease_needed", context, OPERATOR, whole=True, lease=None)
+    refused(422, "revision_of_a_claim", DecisionContext({"i-1": case()}), whole=True, revision=4)
 
 
 @given(
@@ -367,14 +374,14 @@ def test_a_claim_is_decided_as_far_as_the_lease_goes() -> None:
 )
 def test_one_case_is_decided_once_by_people_who_may(steps: Any, severe: bool) -> None:
     """Whoever takes the lease in whatever order: at most one command, and by two people or three where policy says so."""
-    desk = Decisions({"i-1": case()})
-    made: list[review.Decided] = []
+    context = DecisionContext({"i-1": case()})
+    made: list[review.AcceptedDecision] = []
     for account, decision, _ in steps:
-        current = desk.cases["i-1"]
+        current = context.cases["i-1"]
         if current.command is None:
-            desk.cases["i-1"] = case(reviewer=account.id, **({"severity": "serious"} if severe else {}))
+            context.cases["i-1"] = case(reviewer=account.id, **({"severity": "serious"} if severe else {}))
         try:
-            made += decide(desk, account, decision, code="not_infringing").decisions
+            made += decide(context, account, decision, code="not_infringing").decisions
         except Refused as error:
             assert error.reason in ("decided_before", "already_decided")  # noqa: PT017
     final = [one for one in made if one.command is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import Litestar, get
 from litestar.testing import TestClient
 
-from services.intake.kernel.web import on_error
+from shared.problems import on_error
 
 
 @get("/")

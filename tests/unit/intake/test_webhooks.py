@@ -15,7 +15,7 @@ from services.intake.accounts import domain as accounts
 from services.intake.accounts.webhooks import (
     CODE_TRIES,
     SECRETS_MOST,
-    Asked,
+    CodeRequests,
     Sealed,
     Secret,
     check_again,
@@ -26,7 +26,7 @@ from services.intake.accounts.webhooks import (
     rotated,
     signing,
 )
-from services.intake.kernel.domain import Refused
+from shared.refusals import Refused
 
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -93,13 +93,13 @@ def test_no_other_text_is_the_code(text: str) -> None:
 
 def test_codes_are_asked_for_so_often_by_an_account_and_for_a_host() -> None:
     minute = dt.timedelta(minutes=1)
-    check_asking(Asked(2, NOW, 5, NOW), NOW, 3, 6)
-    check_asking(Asked(2, NOW, 500, NOW), NOW, 3, 0)
+    check_asking(CodeRequests(2, NOW, 5, NOW), NOW, 3, 6)
+    check_asking(CodeRequests(2, NOW, 500, NOW), NOW, 3, 0)
     with pytest.raises(Refused) as used:
-        check_asking(Asked(3, NOW - DAY + minute, 0), NOW, 3, 6)
+        check_asking(CodeRequests(3, NOW - DAY + minute, 0), NOW, 3, 6)
     assert (used.value.status, used.value.reason, used.value.retry_after) == (429, "challenges_used", 60)
     with pytest.raises(Refused) as used:
-        check_asking(Asked(0, None, 6, NOW - 30 * minute), NOW, 3, 6)
+        check_asking(CodeRequests(0, None, 6, NOW - 30 * minute), NOW, 3, 6)
     assert (used.value.status, used.value.reason, used.value.retry_after) == (429, "host_challenges_used", 1_800)
     check_again(NOW - minute, NOW)
     with pytest.raises(Refused) as early:

@@ -1,4 +1,4 @@
-"""What attacks are made of, without a stack: the verdict, the summary, and the forged files."""
+"""Parts of attacks, without a stack: the verdict, the summary, and the forged files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections import Counter
 import pytest
 
 from labs.attacks.attack import ATTACKS, verdict
+from labs.attacks.bed import Attack, AttackBed, AttackOutcome, AttackResult, HonestFigures, mostly, summary
 from labs.attacks.files import BOMBS, PDFS, PICTURES
-from labs.attacks.ground import Attack, AttackBed, Honest, Outcome, Result, mostly, summary
-from services.intake.evidence import detection as sniff
+from services.intake.evidence import detection
 
 
-def _act(_: AttackBed) -> Outcome:
+def _act(_: AttackBed) -> AttackOutcome:
     raise AssertionError
 
 
@@ -24,9 +24,11 @@ def _result(
     ended: tuple[str, ...] = (),
     error: str = "",
     restarts: bool = False,
-) -> Result:
+) -> AttackResult:
     attack = Attack("a", "b", _act, restarts=restarts)
-    return Result(attack, Outcome(succeeded, "said"), Honest([0.1, 0.3, 0.2], list(refused)), list(ended), error, 1.0)
+    return AttackResult(
+        attack, AttackOutcome(succeeded, "said"), HonestFigures([0.1, 0.3, 0.2], list(refused)), list(ended), error, 1.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def _result(
         (_result(error="no stack"), "unknown"),
     ],
 )
-def test_an_attack_succeeds_by_its_aim_by_starvation_or_by_a_dead_process(result: Result, expected: str) -> None:
+def test_an_attack_succeeds_by_its_aim_by_starvation_or_by_a_dead_process(result: AttackResult, expected: str) -> None:
     assert verdict(result) == expected
 
 
@@ -64,5 +66,5 @@ def test_a_majority_is_more_than_half() -> None:
 def test_no_forged_file_passes(name: str) -> None:
     content = {**PDFS, **PICTURES, **BOMBS}[name]()
     assert len(content) < 20_000_000
-    with pytest.raises(sniff.Bad):
-        sniff.examine(io.BytesIO(content), len(content))
+    with pytest.raises(detection.RefusedFile):
+        detection.examine(io.BytesIO(content), len(content))

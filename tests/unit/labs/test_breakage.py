@@ -12,9 +12,9 @@ import typer
 
 from deploy.local.children import StackError
 from labs.faults import breakage, fault_runs
-from labs.faults.breakage import Fault, FaultBed, Result, exercise, unforgiven
+from labs.faults.breakage import Fault, FaultBed, FaultResult, exercise, unforgiven
 from labs.faults.fault_runs import BEGIN, END
-from labs.faults.load import Record, submission
+from labs.faults.record import OutsideRecord, submission_name
 
 
 def nothing(_: FaultBed) -> None:
@@ -24,15 +24,15 @@ def nothing(_: FaultBed) -> None:
 def test_a_stack_that_cannot_be_prepared_is_a_fault_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     run = MagicMock()
     run.prepare.side_effect = ConnectionError("nobody\nthere")
-    monkeypatch.setattr(breakage, "Faults", MagicMock(return_value=run))
+    monkeypatch.setattr(breakage, "LoadRun", MagicMock(return_value=run))
     result = exercise(Fault("cut", "a", "b", nothing, "brokers"), 1, MagicMock(), MagicMock(), ())
     assert result.failed
     assert result.examples == ["ConnectionError: nobody"]
     run.close.assert_called_once()
 
 
-def ground(left: Iterator[int]) -> FaultBed:
-    """One on which so many items are not judged, look by look."""
+def bed(left: Iterator[int]) -> FaultBed:
+    """A stack on which so many items are not judged, look by look."""
     made = FaultBed(MagicMock(), MagicMock(), (), MagicMock(), MagicMock(ended=False))
     made._unjudged = lambda _: ["item"] * next(left)  # type: ignore[method-assign]
     made._judged_since = lambda: True  # type: ignore[method-assign]
@@ -40,30 +40,28 @@ def ground(left: Iterator[int]) -> FaultBed:
 
 
 def test_a_fault_that_may_lose_something_may_not_lose_what_was_safe() -> None:
-    stands = ground(iter([]))
-    stands.submitter.record = Record(answers={("h", "before"): "c-1"})
-    stands.keep()
-    stands.record.answers["h", "after"] = "c-2"
-    after = [submission("h", "after"), "item i-2"]
-    assert unforgiven(after, stands.safe) == []
-    assert unforgiven([*after, submission("h", "before")], stands.safe) == [
-        "was safe, and is lost: submission h before"
-    ]
+    one = bed(iter([]))
+    one.submitter.record = OutsideRecord(answers={("h", "before"): "c-1"})
+    one.mark_safe()
+    one.record.answers["h", "after"] = "c-2"
+    after = [submission_name("h", "after"), "item i-2"]
+    assert unforgiven(after, one.safe) == []
+    assert unforgiven([*after, submission_name("h", "before")], one.safe) == ["safe, but lost: submission h before"]
 
 
 def test_it_is_waited_for_as_long_as_something_is_judged() -> None:
-    moving = ground(iter([9, 8, 8, 7, 6, 5, 4, 3, 2, 1, 0]))
-    assert moving.flows(within_s=0.5) >= 0.9
+    moving = bed(iter([9, 8, 8, 7, 6, 5, 4, 3, 2, 1, 0]))
+    assert moving.wait_until_flowing(within_s=0.5) >= 0.9
     assert len(moving.recoveries) == 1
-    with pytest.raises(StackError, match="3 items"):
-        ground(iter([4, *[3] * 100])).flows(within_s=0.3)
+    with pytest.raises(StackError, match="3 acknowledged items"):
+        bed(iter([4, *[3] * 100])).wait_until_flowing(within_s=0.3)
 
 
 @pytest.mark.parametrize(
-    ("keep", "made", "grounds"), [(False, ["leaders", "cut", "slow"], 2), (True, ["leaders", "cut"], 1)]
+    ("keep", "made", "stacks"), [(False, ["leaders", "cut", "slow"], 2), (True, ["leaders", "cut"], 1)]
 )
-def test_what_a_failed_fault_leaves_is_no_ground_for_the_next(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keep: bool, made: list[str], grounds: int
+def test_after_a_failed_fault_the_next_gets_a_new_stack(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keep: bool, made: list[str], stacks: int
 ) -> None:
     stood: list[str] = []
     met: list[str] = []
@@ -75,9 +73,9 @@ def test_what_a_failed_fault_leaves_is_no_ground_for_the_next(
         yield object(), object(), ()
         stood.append("gone")
 
-    def act(fault: Fault, *_: object, **__: object) -> Result:
+    def act(fault: Fault, *_: object, **__: object) -> FaultResult:
         met.append(fault.name)
-        return Result(fault.name, 2000, 1, 3.0, problems=int(fault.name == "cut"))
+        return FaultResult(fault.name, 2000, 1, 3.0, problems=int(fault.name == "cut"))
 
     monkeypatch.setattr(fault_runs, "standing", standing)
     monkeypatch.setattr(fault_runs, "exercise", act)
@@ -86,6 +84,6 @@ def test_what_a_failed_fault_leaves_is_no_ground_for_the_next(
     with pytest.raises(typer.Exit):
         fault_runs.faults(only=["slow", "leaders", "cut"], stack="s", keep=keep, docs=docs)
     assert met == made
-    assert stood == ["s-brokers", "gone"] * grounds
+    assert stood == ["s-brokers", "gone"] * stacks
     rows = [line.split(" | ")[0] for line in docs.read_text().splitlines() if line.startswith("| ")][1:]
     assert rows == [f"| {name}" for name in made if name != "cut"], "what failed has no row"

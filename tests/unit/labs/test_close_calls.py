@@ -1,4 +1,4 @@
-"""The outside oracle of who was in time: what it accepts, and each way in which it must not be content."""
+"""The oracle for counters close to their deadlines: what it accepts, and each way in which it must complain."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from unittest.mock import AsyncMock, MagicMock
 import httpx
 import pytest
 
-from labs.faults import load as faults
-from labs.faults.load import DAY, Close, Moment, Plan, Step, Submitter, close_call
+from labs.faults import plan as load_plan
+from labs.faults import submitter as submitting
+from labs.faults.plan import LoadPlan
+from labs.faults.record import ClockReading, CloseCall, LoggedChange, judge_close_call
+from labs.faults.submitter import DAY, Submitter
 
 DUE = dt.datetime(2026, 12, 4, 10, tzinfo=dt.UTC)
 MICRO = dt.timedelta(microseconds=1)
-NOTICED = Step(DUE - dt.timedelta(days=3), (None, "RECEIVED", "NOTIFIED"), None)
-DEFAULT = Step(DUE, ("NOTIFIED", "UPHELD_BY_DEFAULT"), None)
+NOTICED = LoggedChange(DUE - dt.timedelta(days=3), (None, "RECEIVED", "NOTIFIED"), None)
+DEFAULT = LoggedChange(DUE, ("NOTIFIED", "UPHELD_BY_DEFAULT"), None)
 EARLY = DEFAULT._replace(at=DUE - MICRO)
-COUNTERED = Step(DUE, ("NOTIFIED", "COUNTERED", "HOLDER_RESPONSE"), "k")
-UNDONE = Step(DUE, ("UPHELD_BY_DEFAULT", "NOTIFIED", "COUNTERED", "HOLDER_RESPONSE"), "k")
-LATE = Step(DUE, ("UPHELD_BY_DEFAULT", "COUNTERED", "HOLDER_RESPONSE"), "k")
+COUNTERED = LoggedChange(DUE, ("NOTIFIED", "COUNTERED", "HOLDER_RESPONSE"), "k")
+UNDONE = LoggedChange(DUE, ("UPHELD_BY_DEFAULT", "NOTIFIED", "COUNTERED", "HOLDER_RESPONSE"), "k")
+LATE = LoggedChange(DUE, ("UPHELD_BY_DEFAULT", "COUNTERED", "HOLDER_RESPONSE"), "k")
 
 
-def said(after: dt.timedelta, *history: Step) -> str | None:
-    return close_call(Close("i", "k", DUE, DUE + after), [NOTICED, *history])
+def said(after: dt.timedelta, *history: LoggedChange) -> str | None:
+    return judge_close_call(CloseCall("i", "k", DUE, DUE + after), [NOTICED, *history])
 
 
 @pytest.mark.parametrize("after", [-MICRO, 0 * MICRO])
@@ -61,9 +64,9 @@ class Intake:
         business, at = self.anchor
         return business + dt.timedelta(seconds=time.monotonic() - at)
 
-    def step(self) -> Moment:
+    def step(self) -> ClockReading:
         self.anchor = (self.anchor[0] + DAY, time.monotonic())
-        return Moment(*self.anchor)
+        return ClockReading(*self.anchor)
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         key = request.headers.get("idempotency-key", "")
@@ -91,11 +94,12 @@ class Intake:
 
 
 def test_the_load_counters_on_both_sides_of_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("STEP_S", 0.6), ("LOOK_S", 0.01), ("CLOSE_S", 0.1), ("REACH", dt.timedelta(seconds=0.6))):
-        monkeypatch.setattr(faults, name, value)
-    monkeypatch.setattr(faults.kafka_links, "producer", MagicMock())
-    monkeypatch.setattr(faults.Submitter, "_relay", AsyncMock())
-    plan = Plan(300, 1, "n", pace=0.01)
+    for name, value in (("STEP_S", 0.6), ("CLOSE_S", 0.1), ("REACH", dt.timedelta(seconds=0.6))):
+        monkeypatch.setattr(submitting, name, value)
+    monkeypatch.setattr(load_plan, "LOOK_S", 0.01)
+    monkeypatch.setattr(submitting.kafka_links, "producer", MagicMock())
+    monkeypatch.setattr(submitting.Submitter, "_relay", AsyncMock())
+    plan = LoadPlan(300, 1, "n", pace=0.01)
     plan.rights = dict.fromkeys(plan.holders, "r")
     tokens = dict.fromkeys((*plan.holders, *plan.sellers, plan.reviewer), "t")
     intake = Intake()
@@ -105,9 +109,9 @@ def test_the_load_counters_on_both_sides_of_deadlines(monkeypatch: pytest.Monkey
     submitter._http = httpx.AsyncClient(base_url="http://intake", transport=httpx.MockTransport(intake.answer))
     asyncio.run(submitter.run(lambda _: None))
     assert submitter.record.contradictions == []
-    close = submitter.record.close
+    close = submitter.record.close_calls
     assert len(close) == len(intake.counters) > 5
     # what is answered is what is compared
     assert sorted((call.due, call.accepted_at) for call in close) == sorted(intake.counters)
     assert {call.in_time for call in close} == {True, False}
-    assert all(count == 1 for (_, kind), count in submitter.record.asked.items() if kind == "counter")
+    assert all(count == 1 for (_, kind), count in submitter.record.commands.items() if kind == "counter")

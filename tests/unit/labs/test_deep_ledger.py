@@ -1,4 +1,4 @@
-"""The oracle of `goodfaith deep` for ledgers and entities: agrees with the code, and would see it go wrong."""
+"""The oracle of `goodfaith lab deep` for ledgers and entities: it agrees with the code, and finds planted mistakes."""
 
 from __future__ import annotations
 

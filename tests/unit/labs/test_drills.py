@@ -1,4 +1,4 @@
-"""What drills are made of, without a stack: runbooks' commands, the pager's notes, the load of real notices."""
+"""Parts of drills, without a stack: commands of runbooks, the pager's notes, the load of real notices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import json
 import pytest
 
 from deploy.local import prometheus
-from labs.drills import ALERTS, DRILLS, NOTICES, SPEED, Notices, Ran, blocks
+from labs.drills.alerts import ALERTS, SPEED
+from labs.drills.faults import DRILLS
+from labs.drills.load import NOTICES, NoticePlan
+from labs.drills.runbooks import CommandRun, blocks
 from labs.notices import SAMPLE, read
 from labs.pager import Notes
 
@@ -60,7 +63,7 @@ def test_a_runbooks_commands_are_found_by_heading() -> None:
     ("status", "output", "broken"),
     [
         (0, "", ""),
-        (1, "3 records are parked", ""),
+        (1, "3 records are set aside", ""),
         (2, "No such option: --al", "exit 2"),
         (127, "not found", "exit 127"),
         (-1, "", "exit -1"),
@@ -68,7 +71,7 @@ def test_a_runbooks_commands_are_found_by_heading() -> None:
     ],
 )
 def test_what_a_command_finds_is_no_fault_of_the_command(status: int, output: str, broken: str) -> None:
-    assert Ran("x", status, output, 0.1).broken == broken
+    assert CommandRun("x", status, output, 0.1).broken == broken
 
 
 def told(*alerts: tuple[str, str, str]) -> bytes:
@@ -101,15 +104,15 @@ def test_an_alert_is_over_when_all_its_instances_are() -> None:
 
 
 def test_the_load_is_of_real_notices_under_other_ids_each_time() -> None:
-    plan = Notices(list(read(SAMPLE, NOTICES)), "t", items=500)
+    plan = NoticePlan(list(read(SAMPLE, NOTICES)), "t", items=500)
     plan.rights = dict.fromkeys(plan.holders, "r")
     claims = list(plan.claims())
     named = [listing for claim in claims for listing in claim.listings]
     assert 500 <= len(named) == len(set(named)) == len(list(plan.listings()))
     assert {plan.seller(listing) for listing in named} == set(plan.sellers)
-    assert {claim.ask.by for claim in claims} == set(plan.holders)
-    assert len({claim.ask.key for claim in claims}) == len(claims)
-    acts = itertools.chain.from_iterable(plan.about(claims[0], f"i-{n}", named[0]) for n in range(500))
+    assert {claim.request.by for claim in claims} == set(plan.holders)
+    assert len({claim.request.key for claim in claims}) == len(claims)
+    acts = itertools.chain.from_iterable(plan.reactions(claims[0], f"i-{n}", named[0]) for n in range(500))
     assert max(delay for delay, _ in acts) < 5
 
 

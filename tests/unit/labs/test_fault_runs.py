@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labs.faults.broker_faults import coordinator_partition
-from labs.faults.fault_runs import BEGIN, END, FAULTS, NAMES, Result, rows, with_rows
+from labs.faults.fault_runs import BEGIN, END, FAULTS, NAMES, FaultResult, rows, with_rows
 from services.ops.idle import READERS
 from services.ops.restore import unread
 from services.ops.restore.unread import Gap, Refilled, compare
@@ -31,17 +31,17 @@ def test_each_fault_is_declared_once_and_in_words() -> None:
 
 
 def test_what_is_lost_fails_unless_it_was_said() -> None:
-    assert Result("cut", lost=1).failed
-    assert Result("cut", doubled=1).failed
-    assert Result("cut", problems=1).failed
-    assert not Result("late follower", lost=1, loses="four seconds").failed
-    assert Result("late follower", doubled=1, loses="four seconds").failed
+    assert FaultResult("cut", lost=1).failed
+    assert FaultResult("cut", doubled=1).failed
+    assert FaultResult("cut", problems=1).failed
+    assert not FaultResult("late follower", lost=1, loses="four seconds").failed
+    assert FaultResult("late follower", doubled=1, loses="four seconds").failed
 
 
 def test_a_run_replaces_its_rows_and_leaves_the_others() -> None:
     document = f"before\n{BEGIN}\n{END}\nafter\n"
-    document = with_rows(document, rows([Result("slow", 2000, 7, 3.14), Result("leaders", 2000, 9, 7.0)]))
-    document = with_rows(document, rows([Result("slow", 5000, 8, 4.0), Result("cut", skipped="no")]))
+    document = with_rows(document, rows([FaultResult("slow", 2000, 7, 3.14), FaultResult("leaders", 2000, 9, 7.0)]))
+    document = with_rows(document, rows([FaultResult("slow", 5000, 8, 4.0), FaultResult("cut", skipped="no")]))
     table = [line.split(" | ") for line in document.splitlines() if line.startswith("| ")][1:]
     assert [(row[0], row[3], row[5]) for row in table] == [
         ("| leaders", "2,000", "7.0 s"),
@@ -111,7 +111,7 @@ def test_what_was_there_goes_once_all_is_written_and_before_anybody_goes_on(
     engine = MagicMock()
     gap = Gap(READER, *PLACE, upto=4, begins=0, ends=ends, recreated=True)
     monkeypatch.setattr("services.ops.restore.common.none_connected", lambda _: None)
-    monkeypatch.setattr("services.ops.restore.common.fold_anew", lambda _: 7)
+    monkeypatch.setattr("services.ops.restore.common.rebuild_views", lambda _: 7)
     monkeypatch.setattr(unread, "find", lambda *_: [gap])
     monkeypatch.setattr(unread, "present", lambda *_, **__: READERS)
     monkeypatch.setattr(unread, "_topic_ids", lambda _: {})

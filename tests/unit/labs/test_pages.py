@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from deploy.prometheus.model import LAYERS, dump
-from labs.drills import ALERTS, DRILLS, LOOKS, LOOKS_S, SHARE, SPEED, STARTS, of_canary, pace
+from labs.drills.alerts import ALERTS, SCRAPE_S, SHARE, SLOWEST, SPEED, STARTS, pace
+from labs.drills.exercise import of_canary
+from labs.drills.faults import DRILLS
 from labs.pager import Note, Notes, pages
 
 
@@ -67,7 +69,7 @@ def test_only_the_canary_is_excused_while_it_stands_still() -> None:
 
 def test_the_clock_is_as_fast_as_the_machine() -> None:
     assert pace(0.01, 1.0) == SPEED
-    assert pace(2.0, 1.0) == 3.7, "7.5 s of 15 for a look, rounded down"
+    assert pace(2.0, 1.0) == 3.7, "7.5 s of 15 for a scrape, rounded down"
     assert pace(0.01, 60.0) == ALERTS["ProcessDown"].after_s / (STARTS * 60.0)
     assert pace(600.0, 1.0) == pace(0.01, 6_000.0) == 1.0, "never slower than in an installation"
     assert pace(0.0, 0.0) == SPEED
@@ -75,14 +77,14 @@ def test_the_clock_is_as_fast_as_the_machine() -> None:
 
 @pytest.mark.parametrize("half", [1.0, 2.0, 4.0])
 def test_a_machine_half_as_fast_has_twice_the_time(half: float) -> None:
-    """In wall time: between two looks, and until a process that starts is taken for dead."""
+    """In wall time: between two scrapes, and until a process that starts counts as dead."""
     speed = pace(1.25 * half, 15.0 * half)
-    assert LOOKS_S / speed * SHARE >= 1.25 * half
+    assert SCRAPE_S / speed * SHARE >= 1.25 * half
     assert ALERTS["ProcessDown"].after_s / speed >= STARTS * 15.0 * half
 
 
 def test_a_drill_is_not_muted_by_the_drill_before_it() -> None:
-    """What has paged goes on muting what follows from it. Only drills after the platform's wait for that to be over."""
+    """An alert that paged keeps muting its consequences. Only drills after the platform's wait until that is over."""
     places = [LAYERS.index(drill.rule.layer) for drill in DRILLS]
     until = len(places) - places[::-1].index(0)
     assert places[:until] == sorted(places[:until], reverse=True)
@@ -91,10 +93,10 @@ def test_a_drill_is_not_muted_by_the_drill_before_it() -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 @pytest.mark.parametrize(("others", "expected"), [("0.2x20", 0.2), ("8x20", 8.0)])
 def test_one_frozen_process_does_not_slow_the_clock(others: str, expected: float, tmp_path: Path) -> None:
-    """The look at it lasts until it times out. When all looks do, it is the machine."""
+    """Its scrape lasts until it times out. If all scrapes do, the machine is slow."""
     series = {f'scrape_duration_seconds{{instance="{number}"}}': others for number in range(20)}
     series['scrape_duration_seconds{instance="canary.0"}'] = "8x20"
-    look = {"expr": LOOKS[0], "eval_time": "60s", "exp_samples": [{"labels": "{}", "value": expected}]}
+    look = {"expr": SLOWEST[0], "eval_time": "60s", "exp_samples": [{"labels": "{}", "value": expected}]}
     world = {
         "interval": "5s",
         "input_series": [{"series": one, "values": values} for one, values in series.items()],

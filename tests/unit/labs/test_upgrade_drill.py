@@ -1,4 +1,4 @@
-"""The drill's own parts: which version, in which order, and what it makes of what it sees."""
+"""Parts of the upgrade drill: the version, the order of exchange, and the judgement."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from deploy.local.children import StackError
 from deploy.local.processes import Process, Version
 from deploy.local.stack import Stack
 from labs import upgrade_drill
-from labs.upgrade_drill import Outcome, Phase, halves, in_order, worst
+from labs.upgrade_drill import Phase, UpgradeOutcome, halves, in_order, worst
+from shared.failures import CommandError
 
 NAMES = (
     "intake-api.0",
@@ -46,8 +46,8 @@ goodfaith_broker_up 99
     assert worst("") == (0.0, "")
 
 
-def outcome(**more: object) -> Outcome:
-    found = Outcome("c0ffee", rests={"new": {"items": 1, "lost": 0, "doubled": 0, "problems": 0, "kinds": []}})
+def outcome(**more: object) -> UpgradeOutcome:
+    found = UpgradeOutcome("c0ffee", rests={"new": {"items": 1, "lost": 0, "doubled": 0, "problems": 0, "kinds": []}})
     found.phases = [
         Phase("alone", False, lag_s=30.0),
         Phase("forward", True, lag_s=4.0),
@@ -80,9 +80,9 @@ def test_what_is_not_clean(more: dict[str, object]) -> None:
 
 
 def test_a_revision_that_is_not_here_is_said_with_its_cure() -> None:
-    with pytest.raises(StackError, match=r"'v0\.0\.none' is not in this repository; .*--unshallow"):
+    with pytest.raises(CommandError, match=r"'v0\.0\.none' is not in this repository; .*--unshallow"):
         upgrade_drill.commit_of("v0.0.none")
-    with pytest.raises(StackError, match="not in this repository"):
+    with pytest.raises(CommandError, match="not in this repository"):
         upgrade_drill.commit_of("--output=x")
 
 

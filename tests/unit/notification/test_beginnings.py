@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notification.domain import WINDOW_KINDS, Begins, Begun, beginning, begins, notices_of
+from services.notification.domain import (
+    WINDOW_KINDS,
+    ItemRevision,
+    WindowRule,
+    WindowStart,
+    notices_of,
+    window_rule,
+    window_start,
+)
 from shared import events, policy
 from tests.unit.notification.making import NOW
 
@@ -45,7 +53,7 @@ def test_a_beginning_is_known_for_what_it_is(
     now: dt.datetime | None,
 ) -> None:
     now = now or NOW
-    found = beginning(by, sent_at=sent, delivered_at=delivered, read_at=read, deemed_at=deemed, now=now)
+    found = window_start(by, sent_at=sent, delivered_at=delivered, read_at=read, deemed_at=deemed, now=now)
     if sent is None:
         assert found is None
         return
@@ -69,8 +77,8 @@ def test_more_knowledge_never_begins_later(
     by: By, read: dt.datetime | None, deemed: dt.datetime | None, more: dt.datetime | None
 ) -> None:
     now = NOW + dt.timedelta(days=30)
-    before = beginning(by, sent_at=NOW, delivered_at=None, read_at=read, deemed_at=deemed, now=now)
-    after = beginning(by, sent_at=NOW, delivered_at=more, read_at=read, deemed_at=deemed, now=now)
+    before = window_start(by, sent_at=NOW, delivered_at=None, read_at=read, deemed_at=deemed, now=now)
+    after = window_start(by, sent_at=NOW, delivered_at=more, read_at=read, deemed_at=deemed, now=now)
     if before is not None:
         assert after is not None
         assert after.at <= before.at
@@ -80,27 +88,27 @@ def test_every_profile_begins_with_the_sending() -> None:
     """Why: docs/reference/policies.md, "When a window begins"."""
     for version in policy.versions():
         assert policy.load(version).notice == policy.Notice()
-        assert begins("seller_notice", version, NOW) == Begins("sent", None)
+        assert window_rule("seller_notice", version, NOW) == WindowRule("sent", None)
 
 
 def test_what_begins_no_window_has_no_beginning() -> None:
-    assert begins("outcome", "ipp-2026-11", NOW) is None
-    assert notices_of("m", "c", "outcome", NOW, Begun("sent", NOW), [("i", 1, "l")]) == []
-    assert begins("seller_notice", "no-such-policy", NOW) == Begins("sent", None)
+    assert window_rule("outcome", "ipp-2026-11", NOW) is None
+    assert notices_of("m", "c", "outcome", NOW, WindowStart("sent", NOW), [ItemRevision("i", 1, "l")]) == []
+    assert window_rule("seller_notice", "no-such-policy", NOW) == WindowRule("sent", None)
 
 
 def test_a_deemed_receipt_counts_in_the_policys_calendar(monkeypatch: pytest.MonkeyPatch) -> None:
     notice(monkeypatch, begins="read", deemed=policy.Span("3 wd"))
     friday = dt.datetime(2026, 11, 27, 2, tzinfo=dt.UTC)
-    assert begins("seller_notice", "ipp-2026-11", friday) == Begins("read", friday + dt.timedelta(days=5))
+    assert window_rule("seller_notice", "ipp-2026-11", friday) == WindowRule("read", friday + dt.timedelta(days=5))
 
 
 def test_an_event_says_from_when_and_by_what() -> None:
     later = NOW + dt.timedelta(hours=5)
     for kind in sorted(WINDOW_KINDS):
-        (sent,) = notices_of("m", "c", kind, NOW, Begun("sent", NOW), [("i", 2, "l")])
+        (sent,) = notices_of("m", "c", kind, NOW, WindowStart("sent", NOW), [ItemRevision("i", 2, "l")])
         assert (sent.begins, sent.begun_by, sent.begins_at) == (NOW, "sent", None), "as before there was a choice"
-        (read,) = notices_of("m", "c", kind, NOW, Begun("read", later), [("i", 2, "l")])
+        (read,) = notices_of("m", "c", kind, NOW, WindowStart("read", later), [ItemRevision("i", 2, "l")])
         assert (read.begins, read.sent_at, read.begun_by) == (later, NOW, "read")
     old = msgspec.json.decode(
         b'{"item":"i","claim":"c","listing":"l","message":"m","kind":"seller_notice","revision":2,"sent_at":"2026-11-24T12:00:00Z"}',

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.notification.digests import next_at
 from services.notification.domain import DIGEST, HELD, WINDOW_KINDS
 from services.notification.preview import AGENT, CONTACTS, NOW, SITE, preview
-from services.notification.render import LISTED, VERSIONS, Told, render
+from services.notification.render import LISTED, VERSIONS, MessageItem, render
 from shared.events import State
 from tests.unit.notification.making import facts
 
@@ -55,7 +55,7 @@ def test_eight_in_berlin(after: str, at: str) -> None:
 
 def test_a_digest_counts_and_lists() -> None:
     states = [State.REJECTED] * 150 + [State.NOTIFIED] * 250
-    told = [Told(f"i-{n}", facts(f"l-{n}", complainant=AGENT, state=state)) for n, state in enumerate(states)]
+    told = [MessageItem(f"i-{n}", facts(f"l-{n}", complainant=AGENT, state=state)) for n, state in enumerate(states)]
     made = render(
         id="m-1",
         claim="c-1",

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notification.domain import Collected, Pending, gather, natural
+from services.notification.domain import GatheredMessage, Pending, gather, natural
 from tests.unit.notification.making import HOLDER, NOW, SELLER
 
 COLLECT = dt.timedelta(seconds=2)
@@ -29,7 +29,7 @@ def row(
     )
 
 
-def told(messages: list[Collected]) -> list[list[str]]:
+def told(messages: list[GatheredMessage]) -> list[list[str]]:
     return [[each.item for each in message.rows] for message in messages]
 
 

@@ -20,8 +20,8 @@ from services.notification.render import (
     NOTICES,
     VERSIONS,
     Contact,
+    MessageItem,
     Rendered,
-    Told,
     line,
     render,
     render_notice,
@@ -106,7 +106,7 @@ class Page(HTMLParser):
 
 
 def made(kind: str, contact: Contact, number: str | None, locale: str) -> Rendered:
-    told = [Told("i-1", facts(complainant=AGENT, principal=HOLDER, seller=SELLER))]
+    told = [MessageItem("i-1", facts(complainant=AGENT, principal=HOLDER, seller=SELLER))]
     contacts = {account: replace(contact, language=locale) for account in CONTACTS}
     return render(
         id="m-1",
@@ -183,7 +183,7 @@ def test_a_megabyte_is_cut_off_at_once(char: str) -> None:
 
 @pytest.mark.parametrize("kind", VERSIONS)
 def test_messages_of_many_items_are_bounded(kind: str) -> None:
-    told = [Told(f"i-{n}", facts(f"listing-{n}", missing=("identity",) * 3)) for n in range(5_000)]
+    told = [MessageItem(f"i-{n}", facts(f"listing-{n}", missing=("identity",) * 3)) for n in range(5_000)]
     shown = render(
         id="m-1",
         claim="c-1",

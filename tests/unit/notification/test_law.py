@@ -17,7 +17,7 @@ from services.notification.domain import Facts, deadline
 from services.notification.payload import body
 from services.notification.preview import AGENT, CONTACTS, HOLDER, NOW, SELLER, SITE, preview
 from services.notification.render import Rendered, moment
-from services.notification.store import Item, Message
+from services.notification.types import Item, Message
 from shared import calendars, policy
 from shared.events import State
 from shared.languages import LANGUAGES, translate

@@ -19,12 +19,12 @@ from services.notification.pacing import (
     LONGEST_REST_S,
     Limit,
     Pacer,
-    Quiet,
+    QuietPeriod,
     of_domain,
     quiet_until,
 )
 from services.notification.sender import quiet_end
-from services.notification.store import Item, Message
+from services.notification.types import Item, Message
 from shared import policy
 from shared.events import AccountNotice
 from tests.unit.notification.making import facts
@@ -119,7 +119,7 @@ def test_whose_fault(reason: str, want: bool) -> None:
 
 # ------------------------------------------------------------------------------------------------------ quiet hours
 
-NIGHT = Quiet(dt.time(22), dt.time(7), "Europe/Berlin")
+NIGHT = QuietPeriod(dt.time(22), dt.time(7), "Europe/Berlin")
 
 
 def at(text: str) -> dt.datetime:
@@ -154,7 +154,7 @@ def test_quiet_hours(zone: str | None, now: str, until: str | None) -> None:
     st.integers(0, 366 * 86_400).map(lambda seconds: at("2026-01-01T00:00:00Z") + dt.timedelta(seconds=seconds)),
 )
 def test_quiet_hours_end(begins: dt.time, ends: dt.time, zone: str, now: dt.datetime) -> None:
-    quiet = Quiet(begins, ends, "UTC")
+    quiet = QuietPeriod(begins, ends, "UTC")
     until = quiet_until(quiet, zone, now)
     if until is not None:
         assert now < until <= now + dt.timedelta(hours=25, minutes=30)

@@ -13,7 +13,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from services.notification.payload import body, challenge, headers
 from services.notification.render import VERSIONS, Contact
-from services.notification.store import Item, Message
+from services.notification.types import Item, Message
 from shared.events import AccountNotice
 from tests.unit.notification.making import HOLDER, NOW, OWNER, SELLER, facts
 

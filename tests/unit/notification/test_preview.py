@@ -17,16 +17,16 @@ from services.notification.render import (
     NOTICES,
     VERSIONS,
     Contact,
+    MessageItem,
     Rendered,
-    Told,
     digest,
     mail,
     render,
     render_notice,
 )
 from services.notification.reproduce import SentMessage, again, differences
-from services.notification.store import Item, Message
 from services.notification.strings import FOLDER, in_layout, in_template, templates
+from services.notification.types import Item, Message
 from shared.events import AccountNotice
 from shared.languages import LANGUAGES
 from tests.unit.notification.making import facts
@@ -83,7 +83,7 @@ def test_the_partys_language_is_the_messages() -> None:
         AGENT: replace(CONTACTS[AGENT], language="de"),
         HOLDER: replace(CONTACTS[HOLDER], language="zh"),
     }
-    told = [Told("i-1", facts(complainant=AGENT, principal=HOLDER))]
+    told = [MessageItem("i-1", facts(complainant=AGENT, principal=HOLDER))]
     made = render(
         id="m-1",
         claim="c-1",
@@ -106,7 +106,9 @@ def test_the_partys_language_is_the_messages() -> None:
 
 def sent(kind: str, locale: str, channel: str = "email") -> tuple[SentMessage, dict[str, Contact | None]]:
     contacts: dict[str, Contact | None] = {a: replace(c, language=locale) for a, c in CONTACTS.items()}
-    told = [Told(f"i-{n}", facts(f"l-{n}", complainant=AGENT, principal=HOLDER, seller=SELLER)) for n in range(3)]
+    told = [
+        MessageItem(f"i-{n}", facts(f"l-{n}", complainant=AGENT, principal=HOLDER, seller=SELLER)) for n in range(3)
+    ]
     notice, party = None, SELLER if kind == "seller_notice" else AGENT
     if kind.startswith("account."):
         notice = AccountNotice(notice="n-1", account=AGENT, kind=kind.removeprefix("account."), at=NOW)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notification.render import VERSIONS, Contact, Rendered, Told, digest, line, mail, render
+from services.notification.render import VERSIONS, Contact, MessageItem, Rendered, digest, line, mail, render
 from shared.events import State
 from tests.unit.notification.making import HOLDER, NOW, OWNER, SELLER, facts
 
@@ -30,7 +30,7 @@ def made(
     number: str | None = "1234567",
     **more: Any,
 ) -> Rendered:
-    told = [Told(f"claim-1.{n}", facts(f"listing-{n}", **more)) for n in range(1, listings + 1)]
+    told = [MessageItem(f"claim-1.{n}", facts(f"listing-{n}", **more)) for n in range(1, listings + 1)]
     return render(
         id="m-1",
         claim="claim-1",
@@ -111,10 +111,10 @@ def test_other_messages_disclose_nobody_else(kind: str) -> None:
 
 def test_receipt_says_what_became_of_each_item() -> None:
     told = [
-        Told("claim-1.1", facts("a")),
-        Told("claim-1.2", facts("b", state=State.REJECTED, code="unknown_reason")),
-        Told("claim-1.3", facts("c", state=State.DUPLICATE, original="claim-0.1")),
-        Told("claim-1.4", facts("d", state=State.NEEDS_INFO, missing=("ownership",))),
+        MessageItem("claim-1.1", facts("a")),
+        MessageItem("claim-1.2", facts("b", state=State.REJECTED, code="unknown_reason")),
+        MessageItem("claim-1.3", facts("c", state=State.DUPLICATE, original="claim-0.1")),
+        MessageItem("claim-1.4", facts("d", state=State.NEEDS_INFO, missing=("ownership",))),
     ]
     made = render(
         id="m-1",

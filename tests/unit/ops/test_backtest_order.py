@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from services.ops.backtest import _placed, _Row
+from services.ops.backtest import _positioned, _Row
 
 T = dt.datetime(2026, 3, 2, 10, tzinfo=dt.UTC)
 LATER = T + dt.timedelta(seconds=1)
@@ -16,7 +16,7 @@ def row(writer: str, seq: int, wall: dt.datetime) -> _Row:
 
 
 def order(given: list[_Row], caused: dict[str, tuple[int, dt.datetime]]) -> list[str]:
-    return [str(row.id) for _, row in sorted(_placed(given, caused, WRITERS), key=lambda pair: pair[0])]
+    return [str(row.id) for _, row in sorted(_positioned(given, caused, WRITERS), key=lambda pair: pair[0])]
 
 
 def test_by_transaction_then_by_what_each_brought_about() -> None:

@@ -7,8 +7,11 @@ import datetime as dt
 import msgspec
 import pytest
 
-from services.ops.verify.evidence import FINAL, Fold, Marks, Place, Tally, _head, _split, identify, line
+from services.ops.verify.findings import Tally
+from services.ops.verify.fold import Fold
+from services.ops.verify.item_state import FINAL
 from services.ops.verify.judge import Judge
+from services.ops.verify.records import PartitionRange, Watermarks, identify, line, log_head, split
 from shared import events
 from shared.events import ItemChanged, State
 
@@ -122,7 +125,7 @@ def test_watermarks_and_tombstones_are_left_out() -> None:
 
 def test_watermarks_that_follow_closely_are_one_and_no_jump_is_hidden() -> None:
     second, day = dt.timedelta(seconds=1), dt.timedelta(days=1)
-    marks = Marks()
+    marks = Watermarks()
     for number in range(5):
         marks.add(number, NOW + number * second, 100.0 + number)
     marks.cut()  # a record
@@ -145,13 +148,13 @@ def test_watermarks_that_follow_closely_are_one_and_no_jump_is_hidden() -> None:
     [("17:0123456789abcdef", "17\t0123456789abcdef"), ("", "\\N\t\\N"), (None, "\\N\t\\N"), ("17:x\t", "\\N\t\\N")],
 )
 def test_heads_are_read_from_what_a_group_committed(metadata: str | None, line_: str) -> None:
-    assert _head(metadata) == line_
+    assert log_head(metadata) == line_
 
 
 def test_partitions_are_shared_out() -> None:
-    places = [Place("t", number, 0, 10 * number) for number in range(8)]
-    groups = _split(places, 100)
-    assert sorted(place.partition for group in groups for place in group) == list(range(8))
+    ranges = [PartitionRange("t", number, 0, 10 * number) for number in range(8)]
+    groups = split(ranges, 100)
+    assert sorted(one.partition for group in groups for one in group) == list(range(8))
     assert len(groups) == 3
 
 

@@ -16,8 +16,9 @@ from services.enforcement import penalties, sanctions
 from services.enforcement.penalties import Entry
 from services.notification.domain import WINDOW_KINDS, notice_of
 from services.ops.verify import penalty_model, telling
-from services.ops.verify.item_model import ENDED, FINAL, UPHELD
-from services.verification import lifecycle, rules
+from services.ops.verify.item_state import ENDED, FINAL, UPHELD
+from services.verification import draft, lifecycle
+from services.verification.rules import counters, decisions
 from shared import events, policy
 from shared.events import SanctionChanged, State
 from tests.unit.verification.world import DAY, HOUR, MICRO, T, World, judged
@@ -112,7 +113,7 @@ def test_a_default_that_beats_a_counter_in_time_is_found(monkeypatch: pytest.Mon
 
 
 def test_a_counter_in_time_that_is_refused_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "counter_in_time", lambda draft: False)
+    monkeypatch.setattr(counters, "counter_in_time", lambda draft: False)
     monkeypatch.setattr(lifecycle, "CHECKS", {events.Counter: lambda draft: "counter_too_late"})
     (found,) = judged(countered(accepted=-HOUR, read=-MICRO))
     assert found.startswith("command-wronged")
@@ -129,8 +130,8 @@ def test_a_counter_that_comes_too_late_and_wins_is_found(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("early", [MICRO, HOUR])
 def test_a_default_before_its_deadline_is_found(early: dt.timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = rules.Draft.after
-    monkeypatch.setattr(rules.Draft, "after", lambda self, *args: right(self, *args) - early)
+    right = draft.Draft.after
+    monkeypatch.setattr(draft.Draft, "after", lambda self, *args: right(self, *args) - early)
     found = judged(World().to(S.UPHELD_BY_DEFAULT))
     assert found
     assert {one.partition(":")[0] for one in found} <= {"item-misjudged", "deadline-differs"}
@@ -148,8 +149,8 @@ def test_a_default_that_never_fires_is_found() -> None:
 @pytest.mark.parametrize(
     ("plant", "kind"),
     [
-        (lambda patch: patch.setattr(rules, "is_party", lambda *_: True), "command-unearned"),
-        (lambda patch: patch.setattr(rules.Draft, "enter", _holds(rules.Draft.enter)), "item-misjudged"),
+        (lambda patch: patch.setattr(decisions, "is_party", lambda *_: True), "command-unearned"),
+        (lambda patch: patch.setattr(draft.Draft, "enter", _holds(draft.Draft.enter)), "item-misjudged"),
     ],
 )
 def test_other_mistakes_are_found(
@@ -164,7 +165,7 @@ def test_other_mistakes_are_found(
 def _holds(enter: Any) -> Any:
     """No listing is ever held back."""
 
-    def wrong(self: rules.Draft, state: State) -> None:
+    def wrong(self: draft.Draft, state: State) -> None:
         enter(self, state)
         self.upheld = True
 
@@ -210,7 +211,7 @@ def test_penalties_are_counted_alike(found: list[tuple[dt.datetime, Any]], later
     for (at, claim, severity), entry in zip(sorted(history), entries, strict=True):
         seller.history[claim] = penalties.Violation(claim, True, severity, at, entry)
     penalties.recount(seller, figures, now)
-    levels = sanctions.levels(sanctions.front(sanctions.grounds(entries, figures, now), (), "", now))
+    levels = sanctions.levels(sanctions.open_grounds(sanctions.grounds(entries, figures, now), (), "", now))
     assert penalty_model.standing(violations, figures, now) == (
         seller.general_points,
         seller.serious_strikes,

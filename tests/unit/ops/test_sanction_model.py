@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from services.enforcement.penalties import NEVER, Entry
 from services.enforcement.sanctions import Account, Facts
 from services.ops.verify import entity_checks, sanction_checks
 from services.ops.verify import sanction_model as model
-from services.ops.verify.evidence import Tally
+from services.ops.verify.findings import Tally
 from shared import policy
 from shared.events import LiftSanction, SellerKey
 from shared.policy import Penalties
@@ -28,7 +29,13 @@ LINKS = policy.Entity(links={"registration": 4, "payment": 3, "device": 2}, larg
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
 MICRO = dt.timedelta(microseconds=1)
-Own = entities.Own
+Own = entities.AccountViolation
+
+
+COLUMNS = (  # of a row of enforcement.sanctions
+    *("seller", "number", "sanction", "scope", "ledger", "level", "measures", "withheld", "entry", "claim", "began"),
+    *("ends", "state", "cause", "over_at", "stands", "reason", "after"),
+)
 
 
 class Business:
@@ -52,7 +59,7 @@ class Business:
         history = [(own.at, own.claim, own.severity) for own in self.own(seller)]
         return [Entry(f"{seller}.{one.claim}", one) for one in penalties.assess(history, self.rules)[0]]
 
-    def counted(self) -> entities_worker.Counted:
+    def counted(self) -> entities_worker.EntityStanding:
         warned = [
             s.began for a in self.accounts.values() for s in a.sanctions if not s.measures and s.state != "lifted"
         ]
@@ -63,7 +70,7 @@ class Business:
         entity, own = None, self.own(seller)
         if self.linked:
             counted = self.counted()
-            entity = sanctions.Entity("e-1", counted.grounds, counted.last or NEVER, counted.warned)
+            entity = sanctions.EntityRecord("e-1", counted.grounds, counted.last or NEVER, counted.warned)
         counts = any(one.at + self.rules.repeat_offender.within.exact > self.now for one in own)
         found = sanctions.grounds(self.entries(seller), self.rules, self.now)
         return Facts(found, True, max((one.at for one in own), default=NEVER), counts, entity)
@@ -77,23 +84,21 @@ class Business:
     def given(self, seller: str) -> list[model.Sanction]:
         """As they would be stored and read."""
         rows = [sanctions_store.sanction_row(sanction) for sanction in self.accounts[seller].sanctions]
-        # sanction, scope, ledger, level, measures, withheld, began, ends, state, stands, after
-        return [sanction_checks.stored([row[i] for i in (2, 3, 4, 5, 6, 7, 10, 11, 12, 15, 17)]) for row in rows]
+        return [sanction_checks.stored(SimpleNamespace(**dict(zip(COLUMNS, row, strict=True)))) for row in rows]
 
-    def case(self, seller: str) -> model.Case:
+    def known(self, seller: str) -> model.AccountFacts:
         """As `verify` puts it together."""
         facts = self.facts(seller)
-        business = None
+        entity = None
         if facts.entity is not None:
-            text = msgspec.json.encode(facts.entity)
-            business = sanction_checks.linked.decode(text).business
+            entity = sanction_checks.stored_entity.decode(msgspec.json.encode(facts.entity)).known
         entries = [model.Entry(one.entry, *msgspec.structs.astuple(one.penalty)) for one in self.entries(seller)]
-        own = model.spans(entries, self.rules, self.now)
-        return model.Case(own, max((one.at for one in entries), default=None), facts.counts, business)
+        own = model.grounds(entries, self.rules, self.now)
+        return model.AccountFacts(own, max((one.at for one in entries), default=None), facts.counts, entity)
 
     def found(self, seller: str = "a") -> set[str]:
         tally = Tally()
-        sanction_checks.judge(seller, self.given(seller), self.case(seller), self.rules, self.now, tally)
+        sanction_checks.judge(seller, self.given(seller), self.known(seller), self.rules, self.now, tally)
         return {finding.kind for finding in tally.findings()}
 
     def settled(self, seller: str) -> bool:
@@ -121,9 +126,9 @@ def histories(draw: st.DrawFn, sellers: str = "abc", most: int = 14) -> list[Own
     return list(made.values())
 
 
-def same_spans(spans: Sequence[model.Span], grounds: Sequence[sanctions.Ground]) -> bool:
-    return sorted(spans, key=lambda span: (span.place, span.since)) == [
-        model.Span(g.ledger, g.level, g.crossed_at, g.entry, g.claim, g.fell_at) for g in grounds
+def same_grounds(known: Sequence[model.Ground], grounds: Sequence[sanctions.Ground]) -> bool:
+    return sorted(known, key=lambda one: (one.threshold, one.since)) == [
+        model.Ground(g.ledger, g.level, g.crossed_at, g.entry, g.claim, g.fell_at) for g in grounds
     ]
 
 
@@ -133,24 +138,24 @@ def test_thresholds_are_reached_alike(history: list[Own], days: int, profile: st
     business.violations = {(own.seller, own.claim): own for own in history}
     business.now = NOW + days * DAY
     found = business.entries("a")
-    assert same_spans(business.case("a").own, sanctions.grounds(found, business.rules, business.now))
+    assert same_grounds(business.known("a").own, sanctions.grounds(found, business.rules, business.now))
     for entry in found:  # to the very moment of an end
         for business.now in (entry.penalty.expires_at, entry.penalty.expires_at - MICRO):
-            assert same_spans(business.case("a").own, sanctions.grounds(found, business.rules, business.now))
+            assert same_grounds(business.known("a").own, sanctions.grounds(found, business.rules, business.now))
 
 
 @given(histories(), st.integers(0, 800), st.sampled_from(sorted(PROFILES)))
 def test_entities_are_counted_alike(history: list[Own], days: int, profile: str) -> None:
     rules, now = PROFILES[profile], NOW + days * DAY
     sums, grounds = entities.count(history, rules, now)
-    stored = sanction_checks.grounds.decode(msgspec.json.encode(grounds))
-    violations = [model.Own(*msgspec.structs.astuple(own)) for own in history]
-    assert entity_checks.counted_wrong(msgspec.structs.astuple(sums), stored, violations, rules, now) == ""
+    stored = sanction_checks.stored_grounds.decode(msgspec.json.encode(grounds))
+    violations = [model.AccountViolation(*msgspec.structs.astuple(own)) for own in history]
+    assert entity_checks.counted_wrong(sums, stored, violations, rules, now) == ""
     if sums.violations:
-        worse = (sums.general_points, sums.serious_strikes, sums.violations - 1, sums.next_change)
+        worse = msgspec.structs.replace(sums, violations=sums.violations - 1)
         assert entity_checks.counted_wrong(worse, stored, violations, rules, now)
     for wrong in (stored[1:], [*stored[1:], msgspec.structs.replace(stored[0], entry="x")]) if stored else ():
-        assert entity_checks.counted_wrong(msgspec.structs.astuple(sums), wrong, violations, rules, now)
+        assert entity_checks.counted_wrong(sums, wrong, violations, rules, now)
 
 
 @given(
@@ -164,9 +169,9 @@ def test_entities_are_counted_alike(history: list[Own], days: int, profile: str)
 def test_accounts_hang_together_alike(holders: dict[tuple[Any, str], set[str]], largest: int) -> None:
     rules = policy.Entity(links=LINKS.links, largest=largest)
     wanted = entities.components({SellerKey(*key): sellers for key, sellers in holders.items()}, rules)
-    assert model.businesses(holders, rules) == set(wanted)
+    assert model.entities(holders, rules) == set(wanted)
     for members in wanted:
-        assert model.business_id(set(members)) == entities.entity_id(members)
+        assert model.entity_id(set(members)) == entities.entity_id(members)
 
 
 ACTS = st.lists(
@@ -203,7 +208,7 @@ def test_what_enforcement_decides_is_as_it_must_be_and_what_it_would_change_is_n
             asked = LiftSanction(command="k", account=seller, sanction=lifted, by="o", reason="r", at=business.now)
             assert sanctions.lift(business.accounts[seller], asked, business.now)
         for one, account in business.accounts.items():
-            odds = list(model.at_odds(business.given(one), business.case(one), business.rules, business.now))
+            odds = list(model.at_odds(business.given(one), business.known(one), business.rules, business.now))
             assert bool(odds) != business.settled(one), odds
             measures, until = sanctions.in_force(account.sanctions)
             assert model.in_force(business.given(one)) == (frozenset(measures), until)
@@ -359,7 +364,7 @@ def test_a_mistake_in_who_is_one_business_is_found(
         linked = entities.components({SellerKey(*key): sellers for key, sellers in HOLDERS.items()}, LINKS)
         stored = {entities.entity_id(members): members for members in linked}
         tally = Tally()
-        entity_checks.membership(stored, model.businesses(HOLDERS, LINKS), tally)
+        entity_checks.membership(stored, model.entities(HOLDERS, LINKS), tally)
         return {finding.kind for finding in tally.findings()}
 
     assert found() == set()
@@ -389,9 +394,9 @@ def test_a_mistake_in_where_a_business_stands_is_found(mistake: Plant, monkeypat
 
     def found() -> str:
         sums, grounds = entities.count(history, RULES, NOW)
-        stored = sanction_checks.grounds.decode(msgspec.json.encode(grounds))
-        violations = [model.Own(*msgspec.structs.astuple(own)) for own in history]
-        return entity_checks.counted_wrong(msgspec.structs.astuple(sums), stored, violations, RULES, NOW)
+        stored = sanction_checks.stored_grounds.decode(msgspec.json.encode(grounds))
+        violations = [model.AccountViolation(*msgspec.structs.astuple(own)) for own in history]
+        return entity_checks.counted_wrong(sums, stored, violations, RULES, NOW)
 
     assert found() == ""
     mistake(monkeypatch)

@@ -1,4 +1,4 @@
-"""Records that were deleted before a worker read them: the place is left alone, and nothing in hand is forgotten."""
+"""Records that were deleted before a worker read them: the partition is not read on, and nothing in hand is forgotten."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
 from shared import events, metrics, topics
-from shared.runtime.worker import Worker
+from shared.runtime.positions import Place
+from shared.runtime.reader import Reader
 from shared.settings import Settings
 from tests.integration.echo import Echo
 
@@ -67,52 +68,54 @@ def mark(offset: int) -> Record:
     return Record(offset, raw)
 
 
-def made(*polls: Any) -> tuple[Worker, Consumer]:
+def made(*polls: Any) -> tuple[Reader, Consumer]:
     settings = Settings(partitions=2, database="postgresql://nobody@127.0.0.1/none")  # type: ignore[call-arg, arg-type, unused-ignore]
-    worker, consumer = Worker(Echo("none"), settings), Consumer(*polls)
-    worker._consumer = consumer
-    worker._epochs = {0: 1, 1: 1}
-    worker._positions.begin({(NAME, 0): 5, (NAME, 1): 7}, 100.0)
-    return worker, consumer
+    reader, consumer = Reader(Echo("none"), settings, None), Consumer(*polls)
+    reader.begin_session(consumer)
+    reader._positions.begin({(NAME, 0): 5, (NAME, 1): 7}, 100.0)
+    return reader, consumer
+
+
+def cursors(reader: Reader, gather_s: float = 1.0) -> dict[Place, int]:
+    """Where a poll ends that gathers for longer than one fetch."""
+    return reader.poll(0, room=100, gather_s=gather_s, interrupted=lambda: False).cursors
 
 
 def shown() -> float:
     return metrics.UNREAD_GONE.labels("echo", NAME)._value.get()
 
 
-def test_what_was_fetched_before_is_kept_and_the_place_is_left_alone() -> None:
-    worker, consumer = made({P0: [mark(5)]}, OffsetOutOfRangeError({P1: 7}), {P0: [mark(6)]})
-    worker._took_s = 1.0  # so that it gathers for longer than one poll
-    assert worker._poll(0).cursors == {(NAME, 0): 6}
+def test_what_was_fetched_before_is_kept_and_the_partition_is_not_read_on() -> None:
+    reader, consumer = made({P0: [mark(5)]}, OffsetOutOfRangeError({P1: 7}), {P0: [mark(6)]})
+    assert cursors(reader) == {(NAME, 0): 6}
     assert consumer.paused == {P1}
     assert shown() == 1
-    assert worker._poll(0).cursors == {(NAME, 0): 7}, "the others are read on"
+    assert cursors(reader) == {(NAME, 0): 7}, "the others are read on"
 
 
 def test_its_age_grows_however_its_end_moves() -> None:
-    worker, _ = made(OffsetOutOfRangeError({P1: 7}))
-    worker._poll(0)
-    worker._positions.ends([((NAME, 0), 5), ((NAME, 1), 0)], 300.0)
-    assert worker._positions.least() == {NAME: 100.0}
+    reader, _ = made(OffsetOutOfRangeError({P1: 7}))
+    cursors(reader)
+    reader._positions.ends([((NAME, 0), 5), ((NAME, 1), 0)], 300.0)
+    assert reader._positions.least() == {NAME: 100.0}
 
 
 def test_a_truncated_log_is_a_gap_and_not_a_failure_of_the_broker() -> None:
-    worker, consumer = made({P0: [mark(5)]}, LogTruncationError({P1: OffsetAndMetadata(2, "", 1)}), {P0: [mark(6)]})
-    worker._took_s = 1.0
-    worker._cursors = {(NAME, 1): 7}
-    assert worker._poll(0).cursors == {(NAME, 0): 6}
+    reader, consumer = made({P0: [mark(5)]}, LogTruncationError({P1: OffsetAndMetadata(2, "", 1)}), {P0: [mark(6)]})
+    reader.cursors = {(NAME, 1): 7}
+    assert cursors(reader) == {(NAME, 0): 6}
     assert (consumer.paused, shown()) == ({P1}, 1)
-    assert worker._unsaved == {(NAME, 1): (7, "truncated", "")}
-    assert worker._poll(0).cursors == {(NAME, 0): 7}, "the others are read on"
+    assert reader.unsaved == {(NAME, 1): (7, "truncated", "")}
+    assert cursors(reader) == {(NAME, 0): 7}, "the others are read on"
 
 
 def test_another_topic_of_the_name_is_noticed_once() -> None:
-    worker, consumer = made()
-    worker._topic_ids = worker._current_ids()
-    assert not worker._begun_anew()
+    reader, consumer = made()
+    reader._decoder.topic_ids = reader.current_ids()
+    assert not reader.was_recreated([0, 1])
     consumer._cluster.id = "second"
-    assert worker._begun_anew()
-    worker._miss({(NAME, 0), (NAME, 1)}, "recreated")
-    assert not worker._begun_anew(), "until its partitions are claimed anew"
+    assert reader.was_recreated([0, 1])
+    reader.stop({(NAME, 0), (NAME, 1)}, "recreated")
+    assert not reader.was_recreated([0, 1]), "until its partitions are claimed again"
     assert consumer.paused == {P0, P1}
     assert shown() == 2

@@ -16,8 +16,8 @@ from pydantic import SecretStr
 
 from shared import callers, internal, tracing
 from shared.callers import Callers
-from shared.internal import Client, Cursor, GivenId, Limit, Page, ServiceUnavailable, StrictStruct, page_of
-from shared.paging import key_of
+from shared.internal import Client, GivenId, ServiceUnavailable, StrictStruct
+from shared.paging import Cursor, Limit, Page, key_of, page_of
 from shared.refusals import Refused
 
 TOKEN = "secret of the test"

@@ -8,11 +8,13 @@ import pytest
 from kafka.errors import KafkaError
 
 from shared import metrics
-from tests.unit.shared.test_gone import made
+from shared.runtime.worker import Worker
+from shared.settings import Settings
+from tests.integration.echo import Echo
 
 
 def test_progress_is_shown_while_a_worker_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker, _ = made()
+    worker = Worker(Echo("none"), Settings(database="postgresql://nobody@127.0.0.1/none"))  # type: ignore[call-arg, arg-type, unused-ignore]
     shown: list[float] = []
     progress = metrics.PROGRESS.labels("echo")
     progress.set(0)

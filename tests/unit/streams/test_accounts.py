@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.intake.goodfaith import domain as goodfaith
-from services.intake.goodfaith.domain import Standing, Verdict
+from services.intake.goodfaith.domain import GoodFaithStanding, Verdict
 from services.streams import accounts
 from services.streams.views import Meta
 from shared import policy
@@ -30,7 +30,7 @@ DAY = dt.date(2026, 11, 2)
     )
 )
 def test_notices_say_what_intake_knows(turns: list[tuple[str, int]]) -> None:
-    standing, state, day = Standing(), None, DAY
+    standing, state, day = GoodFaithStanding(), None, DAY
     places = itertools.count(1)
     for turn, days in turns:
         day += dt.timedelta(days=days)

@@ -28,7 +28,7 @@ def exposed(*partitions: Partition, now: dt.datetime = BEGIN + DAY) -> dict[str,
 
 def _text(*partitions: Partition, now: dt.datetime) -> str:
     known = CollectorRegistry()
-    known.register(collector.Views(lambda: partitions, lambda: now))
+    known.register(collector.ViewsCollector(lambda: partitions, lambda: now))
     return generate_latest(known).decode()
 
 
@@ -141,7 +141,7 @@ def test_heaps_stay_small_while_nobody_looks() -> None:
     for number in range(6000):
         new = items.Item(received=number + 1, due=1)
         totals.move("i-1", state, new)
-        at = sellers.Violation((sellers.Part("i-1", number, True, False, number + 1),))
+        at = sellers.Violation((sellers.ViolationItem("i-1", number, True, False, number + 1),))
         offenders.move("s-1/c-1", violated, at)
         state, violated = new, at
     assert max(len(heap) for heap in totals._by_age.values()) < 1100

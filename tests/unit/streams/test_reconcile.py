@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.streams import reconcile, registry
-from services.streams.fold import Partition, Passed, Record
-from services.streams.reconcile import Found, Snapshot
+from services.streams.fold import Partition, PositionPassed, Record
+from services.streams.reconcile import Comparison, Snapshot
 from shared.topics import ACCOUNTS, VERIFICATION
 from tests.unit.streams.made import BEGIN, histories
 from tests.unit.streams.test_fold import Store, run
@@ -45,7 +45,7 @@ def last(events: list[Record], upto: int) -> int:
     return max(found, default=-1)
 
 
-async def compared(events: list[Record], size: int, here: int, there: int, counts: dict[str, int]) -> Found | None:
+async def compared(events: list[Record], size: int, here: int, there: int, counts: dict[str, int]) -> Comparison | None:
     """Fold ``here`` events, compare with a database at ``there``, and fold the rest in batches."""
     store, partition = Store(), Partition(0, registry.VIEWS)
     run([events[:here]], store, partition)
@@ -66,7 +66,7 @@ def test_counts_are_taken_exactly_there(events: list[Record], data: st.DataObjec
     there = data.draw(st.integers(here, len(events)))
     counts = run([events[:there]]).totals["items"].counts(LATER)
     found = asyncio.run(compared(events, data.draw(st.integers(1, 9)), here, there, counts))
-    assert found == Found("items", 0, last(events, there), 0)
+    assert found == Comparison("items", 0, last(events, there), 0)
     wrong = {**counts, "state/REJECTED": counts.get("state/REJECTED", 0) + 3}
     found = asyncio.run(compared(events, 3, here, there, wrong))
     assert found is not None
@@ -86,7 +86,7 @@ def test_a_position_that_lies_behind_is_told() -> None:
         partition.positions["verification.0@verification.events"] = 7
         return await partition.counts_at("items", "verification.0@verification.events", 6, LATER)
 
-    with pytest.raises(Passed):
+    with pytest.raises(PositionPassed):
         asyncio.run(ask())
 
 

@@ -30,7 +30,7 @@ def test_figures_are_enforcements(changes: list[tuple[int, int, bool, dt.datetim
     now = BEGIN
     for seller, claim, in_force, at in changes:
         key = f"s-{seller}/c-{claim}"
-        new = sellers.Violation((sellers.Part("i-1", 1, in_force, False, us(at)),))
+        new = sellers.Violation((sellers.ViolationItem("i-1", 1, in_force, False, us(at)),))
         totals.move(key, stored.get(key), new)
         stored[key] = new
         now = max(now, at)
@@ -61,7 +61,7 @@ def test_ten_thousand_violations_of_one_seller_write_one_state_each() -> None:
     totals = sellers.Violations()
     for number in range(10_000):
         at = us(BEGIN) + (number * 7919 % 10_000) * 3600 * SECOND
-        totals.move(f"s-1/c-{number}", None, sellers.Violation((sellers.Part("i-1", 1, True, False, at),)))
+        totals.move(f"s-1/c-{number}", None, sellers.Violation((sellers.ViolationItem("i-1", 1, True, False, at),)))
     told = totals.figures(BEGIN + 10_000 * dt.timedelta(hours=1))
     assert sum(told.intervals.buckets) == 365 * 24 - 1
     assert told.intervals.total == 3600 * SECOND * (365 * 24 - 1)

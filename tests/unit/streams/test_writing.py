@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.streams import items, tables
-from services.streams.changelog import BATCH_MAX, Changelog, Foreign, GivenUp
+from services.streams.changelog import BATCH_MAX, Changelog, ForeignWrite, WriteAbandoned
 from services.streams.fold import Change, Partition, Position, Record
 from services.streams.views import Meta, View, position_of
 from shared.topics import INTAKE
@@ -30,9 +30,9 @@ def test_rows_come_back(key: str, received: int, offsets: dict[str, int]) -> Non
     codec = tables.Codec([items.VIEW])
     state, failure = items.Item(received=received), tables.failed("t", 7, 1.5, "items", KeyError("x"), b"{}")
     changes = [Change("items", key, state), Change("positions", "0/x", Position(4))]
-    rows = codec.rows(changes, tables.Read(offsets, {}, 3), [failure], [b"gone"])
+    rows = codec.rows(changes, tables.ReadPositions(offsets, {}, 3), [failure], [b"gone"])
     assert rows[-1][0] == tables.READ, "what was read is written last"
-    assert tables.read_of(rows[-1][1]) == tables.Read(offsets, {}, 3)
+    assert tables.read_of(rows[-1][1]) == tables.ReadPositions(offsets, {}, 3)
     assert (b"gone", None) in rows
     kept = [(row, value) for row, value in rows if value is not None]
     assert list(codec.load(kept)) == [("items", key, state), ("positions", "0/x", Position(4))]
@@ -41,7 +41,7 @@ def test_rows_come_back(key: str, received: int, offsets: dict[str, int]) -> Non
 
 
 def test_nothing_was_read_of_an_empty_table() -> None:
-    assert tables.read_of(None) == tables.Read()
+    assert tables.read_of(None) == tables.ReadPositions()
 
 
 def test_a_failure_keeps_no_more_than_fits_into_a_batch() -> None:
@@ -129,7 +129,7 @@ def test_a_refused_batch_is_tried_again() -> None:
 
 def test_a_gap_says_that_somebody_else_wrote() -> None:
     broker = Broker(foreign_before=0)
-    with pytest.raises(Foreign) as caught:
+    with pytest.raises(ForeignWrite) as caught:
         write(broker, [(b"k", b"v")])
     assert (caught.value.first, caught.value.last) == (0, 1)
     assert broker.log[-1] == (b"k", b"v")
@@ -138,7 +138,7 @@ def test_a_gap_says_that_somebody_else_wrote() -> None:
 def test_who_lost_the_partition_writes_nothing() -> None:
     broker = Broker(refuse=1)
     answers = iter((True, False))
-    with pytest.raises(GivenUp):
+    with pytest.raises(WriteAbandoned):
         write(broker, [(b"k", b"v")], lambda: next(answers))
     assert not broker.log
 
@@ -196,7 +196,7 @@ def test_a_key_or_a_state_that_cannot_be_written_is_that_events_failure() -> Non
     changes, failures = partition.fold(records, lambda _table, _key: None)
     assert [failure.record.offset for failure in failures] == [3, 5, 7]
     assert [change.key for change in changes if change.table == "odd"] == ["i-1", "i-9"]
-    tables.Codec([view]).rows(changes, tables.Read(), [], [])
+    tables.Codec([view]).rows(changes, tables.ReadPositions(), [], [])
 
 
 def test_an_id_beyond_64_bits_is_no_position() -> None:

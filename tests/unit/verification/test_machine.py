@@ -19,7 +19,8 @@ from hypothesis.stateful import (
 )
 
 from services.notification.domain import messages_for
-from services.ops.verify.item_model import TIMERS, Filed, Model, Proof
+from services.ops.verify.item_model import ItemModel
+from services.ops.verify.item_state import TIMERS, Filed, Proof
 from services.ops.verify.telling import told
 from services.verification.item import ENDED
 from services.verification.lifecycle import Change, Item, decide
@@ -87,7 +88,7 @@ class LifeCycle(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
-        self.model = Model(IPP)
+        self.model = ItemModel(IPP)
         self.blocked = False
 
     @initialize(
@@ -110,7 +111,7 @@ class LifeCycle(RuleBasedStateMachine):
         self, rules: Policy, listing: Listing | None, original: bool, complete: bool, rest: dict[str, Any]
     ) -> None:
         self.world = World(rules, listing=listing)
-        self.model = Model(rules)
+        self.model = ItemModel(rules)
         self.know(listing, original)
         reason = next(iter(rules.reasons))
         materials = tuple({*rules.claim.required, *rules.reasons[reason].materials}) if complete else ()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.verification.recurrence import LOOKALIKES, Traits, Upheld, copies, near, owners, plain, traits
+from services.verification.recurrence import LOOKALIKES, Traits, UpheldItem, copies, near, owners, plain, traits
 from shared import policy
 from shared.events import Listing
 
@@ -155,8 +155,8 @@ def test_lookalikes_make_no_difference(title: str, dice: Any) -> None:
 # ---- among many
 
 
-def upheld(item: str = "i", **values: Any) -> Upheld:
-    return Upheld(
+def upheld(item: str = "i", **values: Any) -> UpheldItem:
+    return UpheldItem(
         **{
             "item": item,
             "claim": "c",
@@ -174,7 +174,7 @@ def upheld(item: str = "i", **values: Any) -> Upheld:
 SAME = Traits(plain(SHOES))
 
 
-def found(*old: Upheld, look: Traits = SAME) -> list[str]:
+def found(*old: UpheldItem, look: Traits = SAME) -> list[str]:
     return [one.item for one, _ in copies("new", look, old, NOW)]
 
 

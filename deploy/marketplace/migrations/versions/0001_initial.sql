@@ -11,8 +11,8 @@ create table listings (
     image_hash text
 ) with (fillfactor = 80);
 create index listings_seller on listings (seller);
-comment on column listings.ended is 'the seller has taken it away';
-comment on column listings.measure is 'what Goodfaith has had done: the page is there when none and not ended';
+comment on column listings.ended is 'the seller has removed it';
+comment on column listings.measure is 'measure that Goodfaith ordered; the page exists when none and not ended';
 comment on column listings.seq is 'highest command that was carried out';
 create table queue (
     id bigint generated always as identity primary key,
@@ -38,7 +38,7 @@ create table sellers (
 ) with (fillfactor = 80);
 comment on table sellers is 'Sellers on whom a command was carried out. No row: free.';
 comment on column sellers.measures is 'all that are in force, with commas between';
-comment on column sellers.until is 'when they are planned to become fewer, to be shown';
+comment on column sellers.until is 'when they are planned to become fewer, for display';
 comment on column sellers.seq is 'highest command that was carried out';
 create table seller_answers (
     command text collate "C" primary key,

@@ -31,7 +31,7 @@ create index holds_listing on holds (listing, waits);
 comment on table holds is 'Every item that ever had a hold or a violation (or a later revision without either).';
 comment on column holds.revision is 'highest revision of the item that was folded in (events that only tell of times are left out)';
 comment on column holds.held is 'the item holds the listing';
-comment on column holds.waits is 'seq of the command whose receipt the item is told; it was told when listings.confirmed >= waits';
+comment on column holds.waits is 'seq of the command whose receipt is reported to the item; reported once listings.confirmed >= waits';
 comment on column holds.seller is 'seller whose violation was declared last';
 comment on column holds.violation is 'the violation is in force, as declared on violations';
 create table deliveries (
@@ -72,7 +72,7 @@ create table standings (
     changed_at timestamptz not null,
     entries int not null,
     tail text not null,
-    front text not null default '{}',
+    open_grounds text not null default '{}',
     due_at timestamptz,
     sanctions int not null default 0,
     seq int not null default 0,
@@ -100,8 +100,8 @@ comment on column standings.repeat_offender is 'the account or its entity has as
 comment on column standings.general_level is 'thresholds reached (policy: penalties.general.thresholds); 1 at least while a violation counts';
 comment on column standings.entries is 'entries ever written for the seller: numbers the next one';
 comment on column standings.tail is 'JSON: what assessing one more violation after all others needs (penalties.Tail)';
-comment on column standings.front is 'JSON: thresholds that are reached, and since when (sanctions.Front)';
-comment on column standings.due_at is 'when the seller is judged anew: next_change, or the end of a sanction''s days';
+comment on column standings.open_grounds is 'JSON: thresholds that are reached, and since when (sanctions.OpenGrounds)';
+comment on column standings.due_at is 'when the seller is judged again: next_change, or the end of a sanction''s days';
 comment on column standings.sanctions is 'sanctions ever made for the seller: numbers the next one';
 comment on column standings.seq is 'of the latest command to the marketplace; 0 before the first';
 comment on column standings.measures is 'that command''s: all that are in force, sorted, with commas between';
@@ -109,7 +109,7 @@ comment on column standings.until is 'that command''s: when they become fewer by
 comment on column standings.confirmed is 'highest seq with a receipt; below seq a command is under way';
 comment on column standings.resend_at is 'wall time at which the command under way is sent again';
 comment on column standings.entity is 'the business that the account is one of, as far as the ledger''s worker has taken it in; with what it stands at';
-comment on column standings.entity_grounds is 'JSON: sanctions.Entity, as far as the ledger''s worker has taken it in';
+comment on column standings.entity_grounds is 'JSON: sanctions.EntityRecord, as far as the ledger''s worker has taken it in';
 create table violations (
     seller text collate "C" not null,
     claim text collate "C" not null,
@@ -172,7 +172,7 @@ create index statements_due on statements (next_wall) where state = 'waiting';
 create index statements_open on statements (state) where state <> 'sent';
 comment on table statements is 'One statement of reasons for each hold that an item took under a policy that asks for statements.';
 comment on column statements.revision is 'revision of the item that took the hold';
-comment on column statements.state is 'refused: the database will not have it as it is; a person looks at it (goodfaith statements)';
+comment on column statements.state is 'refused: the transparency database rejects it as it is; a person looks at it (goodfaith statements)';
 comment on column statements.next_wall is 'when it is due; a taker moves it ahead: its lease';
 comment on column statements.error is 'why it was not sent at the last try, or was refused';
 create table sanctions (
@@ -202,7 +202,7 @@ comment on table sanctions is 'Answers to thresholds that a standing reached (se
 comment on column sanctions.scope is 'whose standing reached the threshold: the seller''s or its entity''s';
 comment on column sanctions.level is 'number of the threshold in the policy, from 1';
 comment on column sanctions.measures is 'sorted, with commas between; empty: a warning';
-comment on column sanctions.withheld is 'measures that a prior warning stands in the place of';
+comment on column sanctions.withheld is 'measures that a prior warning replaces';
 comment on column sanctions.entry is 'ledger entry that crossed the threshold when the sanction began';
 comment on column sanctions.ends is 'when its days are over; null: until the standing falls below the threshold, or it is lifted';
 comment on column sanctions.cause is 'of the last change: events.SanctionChanged';
@@ -237,7 +237,7 @@ create table seller_keys (
     primary key (kind, digest, seller)
 );
 create index seller_keys_seller on seller_keys (seller);
-comment on table seller_keys is 'Keys of accounts, as the marketplace told of them last (marketplace.sellers). Written by ledger.';
+comment on table seller_keys is 'Keys of accounts, as last reported by the marketplace (marketplace.sellers). Written by ledger.';
 create table entity_work (
     id bigint generated always as identity primary key,
     seller text collate "C" not null,
@@ -250,7 +250,7 @@ create table common_keys (
     digest text collate "C" not null,
     primary key (kind, digest)
 );
-comment on table common_keys is 'Keys that more accounts share than the policy lets link; looked at anew when an account gets or loses one.';
+comment on table common_keys is 'Keys that more accounts share than the policy lets link; checked again when an account gets or loses one.';
 create table entities (
     entity text collate "C" primary key,
     general_points int not null,
@@ -263,7 +263,7 @@ create table entities (
     counted_at timestamptz not null
 );
 create index entities_next on entities (next_change) where next_change is not null;
-comment on table entities is 'Where a business of two accounts and more stands, as of counted_at; exact until next_change, when it is counted anew.';
+comment on table entities is 'Where a business of two accounts and more stands, as of counted_at; exact until next_change, when it is counted again.';
 comment on column entities.grounds is 'JSON: times for which thresholds were reached (sanctions.Ground)';
 comment on column entities.last is 'last violation in force of any of its accounts';
 comment on column entities.warned is 'when its accounts were warned, as far as that is not taken back';
@@ -284,7 +284,7 @@ create table entity_rules (
     one boolean default true primary key check (one),
     rules text not null
 );
-comment on table entity_rules is 'The rules that entities were counted by: when others are in force, all are counted anew.';
+comment on table entity_rules is 'The rules by which entities were counted: when others are in force, all are counted again.';
 create view ledger_queue as select from relinked union all select from seller_receipts;
 comment on view ledger_queue is 'Whether the ledger''s worker has anything to take in.';
 create function ledger_entries_kept() returns trigger language plpgsql as

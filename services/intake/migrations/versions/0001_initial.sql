@@ -91,14 +91,14 @@ create table claims (
     channel text not null,
     accepted_at timestamptz not null,
     terms text not null,
-    told_partition int,
+    told_partition int not null,
     via text collate "C"
 );
 create index claims_complainant on claims (complainant, id);
 create index claims_principal on claims (principal, id) where principal <> complainant;
 create index claims_told on claims (told_partition, accepted_at);
 create index claims_right_id on claims (right_id, id);
-comment on column claims.told_partition is 'partition of filings on which it is told; null: a version before accepted it, and it is not told yet';
+comment on column claims.told_partition is 'partition of filings on which it is published';
 create table items (
     id text collate "C" primary key,
     claim text collate "C" not null,
@@ -157,7 +157,7 @@ create index messages_party on messages (party, sent_at, id);
 create index messages_unread on messages (party) where read_at is null;
 create table admission_queue (
     id bigint generated always as identity primary key,
-    kind text not null check (kind in ('submit', 'command', 'filing')),
+    kind text not null check (kind in ('submit', 'command', 'account', 'filing')),
     lane text not null,
     complainant text collate "C" not null,
     partition int not null,
@@ -170,7 +170,7 @@ create table admission_queue (
     accepted_at timestamptz not null,
     traceparent text
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000);
-create index admission_queue_commands on admission_queue (partition, accepted_at, id) where kind = 'command';
+create index admission_queue_commands on admission_queue (partition, accepted_at, id) where kind in ('command', 'account');
 create index admission_queue_lanes on admission_queue (lane, partition, complainant, id) where kind = 'submit';
 create index admission_queue_items on admission_queue (item) where kind = 'submit';
 create index admission_queue_filings on admission_queue (partition, id) where kind = 'filing';
@@ -502,7 +502,7 @@ create table lifts (
     at timestamptz not null
 );
 create index lifts_sanction on lifts (sanction);
-comment on table lifts is 'What operators asked enforcement to lift. That it is lifted is enforcement''s word.';
+comment on table lifts is 'Requests of operators to lift sanctions. Enforcement decides.';
 comment on column lifts.note is 'what the operator wrote: for staff, in clear; no personal data';
 create table right_jobs (
     right_id text collate "C" not null,

@@ -1,0 +1,230 @@
+"""The answers of accounts, tokens, contacts, channels and webhooks.
+
+Answers are structs of their own, in all parts of intake, so that no column becomes public by accident.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Literal
+
+from msgspec import Struct
+
+
+class AccountOpened(Struct, kw_only=True):
+    """A new account. The token is shown only this once."""
+
+    account: str
+    role: str
+    token: str
+    expires: dt.datetime
+
+
+class TokenIssued(Struct, kw_only=True):
+    """Another token of the caller, shown only this once."""
+
+    account: str
+    id: str
+    name: str
+    token: str
+    expires: dt.datetime
+
+
+class TokenOut(Struct, kw_only=True):
+    """A token that is in force. The token itself is shown only once, when it is issued."""
+
+    id: str
+    name: str
+    created: dt.datetime
+    expires: dt.datetime
+    current: bool = False
+    """Whether this request carries it."""
+
+
+class TokensRevoked(Struct, kw_only=True):
+    """Ids of the tokens that were revoked."""
+
+    revoked: list[str]
+
+
+class AccountOut(Struct, kw_only=True):
+    """An account as its owner sees it."""
+
+    id: str
+    role: Literal["holder", "seller", "reviewer", "operator", "upstream"]
+    kind: Literal["person", "company"]
+    identity_verified: bool
+    good_faith: bool
+    registered: bool
+    opened_at: dt.datetime
+    has_contact: bool
+    email_confirmed: bool
+    state: Literal["applied", "email_confirmed", "verified", "suspended", "closed"]
+    canary: bool = False
+    """What it files is left out of every figure."""
+
+
+class AccountErased(Struct, kw_only=True):
+    """What an erasure did. ``stays``: what it left, and why. ``documents_kept`` are deleted automatically later."""
+
+    account: str
+    already: bool
+    """It had already been erased."""
+    forced: bool
+    matters: dict[str, int]
+    """What it was party to that is still open."""
+    contact: bool
+    tokens: int
+    webhooks: int
+    documents_going: int
+    documents_kept: int
+    stays: dict[str, str]
+
+
+class AccountChange(Struct, kw_only=True):
+    """Something that happened to an account."""
+
+    kind: str
+    by: str
+    at: dt.datetime
+    code: str | None
+
+
+class AccountWithHistory(AccountOut, kw_only=True):
+    """An account and its history, latest first, at most 100 entries."""
+
+    history: list[AccountChange]
+
+
+class CodeRequested(Struct, kw_only=True):
+    """A code is on its way to the address on file."""
+
+    again_at: dt.datetime
+    """When another code may be requested."""
+
+
+class CodeFor(Struct, kw_only=True):
+    """Internal: a code to send in a message."""
+
+    code: str
+
+
+class CodesFor(Struct, kw_only=True):
+    """Internal: codes by notice. Notices with nothing to confirm are missing."""
+
+    codes: dict[str, CodeFor]
+
+
+class ContactFor(Struct, kw_only=True):
+    """Internal: the contact to send a message to."""
+
+    account: str
+    name: str
+    address: str
+    email: str
+    language: str = "en"
+    """Language of messages to it."""
+    confirmed: bool = False
+    """Whether the address was confirmed to be the account's."""
+
+
+class ContactsFor(Struct, kw_only=True):
+    """Internal: contacts by account. Accounts without one are missing."""
+
+    contacts: dict[str, ContactFor]
+
+
+class DigestOut(Struct, kw_only=True):
+    """The hour at which receipts and outcomes are sent in one message."""
+
+    hour: int
+    zone: str
+
+
+class ChannelsOut(Struct, kw_only=True):
+    """The order in which the caller's channels are tried, and its daily digest, if any."""
+
+    order: list[str]
+    digest: DigestOut | None = None
+
+
+class ChallengeOut(Struct, kw_only=True):
+    """How far sending a webhook's URL its confirmation code has come. All times are wall times."""
+
+    expires_at: dt.datetime
+    """When the code expires."""
+    again_at: dt.datetime
+    """When another code may be requested."""
+    calls: int
+    """Calls made with this code."""
+    next_at: dt.datetime | None
+    """When it is called next, unless an earlier call is accepted."""
+    result: str | None
+    """Result of the last call: HTTP status, or a word."""
+
+
+class WebhookOut(Struct, kw_only=True):
+    """One of the caller's webhooks."""
+
+    id: str
+    url: str
+    kinds: list[str]
+    status: Literal["pending", "enabled", "disabled"]
+    """`pending`: not confirmed yet, so nothing is sent there."""
+    challenge: ChallengeOut | None
+    """Only of a pending webhook."""
+    reason: str | None
+    """Why it is disabled: `owner`, `gone` (it answered 410), `failing`."""
+    secrets: int
+    """How many secrets sign at present."""
+    made_at: dt.datetime
+    changed_at: dt.datetime
+
+
+class WebhookSecret(Struct, kw_only=True):
+    """A webhook's new secret, shown only this once."""
+
+    id: str
+    secret: str
+    """For verifying signatures as in the Standard Webhooks specification."""
+    former_until: dt.datetime | None = None
+    """Until when the former secret also signs (wall time)."""
+
+
+class WebhookFor(Struct, kw_only=True):
+    """Internal: a webhook's URL, and the secrets that sign for it now."""
+
+    id: str
+    url: str
+    secrets: list[str]
+    kinds: list[str]
+    generation: int
+
+
+class WebhooksOf(Struct, kw_only=True):
+    """Internal: an account's webhooks that are in use."""
+
+    webhooks: list[WebhookFor]
+
+
+class ChallengeFor(Struct, kw_only=True):
+    """Internal: a webhook to send its confirmation code to."""
+
+    id: str
+    ask: int
+    url: str
+    secrets: list[str]
+    code: str
+    expires_at: dt.datetime
+
+
+class ChallengesFor(Struct, kw_only=True):
+    """Internal: webhooks to call so that their owners can confirm them."""
+
+    challenges: list[ChallengeFor]
+
+
+class WebhooksFor(Struct, kw_only=True):
+    """Internal: webhooks by account. Accounts without any are missing."""
+
+    webhooks: dict[str, WebhooksOf]

@@ -1,0 +1,79 @@
+"""Tables of accounts' histories, confirmation codes, channels and webhooks."""
+
+from __future__ import annotations
+
+from sqlalchemy import ARRAY, CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
+
+from services.intake.kernel.tables import metadata
+from shared.columns import ID, TIME, identity, one_of, required
+
+account_changes = Table(
+    "account_changes",
+    metadata,
+    identity(),
+    required("account", ID, ForeignKey("accounts.id")),
+    required("kind", Text),
+    required("by", ID),
+    required("at", TIME),
+    Column("code", Text),
+    Index("account_changes_account", "account", "id"),
+)
+email_codes = Table(
+    "email_codes",
+    metadata,
+    Column("account", ID, ForeignKey("accounts.id"), primary_key=True),
+    required("notice", ID),
+    Column("digest", LargeBinary),
+    Column("expires_at", TIME),
+    required("tries", Integer),
+    required("requested_at", TIME),
+    required("requests", Integer),
+    required("since", TIME),
+    Index("email_codes_notice", "notice"),
+)
+channels = Table(
+    "channels",
+    metadata,
+    Column("account", ID, ForeignKey("accounts.id"), primary_key=True),
+    required("preferred", ARRAY(Text), server_default="{}"),
+    required("revision", Integer, server_default="0"),
+    Column("digest_hour", Integer, CheckConstraint("digest_hour >= 0 and digest_hour <= 23")),
+    Column("digest_zone", Text),
+    CheckConstraint("(digest_hour is null) = (digest_zone is null)"),
+)
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", ID, primary_key=True),
+    required("account", ID, ForeignKey("accounts.id")),
+    required("sealed", LargeBinary),
+    required("kinds", ARRAY(Text), server_default="{}"),
+    one_of("status", "enabled", "disabled", server_default="enabled"),
+    one_of("reason", "owner", "gone", "failing", nullable=True),
+    required("generation", Integer, server_default="1"),
+    required("made_at", TIME),
+    required("changed_at", TIME),
+    Index("webhooks_account", "account", "id"),
+)
+webhook_challenges = Table(
+    "webhook_challenges",
+    metadata,
+    Column("webhook", ID, ForeignKey("webhooks.id", ondelete="CASCADE"), primary_key=True),
+    required("asks", Integer, server_default="1"),
+    required("asked_wall", TIME),
+    required("expires_wall", TIME),
+    Column("due_wall", TIME),
+    required("calls", Integer, server_default="0"),
+    required("tries", Integer, server_default="0"),
+    Column("result", Text),
+    Index("webhook_challenges_due", "due_wall", postgresql_where=text("due_wall is not null")),
+)
+webhook_asks = Table(
+    "webhook_asks",
+    metadata,
+    required("account", ID),
+    required("host", LargeBinary),
+    required("at_wall", TIME),
+    Index("webhook_asks_account", "account", "at_wall"),
+    Index("webhook_asks_host", "host", "at_wall"),
+)

@@ -1,0 +1,264 @@
+"""What a claim is checked for, and what an accepted claim or command adds to the tables. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from services.intake.kernel import requests
+from services.intake.kernel.commands import RENEWING, ItemRef, command_targets
+from services.intake.kernel.domain import Account, Authorisation, Right, authority_of, check_open, lane_of, profile
+from services.intake.kernel.filings import ClaimRow, ItemRow, Rows
+from services.intake.kernel.ids import new_claim_ids, new_id
+from services.intake.kernel.listings import ListingRef
+from shared import events, policy
+from shared.refusals import Refused
+
+# -------------------------------------------------------------------------------------------------------------- claims
+
+
+def materials_of(right: Right, given: Iterable[str]) -> tuple[str, ...]:
+    """Kinds of proof on file: those named, and ``ownership`` if the right has a proof of it."""
+    return tuple(sorted({*given, "ownership"} if right.proof else set(given)))
+
+
+def check_canary(account: Account, listings: Sequence[ListingRef], own: str) -> None:
+    """Check that a canary claims only the listing made for it, so that its token is good for nothing else.
+
+    Raises:
+        Refused: it names another one.
+    """
+    if account.canary and [ref.listing for ref in listings] != [own]:
+        raise Refused(
+            403,
+            "canary_listing_only",
+            "A canary claims its own listing only.",
+            field="listings",
+            cure="Name the listing of GOODFAITH_CANARY_LISTING.",
+        )
+
+
+def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
+    """Check what can be checked of a claim without looking anything up. Returns its policy.
+
+    Raises:
+        Refused: the account is suspended, unknown profile or reason, a reason for accounts in good faith only, or too many
+            listings.
+    """
+    check_open(account)
+    rules = profile(claim.profile)
+    if claim.reason not in rules.reasons:
+        raise Refused(
+            422,
+            "unknown_reason",
+            "There is no such reason.",
+            field="reason",
+            cure=f"Use one of: {', '.join(sorted(rules.reasons))}.",
+        )
+    if rules.claim.good_faith_only and not account.good_faith:
+        raise Refused(
+            422,
+            "good_faith_only",
+            "This profile is open to accounts in the good-faith mechanism only.",
+            field="profile",
+            cure="Join the good-faith mechanism, or use another profile.",
+        )
+    if rules.reasons[claim.reason].good_faith_only and not account.good_faith:
+        open_to_all = sorted(code for code, reason in rules.reasons.items() if not reason.good_faith_only)
+        raise Refused(
+            422,
+            "good_faith_only",
+            "This reason is open to accounts in the good-faith mechanism only.",
+            field="reason",
+            cure=f"Join the good-faith mechanism, or use one of: {', '.join(open_to_all) or 'none'}.",
+        )
+    limit = rules.claim.max_items if account.registered else rules.claim.max_items_unregistered
+    if len(claim.listings) > limit:
+        raise Refused(
+            422,
+            "too_many_listings",
+            f"Your claims may name at most {limit} listings; this one names {len(claim.listings)}.",
+            field="listings",
+            cure="Split the claim." if account.registered else "Have your account verified, or split the claim.",
+        )
+    return rules
+
+
+def claim_rows(
+    claim: requests.SubmitClaim,
+    listings: Sequence[ListingRef],
+    *,
+    rules: policy.Policy,
+    complainant: Account,
+    right: Right | None,
+    granted: Iterable[Authorisation],
+    over_quota: bool,
+    channel: str,
+    now: dt.datetime,
+    wall_ms: int,
+    recurs: str | None = None,
+) -> Rows:
+    """The rows of a claim that is accepted now.
+
+    Raises:
+        Refused: the right is not the principal's, the reason does not fit it, or the complainant may not file for it.
+    """
+    principal = claim.principal or complainant.id
+    if right is None or right.owner != principal:
+        raise Refused(
+            422,
+            "right_not_owned",
+            "The principal has no such right.",
+            field="right",
+            cure="Register the right first; an agent names its owner as `principal`.",
+        )
+    if right.refused:
+        raise Refused(
+            422,
+            "right_refused",
+            "The right was refused when it was registered.",
+            field="right",
+            cure="Register the right again, with what was missing.",
+        )
+    if right.right_type not in rules.reasons[claim.reason].rights:
+        raise Refused(
+            422,
+            "reason_not_for_right",
+            f"The reason does not fit a right of type {right.right_type}.",
+            field="reason",
+            cure=f"Use one of: {', '.join(sorted(k for k, v in rules.reasons.items() if right.right_type in v.rights)) or 'none'}.",
+        )
+    authority = authority_of(complainant.id, principal, right, granted, now)
+    if authority == "missing":
+        raise Refused(
+            422,
+            "not_authorised",
+            "The principal has not authorised you to file for this right, or the authorisation has ended.",
+            field="principal",
+            cure="Have the principal authorise you (POST /v1/authorisations) for this right and its territory, then file again.",
+        )
+    lane = lane_of(complainant, over_quota, asked=recurs is None)
+    claim_id, item_ids = new_claim_ids(wall_ms, len(listings))
+    terms = events.ItemSubmitted(
+        item=item_ids[0],
+        claim=claim_id,
+        claim_size=len(listings),
+        listing=listings[0].listing,
+        on_site=listings[0].on_site,
+        complainant=complainant.id,
+        principal=principal,
+        right=right.id,
+        right_type=right.right_type,
+        right_status=right.status_at(now),
+        reason=claim.reason,
+        profile=claim.profile,
+        policy=rules.version,
+        lane=lane,
+        good_faith=complainant.good_faith,
+        abroad=claim.abroad,
+        canary=complainant.canary,
+        record=complainant.record,
+        identity_verified=complainant.identity_verified,
+        authority=authority,
+        mark=right.mark,
+        recurs=recurs,
+        materials=materials_of(right, claim.materials),
+        accepted_at=now,
+    )
+    return Rows(
+        resource=claim_id,
+        answer={
+            "claim": claim_id,
+            "accepted_at": now,
+            "lane": lane,
+            "items": [{"item": item, "listing": ref.listing} for item, ref in zip(item_ids, listings, strict=True)],
+        },
+        claim=ClaimRow(
+            claim_id,
+            complainant.id,
+            principal,
+            right.id,
+            right.right_type,
+            claim.reason,
+            claim.profile,
+            lane,
+            len(listings),
+            channel,
+            now,
+            msgspec.json.encode(terms).decode(),
+        ),
+        items=[
+            ItemRow(item, claim_id, ref.listing, ref.on_site, ref.link, lane, complainant.id, now)
+            for item, ref in zip(item_ids, listings, strict=True)
+        ],
+    )
+
+
+def claim_filed(claim: ClaimRow, *, canary: bool) -> events.ClaimFiled:
+    """The event that publishes a claim."""
+    return events.ClaimFiled(
+        claim=claim.id,
+        account=claim.complainant,
+        items=claim.size,
+        right_type=claim.right_type,
+        channel=claim.channel,
+        canary=canary,
+        at=claim.accepted_at,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def command_rows(
+    kind: str,
+    body: requests.In,
+    account: Account,
+    items: Sequence[ItemRef],
+    *,
+    standing: Callable[[ItemRef], dict[str, Any]],
+    now: dt.datetime,
+    wall_ms: int,
+) -> Rows:
+    """The rows of a command that is accepted now, for one item or all of a claim.
+
+    Args:
+        standing: identity, authority, right and materials of an item's claim as they are now (``add_information``, and a
+            holder's ``complain``).
+    """
+    part, targets = command_targets(kind, account, items)
+    event = events.COMMANDS[kind]
+    # the item's owner does not need all of a request: a lease is used up here, and documents become their kinds
+    names = set(requests.COMMANDS[kind].__struct_fields__) & set(event.__struct_fields__)
+    fields = {name: getattr(body, name) for name in names}
+    made: list[events.Command] = []
+    for item in targets:
+        extra = fields
+        if "materials" in fields:
+            on_file = standing(item) if kind in RENEWING and part == "holder" else {"materials": ()}
+            extra = {**on_file, "materials": tuple(sorted({*on_file["materials"], *fields["materials"]}))}
+        made.append(
+            event(
+                command=new_id("k", wall_ms),
+                item=item.item,
+                claim=item.claim,
+                listing=item.listing,
+                by=account.id,
+                role=part,
+                accepted_at=now,
+                **extra,
+            )
+        )
+    return Rows(
+        resource=made[0].command,
+        answer={
+            "claim": targets[0].claim,
+            "accepted_at": now,
+            "commands": [{"command": command.command, "item": command.item} for command in made],
+        },
+        commands=made,
+        command_kind=kind,
+    )

@@ -1,0 +1,136 @@
+"""Routes that read claims, items and commands."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, get, post
+
+from services.intake.kernel import requests
+from services.intake.kernel.domain import Account
+from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, ItemState, context_of, known_id, out
+from services.intake.reading import answers
+from services.intake.reading import store as reading_store
+from services.intake.registry import forms
+from shared import languages
+from shared.events import ItemChanged, State, Triage
+from shared.paging import Cursor, Int, Limit, Page, key_of, page_of
+from shared.problems import language_of
+
+
+@get("/v1/claims", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
+async def list_claims(
+    request: Request[Account, Any, Any], item_state: ItemState = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[answers.ClaimOut]:
+    """Claims that the caller is party to, latest first. With `state`, only those with an item in that state."""
+    (before,) = key_of(cursor, tuple[str]) or (None,)
+    rows = await context_of(request).read(
+        request.user, reading_store.list_claims, request.user, state=item_state, before=before, limit=limit + 1
+    )
+    return page_of([claim_out(row) for row in rows], limit, lambda claim: (claim.id,))
+
+
+@get("/v1/claims/{claim_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
+async def get_claim(request: Request[Account, Any, Any], claim_id: str) -> answers.ClaimOut:
+    """One claim."""
+    return claim_out(
+        await context_of(request).read(request.user, reading_store.get_claim, request.user, known_id(claim_id))
+    )
+
+
+@get("/v1/claims/{claim_id:str}/items", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
+async def list_items(
+    request: Request[Account, Any, Any],
+    claim_id: str,
+    item_state: ItemState = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[answers.ItemOut]:
+    """Items of a claim."""
+    (after,) = key_of(cursor, tuple[str]) or (None,)
+    rows = await context_of(request).read(
+        request.user,
+        reading_store.list_items,
+        request.user,
+        known_id(claim_id),
+        state=item_state,
+        after=after,
+        limit=limit + 1,
+    )
+    language = language_of(request)
+    return page_of([item_out(row, request.user, language) for row in rows], limit, lambda item: (item.id,))
+
+
+@get("/v1/claims/{claim_id:str}/timeline", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
+async def timeline(
+    request: Request[Account, Any, Any], claim_id: str, cursor: Cursor = None, limit: Limit = 100
+) -> Page[answers.ChangeOut]:
+    """What happened to the items of a claim."""
+    after = key_of(cursor, tuple[str, Int])
+    rows = await context_of(request).read(
+        request.user, reading_store.timeline, request.user, known_id(claim_id), after=after, limit=limit + 1
+    )
+    return page_of([out(answers.ChangeOut, row) for row in rows], limit, lambda change: (change.item, change.revision))
+
+
+@get("/v1/items/{item_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["items"])
+async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers.ItemOut:
+    """One item."""
+    row = await context_of(request).read(request.user, reading_store.get_item, request.user, known_id(item_id))
+    return item_out(row, request.user, language_of(request))
+
+
+@get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["commands"])
+async def get_command(request: Request[Account, Any, Any], command_id: str) -> answers.CommandOut:
+    """What became of a command."""
+    found = out(
+        answers.CommandOut,
+        await context_of(request).read(request.user, reading_store.get_command, request.user, known_id(command_id)),
+    )
+    found.detail = found.detail and languages.translate(found.detail, language_of(request))
+    return found
+
+
+def claim_out(row: Mapping[str, Any]) -> answers.ClaimOut:
+    """Convert a claim's row to the answer."""
+    return out(answers.ClaimOut, {**row, "states": msgspec.json.decode(row["states"])})
+
+
+_last_change = msgspec.json.Decoder(ItemChanged).decode
+
+
+_triage = msgspec.json.Decoder(Triage).decode
+
+
+def item_out(row: Mapping[str, Any], reader: Account, language: str) -> answers.ItemOut:
+    """Convert an item's row to the answer, with the fields of its last event and, if refused, how to cure it.
+
+    Only reviewers and operators see the triage.
+    """
+    last = msgspec.structs.asdict(_last_change(row["last"])) if row["last"] else {}
+    own = {name: value for name, value in row.items() if name in answers.ItemOut.__struct_fields__}
+    own["triage"] = _triage(row["triage"]) if row["triage"] and reader.sees_all else None
+    item = msgspec.convert({**last, **own}, answers.ItemOut, builtin_types=(dt.datetime,))
+    if item.state == State.REJECTED and item.code is not None:
+        item.cure = forms.cure(last["policy"], item.code, language)
+    return item
+
+
+@post(
+    "/internal/claims",
+    opt={"roles": INTERNAL},
+    dto=Body[requests.ContactIds],
+    return_dto=None,
+    status_code=200,
+    include_in_schema=False,
+)
+async def internal_claims(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.ClaimsFacts:
+    """Facts about claims for messages, many claims in one call."""
+    rows = await context_of(request).run(reading_store.claim_facts, data.ids)
+    return answers.ClaimsFacts(claims={row["claim"]: out(answers.ClaimFacts, row) for row in rows})
+
+
+ROUTES: Final = [list_claims, get_claim, list_items, timeline, get_item, get_command, internal_claims]

@@ -1,0 +1,70 @@
+"""The answers of the rights registry and of authorisations."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Literal
+
+from msgspec import Struct
+
+from services.intake.kernel.requests import Register
+from shared.events import RightType
+
+
+class RightOut(Struct, kw_only=True):
+    """A right."""
+
+    id: str
+    owner: str
+    right_type: RightType
+    register: Register | None
+    number: str | None
+    status: Literal["active", "expired", "lost", "pending"]
+    expires_at: dt.datetime | None
+    proof: str | None
+    registered_at: dt.datetime
+    mark: str | None
+    registrant: str | None
+    classes: list[str] | None
+    territory: list[str] | None
+    pending_reason: Literal["proof_missing", "right_registered_elsewhere", "mark_mixed_script", "refused"] | None
+    """Why a pending right is not in force."""
+    normalised: list[str] = []
+    """Fields that were normalised: they are kept in a form other than the one given."""
+
+
+class RightChange(Struct, kw_only=True):
+    """Something that happened to a right. What ``was`` and ``now`` hold depends on ``kind``."""
+
+    kind: str
+    by: str
+    at: dt.datetime
+    was: str | None
+    now: str | None
+    code: str | None
+
+
+class RightWithHistory(RightOut, kw_only=True):
+    """A right and its history, latest first, at most 100 entries."""
+
+    history: list[RightChange]
+
+
+class AuthorisationOut(Struct, kw_only=True):
+    """An authorisation. ``rights`` null: all of the principal's rights."""
+
+    id: str
+    agent: str
+    principal: str
+    rights: list[str] | None
+    territory: list[str] | None
+    expires_at: dt.datetime | None
+    status: Literal["active", "ended", "expired"]
+    granted_at: dt.datetime
+
+
+class Changed(Struct, kw_only=True):
+    """Result of changing a right or an authorisation. Open items that it concerns are told within seconds."""
+
+    changed: bool
+    """False: it was so already, so nothing was written."""

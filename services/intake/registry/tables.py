@@ -1,0 +1,77 @@
+"""Tables of rights and authorisations."""
+
+from __future__ import annotations
+
+from sqlalchemy import ARRAY, Column, ForeignKey, Index, Table, Text, text
+
+from services.intake.kernel.tables import metadata
+from shared.columns import ID, TIME, identity, one_of, required
+
+rights = Table(
+    "rights",
+    metadata,
+    Column("id", ID, primary_key=True),
+    required("owner", ID, ForeignKey("accounts.id")),
+    required("right_type", Text),
+    Column("number", Text),
+    one_of("status", "active", "expired", "lost", "pending"),
+    Column("expires_at", TIME),
+    Column("proof", Text),
+    required("registered_at", TIME),
+    Column("register", Text),
+    Column("mark", Text),
+    Column("registrant", Text),
+    Column("classes", ARRAY(Text)),
+    Column("territory", ARRAY(Text)),
+    one_of(
+        "pending_reason", "proof_missing", "right_registered_elsewhere", "mark_mixed_script", "refused", nullable=True
+    ),
+    Column("warned_for", TIME),
+    Index("rights_owner", "owner", "id"),
+    Index("rights_expiry", "expires_at", postgresql_where=text("status = 'active' and expires_at is not null")),
+    Index("rights_pending", "id", postgresql_where=text("status = 'pending'")),
+    Index(
+        "rights_in_force",
+        "register",
+        "right_type",
+        "number",
+        unique=True,
+        postgresql_where=text("register is not null and number is not null and status in ('active', 'expired')"),
+    ),
+    Index(
+        "rights_waiting",
+        "register",
+        "right_type",
+        "number",
+        "owner",
+        postgresql_where=text("register is not null and number is not null and status = 'pending'"),
+    ),
+)
+authorisations = Table(
+    "authorisations",
+    metadata,
+    Column("id", ID, primary_key=True),
+    required("agent", ID, ForeignKey("accounts.id")),
+    required("principal", ID, ForeignKey("accounts.id")),
+    Column("rights", ARRAY(Text)),
+    Column("expires_at", TIME),
+    one_of("status", "active", "ended", "expired", server_default="active"),
+    required("granted_at", TIME),
+    Column("territory", ARRAY(Text)),
+    Index("authorisations_agent", "agent", "principal"),
+    Index("authorisations_principal", "principal"),
+    Index("authorisations_expiry", "expires_at", postgresql_where=text("status = 'active' and expires_at is not null")),
+)
+right_changes = Table(
+    "right_changes",
+    metadata,
+    identity(),
+    required("right_id", ID, ForeignKey("rights.id")),
+    required("kind", Text),
+    required("by", ID),
+    required("at", TIME),
+    Column("was", Text),
+    Column("now", Text),
+    Column("code", Text),
+    Index("right_changes_right", "right_id", "id"),
+)

@@ -1,0 +1,97 @@
+"""Checks of `goodfaith verify` on messages: each party is told everything, once, and windows begin with their notice."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.ops.verify.evidence import not_set_aside, quoted
+from services.ops.verify.findings import Table
+from services.ops.verify.telling import WINDOW_KINDS
+
+_SAME: Final = "m.item = t.item and m.revision = t.revision and m.kind = t.kind and m.party = t.party"
+_NAME: Final = "t.kind || ' to ' || t.party || ' of ' || t.item || '/' || t.revision"
+# what messages say; rows of a digest keep their own kinds
+_SAID: Final = """
+    (select m.id, m.kind, m.party, m.claim, u.item, u.revision from notification.messages m,
+        unnest(m.items, m.revisions) as u(item, revision) where m.kind <> 'digest'
+    union all
+    select i.message, i.kind, i.party, m.claim, i.item, i.revision from notification.message_items i
+        join notification.messages m on m.id = i.message and m.kind = 'digest')"""
+_WINDOWS: Final = quoted(WINDOW_KINDS)
+_ANNOUNCED: Final = "(select message, count(*) as n, min(sent_at) as sent_at from v_sent group by message)"
+_NOTICED: Final = """
+    (select message, item, revision, count(*) as n, min(begins) as begins, min(begun_by) as begun_by
+    from v_notice group by message, item, revision)"""
+_DUE: Final = f"""
+    (select m.id, m.begun_at, m.begun_by, u.item, u.revision from notification.messages m,
+        unnest(m.items, m.revisions) as u(item, revision) where m.begun_at is not null and m.kind in ({_WINDOWS}))"""
+
+CHECKS: Final[dict[str, Table]] = {
+    # what the parties must be told is in exactly one message, and nothing else is in one
+    "told": {
+        ("lost", "untold"): f"""
+            select {_NAME} from v_told t left join notification.message_items m on {_SAME}
+            left join verification.items v on v.item = t.item
+            where m.item is null and coalesce(v.listing, t.party) {not_set_aside("notification")}""",
+        ("problem", "told-unfounded"): f"""
+            select {_NAME.replace("t.", "m.")} from notification.message_items m left join v_told t on {_SAME}
+            where t.item is null""",
+        ("problem", "untold-yet"): f"""
+            select {_NAME} from notification.message_items t where t.message is null and not t.held""",
+        ("lost", "message-missing"): f"""
+            select {_NAME} from notification.message_items t left join {_SAID} m on {_SAME} and m.id = t.message
+            where t.message is not null and m.id is null""",
+        ("doubled", "told-twice"): f"""
+            select {_NAME} from {_SAID} t group by t.item, t.revision, t.kind, t.party having count(*) > 1""",
+        ("problem", "message-unfounded"): f"""
+            select m.id || ': ' || m.item from {_SAID} m
+            left join notification.message_items t on {_SAME} and t.message = m.id where t.item is null""",
+    },
+    # every message was sent and announced once; one that begins windows was announced for each of its items
+    "messages_sent": {
+        ("problem", "message-unsent"): """
+            select id || ' ' || kind || ' ' || state || coalesce(': ' || result, '') from notification.messages
+            where state not in ('sent', 'delivered')""",
+        ("lost", "message-unannounced"): f"""
+            select m.id from notification.messages m left join {_ANNOUNCED} s on s.message = m.id
+            where m.sent_at is not null and s.message is null
+            and not exists (select from notification.announcements a where a.message = m.id)""",
+        ("doubled", "message-announced-twice"): f"select message from {_ANNOUNCED} s where n > 1",
+        ("problem", "announced-unsent"): f"""
+            select s.message from {_ANNOUNCED} s left join notification.messages m on m.id = s.message
+            where m.id is null or m.sent_at is null or m.sent_at <> s.sent_at""",
+        ("lost", "notice-unannounced"): f"""
+            select d.id || ': ' || d.item from {_DUE} d
+            left join {_NOTICED} n on n.message = d.id and n.item = d.item and n.revision = d.revision
+            where n.message is null
+            and not exists (select from notification.announcements a where a.message = d.id)""",
+        ("doubled", "notice-announced-twice"): f"select message || ': ' || item from {_NOTICED} n where n.n > 1",
+        ("problem", "notice-unfounded"): f"""
+            select n.message || ': ' || n.item from {_NOTICED} n
+            left join {_DUE} d on d.id = n.message and d.item = n.item and d.revision = n.revision
+            where d.id is null or d.begun_at <> n.begins or d.begun_by <> n.begun_by""",
+        ("problem", "beginning-missing"): f"""
+            select id from notification.messages
+            where kind in ({_WINDOWS}) and state in ('sent', 'delivered') and begun_at is null and (begins is null
+            or begins = 'sent' or read_at is not null or (begins = 'delivered' and delivered_at is not null))""",
+        ("problem", "beginning-wrong"): """
+            select id || ' ' || begun_by from notification.messages where begun_at is not null and not case begun_by
+                when 'sent' then begins = 'sent'
+                when 'delivered' then begins = 'delivered' and begun_at >= delivered_at
+                when 'read' then begins <> 'sent' and begun_at >= read_at
+                else begins <> 'sent' and begun_at >= deemed_at end""",
+        ("problem", "inbox-message"): f"""
+            select coalesce(s.message, m.id) from {_ANNOUNCED} s full join intake.messages m on m.id = s.message
+            where m.id is null or s.message is null or m.sent_at <> s.sent_at""",
+    },
+    # a seller's window began when the notice was sent
+    "noticed": {
+        ("problem", "noticed-at-wrong"): """
+            select v.item from v_item v
+            left join v_notice n on n.item = v.item and n.kind = 'seller_notice' and n.begins = v.noticed_at
+            where v.noticed_at is not null and n.item is null""",
+        ("problem", "noticed-at-missing"): f"""
+            select distinct v.item from v_item v join v_notice n on n.item = v.item and n.kind = 'seller_notice'
+            where v.state = 'NOTIFIED' and v.noticed_at is null and v.listing {not_set_aside("verification")}""",
+    },
+}
