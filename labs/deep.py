@@ -459,9 +459,9 @@ def deep(
                     style="dim",
                     highlight=False,
                 )
-    result = {**total, "seed": seed, "seconds": round(time.monotonic() - begun, 1)}
-    for name, value in result.items():
-        console.print(f"{name.replace('_', ' ')}: {value:,}", highlight=False)
+    result: dict[str, float] = {**total, "seed": seed, "seconds": round(time.monotonic() - begun, 1)}
+    for name, figure in result.items():
+        console.print(f"{name.replace('_', ' ')}: {figure:,}", highlight=False)
     if json:
         print_json(result)
     if total["differences"] or total["penalty_differences"]:

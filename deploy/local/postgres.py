@@ -116,7 +116,8 @@ def as_user(folder: Path) -> tuple[pwd.struct_passwd | None, list[str]]:
     prefix = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--no-new-privs"]
     passable = all(p.stat().st_mode & stat.S_IXOTH for place in (folder, binaries()) for p in place.absolute().parents)
     if not passable:
-        prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+        # access(), by which initdb looks for its programs, heeds the capability only with this bit
+        prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
     return user, [*prefix, "--"]
 
 

@@ -75,7 +75,12 @@ FIGURES: Final = (
     ),
     Figure(
         "what is open drains at the pace of the last half hour",
-        {**open_items("80x30"), **open_items("20x30", "review"), **open_items("50x30", "complainant"), **handled("0+10x30")},
+        {
+            **open_items("80x30"),
+            **open_items("20x30", "review"),
+            **open_items("50x30", "complainant"),
+            **handled("0+10x30"),
+        },
         "100m",
         {
             "goodfaith:items_waiting_for_us:sum": "100",

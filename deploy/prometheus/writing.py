@@ -13,9 +13,12 @@ _BY = "Written by `python -m deploy.prometheus` from deploy/prometheus/{}: chang
 def rule_files(pace: Pace) -> dict[str, str]:
     """What Prometheus loads: text by file name."""
     return {
-        f"{name}.yaml": dump({"groups": [group.plain(pace) for group in those]}, _BY.format("alerts.py, figures.py, slo.py and slo.toml"))
+        f"{name}.yaml": dump(
+            {"groups": [group.plain(pace) for group in those]}, _BY.format("alerts.py, figures.py, slo.py and slo.toml")
+        )
         for name, those in groups(pace).items()
     }
+
 
 def files(pace: Pace) -> dict[str, str]:
     """All files, by name below `deploy`. Tests are for the ordinary pace only."""
@@ -23,6 +26,7 @@ def files(pace: Pace) -> dict[str, str]:
     written["alertmanager/alertmanager.yml"] = dump(configuration(pace), _BY.format("routing.py"))
     if pace.speed == 1:
         written |= {
-            f"prometheus/tests/{name}": dump(content, _BY.format("cases.py and worlds.py")) for name, content in tests(pace).items()
+            f"prometheus/tests/{name}": dump(content, _BY.format("cases.py and worlds.py"))
+            for name, content in tests(pace).items()
         }
     return written

@@ -147,4 +147,3 @@ class Housekeeping:
                 metrics.MISUSE_CHANGES.labels(measure.kind).inc()
         if judged:
             log.info("good faith judged", worker=NAME, accounts=judged, changes=changed)
-

@@ -128,7 +128,9 @@ def _called(
     then = {a: None if contact is None else replace(contact, language=kept.locale) for a, contact in contacts.items()}
     raw, shown = payload.body(message, then, right_number, site=site, now=kept.rendered_at)
     if (shown.template, shown.version) != (kept.template, kept.version):
-        raise ValueError("the template has been replaced, and what a webhook was sent is not rendered from an older one")
+        raise ValueError(
+            "the template has been replaced, and what a webhook was sent is not rendered from an older one"
+        )
     return shown, raw
 
 

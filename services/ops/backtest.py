@@ -200,14 +200,19 @@ class Recorded:
             if told.revision:
                 last[told.item] = max(last.get(told.item, (0, effect.data)), (told.revision, effect.data), key=_first)
                 changes.append((row, effect.data))
-        positioned = [(position, self._input(row, position.wall, nows)) for position, row in _positioned(given, caused, self._writers)]
+        positioned = [
+            (position, self._input(row, position.wall, nows))
+            for position, row in _positioned(given, caused, self._writers)
+        ]
         if not any(row.writer == "marketplace" for row in given):
             latest = next((row.payload for row in rows if row.writer == "listings"), None)
             positioned += self._inferred(listing, changes, None if latest is None else _listing.decode(latest), nows)
         positioned.sort(key=_first)
         partition = next(row.partition for row in given if row.writer == "intake")
         stored = {item: _change.decode(data) for item, (_, data) in last.items()}
-        return Record(listing, partition, [found for _, found in positioned if found is not None], nows, stored, weighed)
+        return Record(
+            listing, partition, [found for _, found in positioned if found is not None], nows, stored, weighed
+        )
 
     def _inferred(
         self,

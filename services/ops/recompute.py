@@ -139,7 +139,9 @@ def _entity(name: str, rows: list[Any], policy: Policy, found: Found) -> None:
 
     stored = entities_store.standing(rows[0])
     violations = [
-        AccountViolation(row.seller, row.claim, row.severity, row.at, row.entry) for row in rows if row.seller is not None
+        AccountViolation(row.seller, row.claim, row.severity, row.at, row.entry)
+        for row in rows
+        if row.seller is not None
     ]
     if entities.count(violations, policy.penalties, rows[0].counted_at) != (stored.sums, stored.grounds):
         found.differing_entities.append(name)

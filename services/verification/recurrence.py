@@ -119,7 +119,9 @@ def rules_of(profile: str) -> Recurrence | None:
     return rules if rules is not None and rules.enabled else None
 
 
-def copies(listing: str, new: Traits, upheld: Iterable[UpheldItem], now: dt.datetime) -> list[tuple[UpheldItem, Likeness]]:
+def copies(
+    listing: str, new: Traits, upheld: Iterable[UpheldItem], now: dt.datetime
+) -> list[tuple[UpheldItem, Likeness]]:
     """The upheld items that the listing is a near copy of: the nearest per right, among equals the latest."""
     found: dict[str, tuple[UpheldItem, Likeness]] = {}
     known: dict[str, Recurrence | None] = {}

@@ -20,9 +20,9 @@ import pytest
 
 from deploy.local.stack import Stack
 from services.intake.evidence import domain as evidence
+from services.intake.evidence import sealing
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.blobs import Blobs
-from services.intake.evidence import sealing
 from services.intake.kernel import requests
 from services.intake.kernel.security import Contacts
 from shared import clock, db

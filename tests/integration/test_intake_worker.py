@@ -22,7 +22,7 @@ from services.intake.filing.domain import check_claim
 from services.intake.filing.inbound import Inbound
 from services.intake.kernel import domain, metrics, outbox, requests, store
 from services.intake.kernel.domain import Account
-from services.intake.kernel.filings import Filing
+from services.intake.kernel.filings import Filed, Filing
 from services.intake.kernel.listings import listings_of
 from services.intake.reading import store as reading_store
 from services.intake.worker import Intake
@@ -95,8 +95,8 @@ def file(parts: Parts, *filings: Filing) -> list[dict[str, Any]]:
     with parts.engine.begin() as connection:
         now, wall = store.enter_admission(connection)
         results = filing_store.file(connection, filings, now, wall, PARTITIONS)
-    assert all(isinstance(result, filings.Filed) for result in results), results
-    return [msgspec.json.decode(result.answer) for result in results if isinstance(result, filings.Filed)]
+    assert all(isinstance(result, Filed) for result in results), results
+    return [msgspec.json.decode(result.answer) for result in results if isinstance(result, Filed)]
 
 
 def backlog(parts: Parts, lane: str, complainant: str, count: int) -> None:
@@ -777,7 +777,7 @@ def test_upstreams_file_and_are_refused_with_reasons(parts: Parts) -> None:
         assert event["data"]["upstream"] == "market"
         assert event["data"]["cure"]
     assert {event["data"].get("event") for event in refusals} >= {"e-1", "e-link", "e-type"}
-    assert parts.query("select count(*) from inbound_parked") == [(0,)]
+    assert parts.query("select count(*) from inbound_dead_letters") == [(0,)]
     assert parts.query("select complainant, size, channel, via from claims") == [(HOLDER.id, 2, "kafka", "a-market")]
     assert parts.query("select kind, by, role, i.listing, c.via from commands c join items i on i.id = c.item") == [
         ("withdraw", HOLDER.id, "holder", "2", "a-market")
@@ -808,5 +808,5 @@ def test_any_record_of_an_upstream_is_filed_or_refused(parts: Parts) -> None:
     with contextlib.closing(service), running(service, parts):
         wait(lambda: parts.query("select coalesce(sum(next_offset), 0) from inbound_cursors") == [(len(values),)])
     # all copies of one event id are one submission, or refused for being another body
-    assert parts.query("select count(*) from inbound_parked") == [(0,)]
+    assert parts.query("select count(*) from inbound_dead_letters") == [(0,)]
     assert parts.query("select count(*) from claims")[0][0] <= len(values)

@@ -19,8 +19,8 @@ from deploy.local.jars import CACHE
 from tools import supply
 
 PACKAGES = ("services", "shared", "labs", "deploy")
-DEVELOPERS = {"deploy/local/setup.sh"}
-"""Files of installed packages that only a checkout needs."""
+CHECKOUT_ONLY = {"deploy/local/setup.sh", "deploy/prometheus/prometheus.yml"}
+"""Files that are not needed at run time."""
 
 pytestmark = [pytest.mark.thorough, pytest.mark.timeout(900)]
 
@@ -82,7 +82,7 @@ def test_the_wheel_has_every_file_of_its_packages_and_nothing_else(installed: In
         for path in (installed.source / folder).iterdir()
         if path.is_file()
     }
-    assert there - names == DEVELOPERS
+    assert there - names == CHECKOUT_ONLY
     assert not [name for name in names if "secrets/" in name]
 
 

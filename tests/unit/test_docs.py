@@ -198,7 +198,9 @@ def test_paths_exist(document: Path) -> None:
 
 @cache
 def words_of_the_code() -> frozenset[str]:
-    files = [path for folder in SOURCES for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".sql", ".toml")]
+    files = [
+        path for folder in SOURCES for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".sql", ".toml")
+    ]
     return frozenset(re.findall(r"\w+", "\n".join(path.read_text(encoding="utf-8") for path in files)))
 
 

@@ -226,7 +226,9 @@ def plan(wanted: Declared, cluster: Cluster, allowed: frozenset[str] = frozenset
             _configs(making, name, topic, there, allowed)
     for name in sorted(cluster.topics.keys() - wanted.topics.keys()):
         if _ours(wanted, name):
-            making.notes.append(f"{name} is not declared and is left as it is: delete it by hand if it is no longer needed")
+            making.notes.append(
+                f"{name} is not declared and is left as it is: delete it by hand if it is no longer needed"
+            )
     if cluster.acls is None:
         making.notes.append("the broker has no authorizer: every client may do everything, and ACLs are not compared")
     else:

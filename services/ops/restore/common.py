@@ -90,7 +90,6 @@ def producing(settings: Settings) -> Iterator[Callable[[str, str, str, int, int]
         producer.close(timeout=30)
 
 
-
 def _acknowledged(futures: list[Any]) -> None:
     for future in futures:
         future.get(timeout=300)

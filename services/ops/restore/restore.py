@@ -180,7 +180,9 @@ def written_by(logs: Iterable[Reader]) -> list[topics.Topic]:
     return [topic for topic in topics.TOPICS if here & set(topic.writers)]
 
 
-def restore_topics(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable[[str], None] = lambda _: None) -> RestoredTopics:
+def restore_topics(
+    settings: Settings, engine: sa.Engine, keep: Path, tell: Callable[[str], None] = lambda _: None
+) -> RestoredTopics:
     """Recreate our topics and fill them from the logs. Stop all processes first. If it is interrupted, repeat it.
 
     Args:

@@ -717,7 +717,8 @@ def test_a_run_is_clean(rig: Rig) -> None:
 def test_every_kind_of_finding_is_shown() -> None:
     """No check that cannot be seen to fail."""
     said = set()
-    for file in Path("services/ops/verify").glob("*.py"):
+    folder = Path("services/ops/verify")
+    for file in (*folder.glob("*_checks.py"), folder / "fold.py", folder / "judge.py"):
         text = file.read_text()
         said |= set(re.findall(r'"(?:lost|doubled|problem)",\s*"([a-z-]+)"', text))
         said |= set(re.findall(r'Disagreement\(\s*"([a-z-]+)"', text))

@@ -224,7 +224,7 @@ def test_the_rules_are_named() -> None:
     assert texts[2] == "at most 6 points a day, 6 of that day's were taken"
     assert texts[4] == "within 3 d of the strike of s1: counts with it"
     assert texts[5].endswith("the claim does not stand")
-    assert texts[6].endswith("as an earlier violation came or went, or the rules changed")
+    assert texts[6].endswith("because an earlier violation came or went, or the rules changed")
     # a year later nothing is left, and says so
     late = book.explained(day + 400 * DAY)
     assert (late.general_points, late.serious_strikes, late.violations, late.tier) == (0, 0, 0, None)

@@ -188,7 +188,7 @@ def test_what_does_not_come_out_again_is_explained() -> None:
     assert differences(kept, moved, {AGENT: later}) == [
         f"the contact of {AGENT} was changed on 2026-11-25 12:00 UTC, after the sending"
     ]
-    with pytest.raises(ValueError, match="no address"):
+    with pytest.raises(ValueError, match="no longer an address"):
         again(kept, {**contacts, SELLER: None}, "1", site=SITE, sender=SENDER)
     (why,) = differences(kept, {**contacts, SELLER: None}, {})
     assert "erased" in why

@@ -86,9 +86,7 @@ def test_what_somebody_has_not_read_is_not_let_go_whatever_is_allowed() -> None:
     unread = replace(cluster.topics[PLAIN], unread_ms=31 * DAY_MS)
     made = plan(WANTED, replace(cluster, topics={**cluster.topics, PLAIN: unread}), frozenset(ALLOWANCES))
     assert not made.changes
-    assert "oldest unread record is 31 days old; let its readers catch up first" in str(
-        made.refusals[0]
-    )
+    assert "oldest unread record is 31 days old; let its readers catch up first" in str(made.refusals[0])
     assert made.refusals[0].allowance is None
 
 

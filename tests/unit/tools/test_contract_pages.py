@@ -48,7 +48,10 @@ def test_every_route_and_every_topic_is_there() -> None:
         ({"type": "array", "items": {"$ref": "#/x/Page_a.b.Item_"}}, "array of [Page of Item](#p-page-a-b-item-)"),
         ({"type": "integer", "minimum": 1.0, "default": 50}, "integer (≥ 1; default `50`)"),
         ({"enum": ["a", None]}, "`a`, null"),
-        ({"anyOf": [{"const": "b"}, {"type": "object", "additionalProperties": {"type": "integer"}}]}, "`b` or object of integer"),
+        (
+            {"anyOf": [{"const": "b"}, {"type": "object", "additionalProperties": {"type": "integer"}}]},
+            "`b` or object of integer",
+        ),
         ({}, "any"),
     ],
 )
