@@ -40,7 +40,7 @@ $(VENV): requirements-dev.txt pyproject.toml deploy/local/setup.sh
 
 # what the local stack needs, without development tools
 $(LOCAL): requirements-local.txt pyproject.toml deploy/local/setup.sh
-	@[ $(VENV) -nt requirements-dev.txt ] || sh deploy/local/setup.sh venv requirements-local.txt
+	@[ $(VENV) -nt requirements-dev.txt ] || sh deploy/local/setup.sh local
 	@touch $@
 
 local: $(if $(filter docker,$(GOODFAITH_STACK)),$(VENV),$(LOCAL))

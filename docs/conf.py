@@ -1,4 +1,4 @@
-"""Configuration of Sphinx: `make docs` builds the site. Its navigation follows the lists of links in the READMEs."""
+"""Configuration of Sphinx: `make docs` builds the site. Its navigation follows the lists in README.md."""
 
 from __future__ import annotations
 
@@ -28,16 +28,22 @@ linkcheck_ignore = [r"https?://(127\.0\.0\.1|localhost|[a-z.]+\.example)\b"]
 
 RENDERED = {"reference/openapi": contract_pages.http, "reference/asyncapi": contract_pages.events}
 """Pages that are filled from the contract of the same name."""
+LISTED = ("decisions/", "runbooks/")
+"""Folders whose index lists their pages. They are not in the navigation, which every page repeats."""
 
 
 def complete(app: Sphinx, page: str, source: list[str]) -> None:
-    """Append the rendered contract to its page, and a hidden table of contents to an index."""
+    """Append the rendered contract to its page, and the navigation to the front page."""
     if page in RENDERED:
-        source[0] += RENDERED[page](json.loads((HERE / f"{page}.json").read_text(encoding="utf-8")))
-    elif page.endswith("README"):
-        for section in re.split(r"^## ", source[0], flags=re.M):
+        contract = HERE / f"{page}.json"
+        app.env.note_dependency(str(contract))
+        source[0] += RENDERED[page](json.loads(contract.read_text(encoding="utf-8")))
+    elif page.startswith(LISTED) and not page.endswith("README"):
+        source[0] = f"---\norphan: true\n---\n{source[0]}"
+    elif page == root_doc:
+        for section in source[0].split("\n## "):
             title, _, text = section.partition("\n")
-            if pages := dict.fromkeys(re.findall(r"^[-|].*?\]\(([\w./-]+)\.md\)", text, flags=re.M)):
+            if pages := re.findall(r"^- \[.*?\]\(([\w./-]+)\.md\)", text, flags=re.M):
                 listed = "\n".join(pages)
                 source[0] += f"\n\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n{listed}\n```\n"
 

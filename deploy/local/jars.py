@@ -1,4 +1,8 @@
-"""Jars of the servers that local stacks and tests run: Maven dependencies, fetched once and checked by hash."""
+"""Jars of the servers that local stacks and tests run: Maven dependencies, fetched once and checked by hash.
+
+`python -m deploy.local.jars` fetches Kafka's. This module needs only the standard library, so that setup.sh can run it
+while packages are installed.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,13 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.children import StackError
+from shared.failures import Unavailable
 
+KAFKA_VERSION = "4.3.1"
 _CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = (
     _CHECKOUT / ".local" / "cache"
@@ -48,7 +54,7 @@ class Jars:
         """The folder with the jars; fetched with Maven if missing.
 
         Raises:
-            StackError: Maven is missing, the download failed, or a jar differs from its recorded hash.
+            Unavailable: Maven is missing, the download failed, or a jar differs from its recorded hash.
         """
         if self.folder.is_dir():
             return self.folder
@@ -61,7 +67,7 @@ class Jars:
 
     def _fetch(self) -> None:
         if shutil.which("mvn") is None:
-            raise StackError(
+            raise Unavailable(
                 "Maven (mvn) is missing: `make setup` installs it; Debian and Ubuntu have the package maven"
             )
         fresh = self.folder.with_suffix(".new")
@@ -70,9 +76,17 @@ class Jars:
         command += ["-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode:
-            raise StackError(f"Maven could not fetch {self.what}'s jars:\n{(done.stdout + done.stderr)[-3000:]}")
+            raise Unavailable(f"Maven could not fetch {self.what}'s jars:\n{(done.stdout + done.stderr)[-3000:]}")
         wanted = {name: digest for digest, name in (line.split() for line in self._pins.read_text().splitlines())}
         got = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in fresh.iterdir()}
         if wrong := sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name)):
-            raise StackError(f"{self.what}'s jars differ from {self._pins.name}: {', '.join(wrong)}")
+            raise Unavailable(f"{self.what}'s jars differ from {self._pins.name}: {', '.join(wrong)}")
         fresh.rename(self.folder)
+
+
+KAFKA = Jars("Kafka", f"kafka-{KAFKA_VERSION}", Path(__file__).resolve().parent)
+
+if __name__ == "__main__":
+    if not KAFKA.folder.is_dir():
+        sys.stderr.write("fetching Kafka's jars (once, 54 MB)\n")
+    KAFKA.fetched()

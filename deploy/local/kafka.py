@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.children import Child, StackError, end, find, spawn, tail
-from deploy.local.jars import Jars
+from deploy.local.jars import KAFKA
 
-VERSION = "4.3.1"
-HERE = Path(__file__).resolve().parent
 START_S = 180.0
 SESSION_MS = 5_000
 CLUSTER_SESSION_MS = 6_000
@@ -97,21 +95,13 @@ STARTED = b"Kafka Server started"
 BEGIN = b"--- goodfaith starts Kafka ---\n"
 
 
-JARS = Jars("Kafka", f"kafka-{VERSION}", HERE)
-
-
-def cached() -> bool:
-    """Whether Kafka's jars have been fetched."""
-    return JARS.folder.is_dir()
-
-
 def jars() -> Path:
     """Folder with Kafka's jars; fetched with Maven when missing (54 MB, some seconds).
 
     Raises:
-        StackError: Java or Maven missing, the download failed, or a jar differs from its recorded hash.
+        Unavailable: Java or Maven missing, the download failed, or a jar differs from its recorded hash.
     """
-    return JARS.fetched()
+    return KAFKA.fetched()
 
 
 @dataclass(frozen=True, slots=True)

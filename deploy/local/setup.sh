@@ -1,6 +1,7 @@
 #!/bin/sh
 # What the Makefile needs before anything of ours can run.
-#   setup.sh venv [FILE]    .venv with the dependencies pinned in a file (requirements-dev.txt), by uv if installed, else by pip
+#   setup.sh venv    .venv with the packages of requirements-dev.txt, by uv where it is installed, else by venv and pip
+#   setup.sh local   .venv with the packages of requirements-local.txt, and what `kafka` installs
 #   setup.sh kafka   Java and Maven for the local broker, and Kafka's jars
 #   setup.sh s3      the same for the S3 server that tests start, and its jars
 #   setup.sh prometheus   Prometheus and Alertmanager, which observe a local stack; skipped if they cannot be installed
@@ -43,25 +44,43 @@ find_python() { # prints the first Python that is new enough
     done
 }
 
-venv() {
-    requirements=${1:-requirements-dev.txt}
+make_venv() {
     if [ -x .venv/bin/python ] && ! new_enough .venv/bin/python; then
         fail ".venv is older than Python 3.11 (or broken); \`make clean\` removes it"
     fi
     python=$(find_python)
     if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then
         [ -x .venv/bin/python ] || uv venv --quiet --python "${python:->=3.11}" .venv
-        uv pip sync --quiet --python .venv/bin/python --require-hashes "$requirements"
-        uv pip install --quiet --python .venv/bin/python --no-deps -e .
     else
         [ -n "$python" ] || fail "Python 3.11 or newer is needed; found: $(python3 --version 2>&1 || true)"
         if ! [ -x .venv/bin/pip ]; then
             "$python" -c 'import ensurepip, venv' 2>/dev/null || packages python3-venv
             "$python" -m venv --clear .venv
         fi
-        .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r "$requirements"
+    fi
+}
+
+install_packages() { # install_packages FILE
+    if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then
+        uv pip sync --quiet --python .venv/bin/python --require-hashes "$1"
+        uv pip install --quiet --python .venv/bin/python --no-deps -e .
+    else
+        .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r "$1"
         .venv/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
     fi
+}
+
+venv() {
+    make_venv
+    install_packages requirements-dev.txt
+}
+
+local_stack() { # Maven works while pip does
+    make_venv
+    kafka_tools
+    install_packages requirements-local.txt &
+    kafka
+    wait "$!"
 }
 
 java_17() {
@@ -71,13 +90,17 @@ java_17() {
     [ "${version:-0}" -ge 17 ] || fail "Java 17 or newer is needed; \`java\` is version ${version:-unknown}"
 }
 
-kafka() {
+kafka_tools() {
     if [ -n "${GOODFAITH_KAFKA:-}" ] || [ "${GOODFAITH_STACK:-}" = docker ]; then return; fi
     java_17
-    .venv/bin/python -c 'import sys; from deploy.local import kafka; sys.exit(not kafka.cached())' && return
-    if ! command -v mvn >/dev/null; then packages maven; fi
-    say "fetching Kafka's jars (once, 54 MB)"
-    .venv/bin/python -c 'from deploy.local import kafka; kafka.jars()'
+    if ! .venv/bin/python -c 'import sys; from deploy.local.jars import KAFKA; sys.exit(not KAFKA.folder.is_dir())' \
+        && ! command -v mvn >/dev/null; then packages maven; fi
+}
+
+kafka() {
+    kafka_tools
+    if [ -n "${GOODFAITH_KAFKA:-}" ] || [ "${GOODFAITH_STACK:-}" = docker ]; then return; fi
+    .venv/bin/python -m deploy.local.jars # needs no packages
 }
 
 s3() {
@@ -180,4 +203,4 @@ chromium() {
 }
 
 cd "$(dirname "$0")/../.."
-"$@"
+case $1 in local) local_stack ;; *) "$1" ;; esac

@@ -107,7 +107,7 @@ def timeline(connection: Any, settings: Any, id: str) -> Timeline | None:
             entry = entry_of(service, payload)
             if only is None or entry.concerns(only):
                 # causes were recorded before their effects, and one partition's rows are in order
-                found.append(((entry.time, wall, partition, seq), entry))
+                found.append(((entry.time, wall, entry.what != "claim.filed", partition, seq), entry))
     entries = [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
     return Timeline(claim, id, item_facts(entries), entries)
 
@@ -201,13 +201,14 @@ DETAILS: Final[dict[str, tuple[str, ...]]] = {
     "command.refused": ("code",),
     "command.report_result": ("outcome",),
     "command.withdraw": ("ground",),
-    "item.submitted": ("reason", "right", "recurs"),
+    "item.submitted": ("reason", "recurs"),
     "message.sent": ("party", "channel"),
     "notice.sent": ("kind",),
-    "penalty.entered": ("seller", "ledger", "points"),
+    "marketplace.command": ("listing",),
+    "penalty.entered": ("points", "ledger", "seller"),
     "recurrence.found": ("listing", "title"),
-    "sanction.changed": ("seller", "cause", "measures"),
-    "violation.changed": ("seller", "severity"),
+    "sanction.changed": ("measures", "cause", "seller"),
+    "violation.changed": ("severity", "seller"),
 }
 """Fields that tell the reason of events that are not about an item's state."""
 PHRASES: Final = {
@@ -217,11 +218,14 @@ PHRASES: Final = {
     "party": "to {}",
     "points": "{} points",
     "recurs": "recurrence of {}",
-    "right": "right {}",
     "seller": "seller {}",
     "title": "titles {} % alike",
 }
 """How these fields are said; the others are codes, said in words."""
+HANDLES: Final = frozenset(
+    f"item.{name}" for name in ("duplicate", "handled", "lapsed", "link_invalid", "overdue", "rejected")
+)
+"""Changes with which an item meets or misses the 24-hour target."""
 
 
 def says(entry: Entry) -> str:
@@ -239,6 +243,8 @@ def _what(entry: Entry) -> str:
     match entry.what:
         case "hold.changed":
             return "listing taken down" if data["held"] else "listing restored"
+        case "marketplace.command":
+            return f"{data['action']} sent to the marketplace"
         case "message.sent":
             return f"{_words(data['kind'])} sent"
         case "sanction.changed":
@@ -261,7 +267,7 @@ def _item_reason(entry: Entry) -> Iterator[str]:
         yield f"missing: {' '.join(data['missing'])}"
     if data["state"] == "DUPLICATE" and "original" in data:
         yield f"of {data['original']}"
-    if "sla" in data and (entry.what == "item.overdue" or _time(data.get("handled_at")) == entry.time):
+    if "sla" in data and entry.what in HANDLES:
         yield f"target {data['sla']}"
     elif "due" in data:
         yield f"due {dt.datetime.fromisoformat(data['due']):%m-%d %H:%M}"
@@ -271,6 +277,8 @@ def _reason(entry: Entry) -> Iterator[str]:
     data = entry.data
     if entry.what == "claim.filed":
         yield f"{data['items']} {'listing' if data['items'] == 1 else 'listings'}"
+    if entry.what == "sanction.changed" and "measures" not in data:
+        yield "warning"
     for name in DETAILS.get(entry.what, ()):
         if name in data:
             value = data[name]
@@ -333,7 +341,8 @@ def _header(found: Timeline) -> Iterator[str]:
 
 
 def _right(one: ItemFacts) -> Iterator[str]:
-    yield f"  right     {one.right} ({_words(one.right_type)}), {_words(one.reason)}, policy {one.policy}"
+    yield f"  right     {one.right} ({_words(one.right_type)})"
+    yield f"  reason    {_words(one.reason)}, policy {one.policy}"
     yield f"  holder    {one.complainant}"
 
 

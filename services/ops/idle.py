@@ -205,14 +205,15 @@ class Watch:
             return clock.read(connection)[0]
 
     def pending(self, upto: dt.datetime) -> Pending:
-        """Look once. Cheap: one statement, and one request to the broker once the database is at rest.
+        """Look once. Cheap: one statement; only when the database is idle, a second one and a request to the broker.
 
         Args:
             upto: business time that watermarks must have reached, and up to which no deadline may be open.
         """
         found = Pending()
         prefix = self._settings.topic_prefix
-        with self._engine.connect() as connection:
+        # counts and cursors of one moment: between two, a worker could read a record and not yet have shown what it causes
+        with self._engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
             if self._partitions is None:
                 self._find(connection)
             assert self._counted is not None

@@ -481,9 +481,9 @@ def test_other_penalties_are_seen_and_applied_by_the_owners(desk: Desk) -> None:
     desk.ledger.policy = msgspec.structs.replace(desk.ledger.policy, version="ipp-2027-01", penalties=desk.rules)
     desk.counting._rules = desk.rules
     found = build()
-    assert (found.differing, len(found.businesses)) == (["a", "b", "c"], 1)
+    assert (found.differing, len(found.differing_entities)) == (["a", "b", "c"], 1)
     with desk.admin.begin() as connection:
-        recompute.apply(connection, found.differing, found.businesses)
+        recompute.apply(connection, found.differing, found.differing_entities)
     desk.settle()
     desk.right()
     assert desk.stands("c") == (2, 0, 1, False)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import random
-import runpy
 import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,7 +24,7 @@ from services.intake.goodfaith.domain import Counts
 from services.intake.kernel import store
 from services.intake.kernel.domain import Account
 from services.intake.worker import Intake
-from shared import clock, db, declarations, events, migrate, policy, topics
+from shared import clock, db, declarations, events, policy, topics
 from shared.events import ItemChanged, State
 from shared.runtime import Tx
 from shared.runtime.types import Incoming
@@ -268,35 +266,6 @@ def test_any_histories_are_counted_as_a_recount_says(parts: Parts, quiet: Intake
     sums = {tuple(row[:3]): Counts(*row[3:]) for row in kept}
     assert {key: counts for key, counts in sums.items() if counts != Counts()} == dict(naive)
     assert len(naive) > 100
-    # what the migration makes of the read model alone
-    # takedowns that stand without a window are younger than the migration
-    items = """select g.item, g.account, g.reason, g.day, g.outcome from good_faith_items g join items i on i.id = g.item
-        where g.outcome is not null and i.state <> 'NOTIFIED' order by g.item"""
-    before = parts.query(items)
-    admin = db.administer(parts.admin_url)
-    with admin.connect() as connection:
-        connection.exec_driver_sql("set search_path = intake, platform")
-        connection.exec_driver_sql(
-            "delete from good_faith_items; delete from good_faith_days; delete from good_faith_standings"
-        )
-        own = "update items set taken_down = {} where id like %s"
-        walked = [f"i-{seed}-{number}" for number in range(0, 400, 2)]
-        connection.exec_driver_sql(own.format("false"), (f"i-{seed}-%",))
-        connection.exec_driver_sql(_fill())
-        after = [tuple(row) for row in connection.exec_driver_sql(items)]
-        connection.rollback()
-    admin.dispose()
-    # a walk may be notified without being taken down, which the read model does not know
-    exact = [row for row in before if row[0] not in walked]
-    same_but_for_after_window = sum(row in after for row in exact)
-    assert [row[:4] for row in after] == [row[:4] for row in before]
-    assert same_but_for_after_window > 0.8 * len(exact)
-
-
-def _fill() -> str:
-    """What the migration of the mechanism does with what is there."""
-    (path,) = (Path(migrate.__file__).parents[1] / "services/intake/migrations/versions").glob("*_good_faith.py")
-    return str(runpy.run_path(str(path))["FILL"])
 
 
 def test_workers_count_one_account_at_once_and_lose_nothing(parts: Parts) -> None:

@@ -8,15 +8,11 @@ import itertools
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
-import psycopg2
 import pytest
-from alembic import command
-from alembic.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,13 +24,12 @@ from services.intake.kernel import filings, requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.listings import listings_of
 from services.intake.registry import store as registry_store
-from shared import clock, db, migrate, policy
+from shared import policy
 from shared.refusals import Refused
-from tests.integration.intake_parts import CONTACT, PARTITIONS, Parts, People, _with_database
+from tests.integration.intake_parts import CONTACT, PARTITIONS, Parts, People
 from tests.integration.test_intake_http import body, problem
 
 pytestmark = pytest.mark.stack
-ROOT = Path(__file__).resolve().parents[2]
 RULES = policy.current("ipp").accounts
 _numbers = itertools.count(1_000_000)
 
@@ -633,41 +628,3 @@ def test_a_right_in_force_elsewhere_is_found_in_the_database_too(parts: Parts, p
         )
     with parts.engine.begin() as connection:
         assert store.rights(connection, [made["id"]])[made["id"]].territory == ["US"]
-
-
-def test_rights_that_were_registered_twice_before(stack: Stack) -> None:
-    """The migration keeps the earliest in force and lets the others wait."""
-    name = f"before_{uuid.uuid4().hex[:8]}"
-    with contextlib.closing(psycopg2.connect(stack.admin_url)) as connection:
-        connection.autocommit = True
-        connection.cursor().execute(f"create database {name}")
-    url = _with_database(stack.admin_url, name)
-    engine = db.administer(url, autocommit=True)
-    with engine.connect() as connection:
-        connection.exec_driver_sql(clock.DDL)
-        connection.exec_driver_sql("create schema intake; set search_path = intake, platform")
-        config = Config()
-        config.set_main_option("script_location", str(ROOT / "services/intake/migrations"))
-        config.attributes.update(connection=connection, schema="intake")
-        command.upgrade(config, "0004")
-        connection.exec_driver_sql(
-            """insert into accounts (id, role, kind, opened_at) values ('a', 'holder', 'company', now()), ('b', 'holder', 'company', now());
-            insert into rights (id, owner, right_type, register, number, status, registered_at) values
-                ('r-1', 'a', 'trademark', 'us', '1', 'lost', now()), ('r-2', 'a', 'trademark', 'us', '1', 'expired', now()),
-                ('r-3', 'b', 'trademark', 'us', '1', 'active', now()), ('r-4', 'b', 'trademark', 'eu', '1', 'active', now()),
-                ('r-5', 'b', 'trademark', null, '1', 'active', now()), ('r-6', 'b', 'trademark', null, '1', 'pending', now())"""
-        )
-    migrate.migrate(url, {})
-    with engine.connect() as connection:
-        rows = connection.exec_driver_sql(
-            "select id, status, pending_reason, territory from intake.rights order by id"
-        ).all()
-        assert [tuple(row) for row in rows] == [
-            ("r-1", "lost", None, ["US"]),
-            ("r-2", "expired", None, ["US"]),
-            ("r-3", "pending", "right_registered_elsewhere", ["US"]),
-            ("r-4", "active", None, ["EU"]),
-            ("r-5", "active", None, None),
-            ("r-6", "pending", "proof_missing", None),
-        ]
-    engine.dispose()

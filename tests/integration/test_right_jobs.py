@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from deploy.local.stack import Stack
 from services.intake.filing import store as filing_store
 from services.intake.filing.domain import check_claim
-from services.intake.kernel import filings, requests, right_jobs, store
+from services.intake.kernel import requests, right_jobs, store
 from services.intake.kernel.domain import Account
+from services.intake.kernel.filings import Filed, Filing
 from services.intake.kernel.ids import new_claim_ids
 from services.intake.kernel.listings import listings_of
 from services.intake.registry import store as registry_store
@@ -37,12 +38,12 @@ def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     parts.close()
 
 
-def filing(account: str, right: str, *listings: str) -> filings.Filing:
+def filing(account: str, right: str, *listings: str) -> Filing:
     """A claim, checked."""
     me = Account(account, "holder", True, False, True)
     links = [f"https://market.example/items/{name}" for name in listings]
     body = requests.SubmitClaim(right=right, reason="counterfeit", listings=links)
-    return filings.Filing(
+    return Filing(
         me,
         None,
         account,
@@ -55,11 +56,11 @@ def filing(account: str, right: str, *listings: str) -> filings.Filing:
     )
 
 
-def file(connection: sa.Connection, *filings: filings.Filing) -> None:
+def file(connection: sa.Connection, *filings: Filing) -> None:
     """Accept filings as intake does."""
     now, wall = store.enter_admission(connection)
     results = filing_store.file(connection, filings, now, wall, PARTITIONS)
-    assert all(isinstance(result, filings.Filed) for result in results), results
+    assert all(isinstance(result, Filed) for result in results), results
 
 
 def changes(parts: Parts, id: str) -> list[str]:

@@ -52,7 +52,7 @@ def test_a_row_names_a_test_a_document_or_what_is_missing() -> None:
         assert state in STATES, number
         assert reason, number
         if state == "met":
-            assert re.search(r"`test_\w+`|\]\([a-z]+\.md", reason), f"{number} is met by nothing"
+            assert re.search(r"`test_\w+`|\]\([\w./-]+\.md", reason), f"{number} is met by nothing"
 
 
 def test_the_totals_are_those_of_the_rows() -> None:

@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from deploy.local import up
 from services.ops.backtest import Recorded, compare
 from services.ops.cli import build
 from services.ops.policy import read
@@ -112,7 +111,8 @@ def test_nothing_is_written(run: SmallRun) -> None:
 
 
 def test_the_command(run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(up, "running", lambda *_, **__: run.stack)
+    monkeypatch.setenv("GOODFAITH_KAFKA", run.stack.kafka)
+    monkeypatch.setenv("GOODFAITH_DATABASE", run.stack.admin_url)
     path = edited(tmp_path, MANUAL)
     answer = CliRunner().invoke(build(), ["policy", "backtest", VERSION, str(path), "--json"])
     assert answer.exit_code == 0, answer.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
+import sqlalchemy as sa
 
 from services.ops.idle import Watch
 from tests.integration.small_run import SmallRun
@@ -45,4 +46,39 @@ def test_what_is_due_now_is_under_way(run: SmallRun, name: str) -> None:
                 put(", ".join(f"{column} = s.{column}" for column in columns))
                 connection.exec_driver_sql("drop table public.saved")
     finally:
+        watch.close()
+
+
+def test_a_worker_that_reads_during_the_look_is_seen(run: SmallRun) -> None:
+    """Before the counts a record is unread; after them it is read, and what it causes is not published yet."""
+    watch = Watch(run.engine, run.settings)
+    upto = watch.now() - dt.timedelta(microseconds=1)
+    row = "(topic, partition) = (select topic, partition from verification.cursors order by next_offset desc limit 1)"
+    unread = f"update verification.cursors set next_offset = next_offset - 1 where {row}"
+    reads = (
+        f"update verification.cursors set next_offset = next_offset + 1 where {row}",
+        "update verification.partitions set published_upto = published_upto - 1",
+    )
+    published = "update verification.partitions set published_upto = published_upto + 1"
+    has_read = False
+
+    def read(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        nonlocal has_read
+        if "admission_queue" in statement and not has_read:
+            has_read = True
+            with run.engine.connect() as worker:
+                for effect in reads:
+                    worker.exec_driver_sql(effect)
+
+    try:
+        assert not watch.pending(upto)
+        with run.engine.connect() as connection:
+            connection.exec_driver_sql(unread)
+        sa.event.listen(run.engine, "after_cursor_execute", read)
+        assert watch.pending(upto)
+        assert has_read
+    finally:
+        sa.event.remove(run.engine, "after_cursor_execute", read)
+        with run.engine.connect() as connection:
+            connection.exec_driver_sql(published)
         watch.close()

@@ -12,7 +12,7 @@ import pytest
 
 from deploy import images, process
 from deploy.containers import trial
-from deploy.local import kafka, postgres, server_images
+from deploy.local import jars, kafka, postgres, server_images
 from deploy.local.children import StackError
 from deploy.local.fleet import FLEET
 
@@ -33,7 +33,7 @@ def test_a_default_is_a_version_and_the_environment_names_another(
 
 
 def test_local_stacks_and_images_run_the_same_versions() -> None:
-    assert images.KAFKA.default == f"apache/kafka:{kafka.VERSION}"
+    assert images.KAFKA.default == f"apache/kafka:{jars.KAFKA_VERSION}"
     said = subprocess.run([postgres.binaries() / "postgres", "--version"], capture_output=True, text=True, check=True)
     assert said.stdout.split()[-1] == images.POSTGRES.default.rpartition(":")[2]
 

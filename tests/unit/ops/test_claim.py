@@ -128,13 +128,14 @@ def test_one_item_is_a_header_and_a_line_per_event() -> None:
     assert shown(of(LIFE)) == [
         f"Item {ITEM} of claim {CLAIM}",
         "  listing   shoe-1 of seller s-9",
-        "  right     r-1 (trademark), counterfeit, policy ipp-2026-11",
+        "  right     r-1 (trademark)",
+        "  reason    counterfeit, policy ipp-2026-11",
         "  holder    h-acme",
         "  state     UPHELD_BY_DEFAULT",
         "  target    met, handled 2026-11-24 10:00:04",
         "",
         "2026-11-24 10:00:00  claim filed by h-acme (holder): 2 listings, trademark, by http",
-        "2026-11-24 10:00:01  submitted by h-acme (holder): counterfeit, right r-1",
+        "2026-11-24 10:00:01  submitted by h-acme (holder): counterfeit",
         "2026-11-24 10:00:00  received by verification: submitted",
         "2026-11-24 10:00:02  takedown decided by verification: upheld prima facie",
         "2026-11-24 10:00:03  listing taken down by enforcement",
@@ -158,7 +159,7 @@ def test_a_claim_lists_its_items_and_names_them_in_each_line() -> None:
     ]
     text = shown(of(entries, CLAIM))
     assert text[0] == f"Claim {CLAIM}"
-    assert text[5:8] == [
+    assert text[6:9] == [
         "item  state                 due               target  listing",
         "…001  RECEIVED              -                 open    shoe-1",
         "…002  REJECTED              -                 open    shoe-2",

@@ -11,6 +11,7 @@ from shared import events, topics
 from tools import contracts
 
 
+@pytest.mark.filterwarnings("ignore::litestar.exceptions.LitestarDeprecationWarning")
 def test_documents_are_fresh() -> None:
     for path, text in contracts.documents().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is stale: run python -m tools.contracts"
