@@ -54,6 +54,9 @@ GATHER_MAX_S = 0.1
 ASK_S = 15.0
 METADATA_MS = 30_000
 EMPTY_POLL_MS = 1_000
+QUIET_S = 2.0
+ASLEEP_S = 10.0
+"""A worker without work for so long looks at its queue less and less often."""
 EXPLAINED_S = 60.0
 
 
@@ -455,8 +458,8 @@ class Worker:
             self._watch_ownership(now)
             return
         queued = not polled and self._queued()
-        if polled or queued:
-            self._worked_at = now
+        if polled.records or polled.bad or queued:
+            self._worked_at = now  # watermarks alone are no work
         if polled or queued or self._again or now >= self._tick_at:
             self._tick_at = now + self._tick_s
             if not self._process(polled):
@@ -464,7 +467,7 @@ class Worker:
         elif self._publishing or self._settled:
             self._settle(wait=False)
         if now >= self._replay_at:
-            self._replay_at = now + 0.5
+            self._replay_at = now + (0.5 if self._parked else 2.0)
             self._replay()
         if now >= self._look_at:
             self._look_at = now + 1.0
@@ -500,10 +503,12 @@ class Worker:
             return 5  # the broker answers soon, and what is published wants to be written down
         if self._again:
             return 15
-        if self.service.queue:
-            # often while there is work, less often once it is quiet
-            return 15 if now - self._worked_at < 2.0 else 50
-        return self.settings.poll_ms
+        quiet_s = now - self._worked_at
+        if quiet_s < QUIET_S:
+            return 15 if self.service.queue else self.settings.poll_ms
+        # records end a wait at once; rows of the queue and timers do not
+        longest = 5 * self.settings.poll_ms if not self.service.queue else 50 if quiet_s < ASLEEP_S else 250
+        return min(longest, max(int((self._tick_at - now) * 1000), 15))
 
     def _stage(self, stage: str, since: float) -> float:
         now = time.monotonic()
