@@ -54,9 +54,9 @@ from shared.settings import Settings
 
 REPOSITORY: Final = Path(deploy.__file__).resolve().parents[1]
 RUNBOOKS: Final = REPOSITORY / "docs" / "runbooks"
-SPEED: Final = 12
+SPEED: Final = 8
 """The most that the rules' clock is sped up. A worker may wait 20 s for a lock, which is not scaled: at this speed it stays
-below the five minutes after which WorkerStuck fires."""
+below the five minutes after which WorkerStuck fires. At 12 a slow machine did little else than look at itself."""
 LOOKS_S: Final = 15.0
 """Seconds, on the rules' clock, between two looks at each process: as in an installation."""
 SHARE: Final = 0.5
@@ -73,11 +73,11 @@ CLOSE: Final = 1.3
 """The rules' clock is left alone as long as it could go only so many times faster."""
 GRACE_S: Final = 60.0
 """Wall seconds that an alert may take beyond what its rule waits for: scraping, evaluating, telling."""
-RATE: Final = 4.0
+RATE: Final = 2.5
 """Items filed a second, from real notices."""
 NOTICES: Final = 60
-ITEMS: Final = 12_000
-"""More than can be filed in the time that all drills take, on a machine half as fast too: about 850 s, all but the proofs."""
+ITEMS: Final = 6_000
+"""More than can be filed in the 40 minutes that all drills take on a slow machine, proofs included."""
 COMMAND_S: Final = 240.0
 QUIET_S: Final = 150.0
 UNREAD: Final = 12
@@ -88,10 +88,8 @@ HOUR: Final = dt.timedelta(hours=1)
 ALERTS: Final = {alert.name: alert for alert in rules.alerts()}
 ENVIRONMENT: Final = {
     **faults.ENVIRONMENT,
-    # what is looked at every so often keeps pace with the rules
-    "GOODFAITH_WATCH_S": "1",
-    "GOODFAITH_CANARY_EVERY_S": "2",
-    "GOODFAITH_RECONCILE_S": "2",
+    # a proof waits for the next comparison
+    "GOODFAITH_RECONCILE_S": "4",
 }
 COUNTS: Final = {**dict.fromkeys(fleet.SERVICES, 1), "verification": 3}
 """Three workers share verification's partitions, so that one of them can be stuck and most partitions go on."""
@@ -776,9 +774,10 @@ DRILLS: Final = (
 
 
 def _environment(speed: float) -> dict[str, str]:
-    # a pause between tries must stay as far below the limit of WorkerStuck as it is on the rules' clock
-    pause_s = float(Settings.model_fields["retry_max_s"].default) / speed
-    return {**ENVIRONMENT, "GOODFAITH_RETRY_MAX_S": str(pause_s)}
+    """What recurs keeps pace with the rules, and a pause between tries stays as far below the limit of WorkerStuck."""
+    recurring = ("retry_max_s", "watch_s", "canary_every_s")
+    paced = {f"GOODFAITH_{name.upper()}": str(float(Settings.model_fields[name].default) / speed) for name in recurring}
+    return {**ENVIRONMENT, **paced}
 
 
 def drills(
