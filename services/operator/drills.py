@@ -54,9 +54,9 @@ from shared.settings import Settings
 
 REPOSITORY: Final = Path(deploy.__file__).resolve().parents[1]
 RUNBOOKS: Final = REPOSITORY / "docs" / "runbooks"
-SPEED: Final = 8
+SPEED: Final = 12
 """The most that the rules' clock is sped up. A worker may wait 20 s for a lock, which is not scaled: at this speed it stays
-below the five minutes after which WorkerStuck fires. At 12 a slow machine did little else than look at itself."""
+below the five minutes after which WorkerStuck fires."""
 LOOKS_S: Final = 15.0
 """Seconds, on the rules' clock, between two looks at each process: as in an installation."""
 SHARE: Final = 0.5
@@ -77,7 +77,7 @@ RATE: Final = 2.5
 """Items filed a second, from real notices."""
 NOTICES: Final = 60
 ITEMS: Final = 6_000
-"""More than can be filed in the 40 minutes that all drills take on a slow machine, proofs included."""
+"""More than can be filed in 40 minutes, almost twice what all drills took."""
 COMMAND_S: Final = 240.0
 QUIET_S: Final = 150.0
 UNREAD: Final = 12
@@ -88,8 +88,10 @@ HOUR: Final = dt.timedelta(hours=1)
 ALERTS: Final = {alert.name: alert for alert in rules.alerts()}
 ENVIRONMENT: Final = {
     **faults.ENVIRONMENT,
-    # a proof waits for the next comparison
-    "GOODFAITH_RECONCILE_S": "4",
+    # what is looked at every so often keeps pace with the rules
+    "GOODFAITH_WATCH_S": "1",
+    "GOODFAITH_CANARY_EVERY_S": "2",
+    "GOODFAITH_RECONCILE_S": "2",
 }
 COUNTS: Final = {**dict.fromkeys(fleet.SERVICES, 1), "verification": 3}
 """Three workers share verification's partitions, so that one of them can be stuck and most partitions go on."""
@@ -774,9 +776,9 @@ DRILLS: Final = (
 
 
 def _environment(speed: float) -> dict[str, str]:
-    """What recurs keeps pace with the rules, and a pause between tries stays as far below the limit of WorkerStuck."""
-    recurring = ("retry_max_s", "watch_s", "canary_every_s")
-    paced = {f"GOODFAITH_{name.upper()}": str(float(Settings.model_fields[name].default) / speed) for name in recurring}
+    """Canary rounds are as frequent, and pauses between tries as far below WorkerStuck's limit, as on the rules' clock."""
+    scaled = ("retry_max_s", "canary_every_s")
+    paced = {f"GOODFAITH_{name.upper()}": str(float(Settings.model_fields[name].default) / speed) for name in scaled}
     return {**ENVIRONMENT, **paced}
 
 
