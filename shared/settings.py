@@ -231,7 +231,12 @@ class Settings(BaseSettings):
         1000, ge=1, le=10000, description="Most records in one batch, that is, in one database transaction."
     )
     poll_ms: int = Field(
-        100, ge=1, le=10000, description="Milliseconds a worker waits for records before it checks timers and queues."
+        100,
+        ge=1,
+        le=10000,
+        description=(
+            "Milliseconds a worker waits for records before it checks its timers; five times as long when there is no work."
+        ),
     )
     fetch_min_bytes: int = Field(
         1,

@@ -44,9 +44,10 @@ COUNTS: Final = {**dict.fromkeys(fleet.SERVICES, 1), "verification": 3}
 
 
 def _environment(speed: float) -> dict[str, str]:
-    # pauses between retries must stay as far below WorkerStuck's limit as in an installation, on the rules' clock
-    pause_s = float(Settings.model_fields["retry_max_s"].default) / speed
-    return {**ENVIRONMENT, "GOODFAITH_RETRY_MAX_S": str(pause_s)}
+    """On the rules' clock, canary rounds are as frequent and retries as far below WorkerStuck's limit as by default."""
+    scaled = ("retry_max_s", "canary_every_s")
+    paced = {f"GOODFAITH_{name.upper()}": str(float(Settings.model_fields[name].default) / speed) for name in scaled}
+    return {**ENVIRONMENT, **paced}
 
 
 def drills(

@@ -50,8 +50,9 @@ log = structlog.get_logger(__name__)
 METADATA_MS: Final = 30_000
 EMPTY_POLL_MS: Final = 1_000
 QUIET_S: Final = 2.0
+"""A worker without work for this long waits longer for records, and looks at its queue less often."""
 ASLEEP_S: Final = 10.0
-"""A worker without work for this long looks at its queue less and less often."""
+"""After this long it looks at its queue less often still."""
 
 
 class Worker:
@@ -343,7 +344,9 @@ class Worker:
         if quiet_s < QUIET_S:
             return 15 if self.service.queue else self.settings.poll_ms
         # records end a wait at once; rows of the queue and timers do not
-        longest = 5 * self.settings.poll_ms if not self.service.queue else 50 if quiet_s < ASLEEP_S else 250
+        longest = 5 * self.settings.poll_ms
+        if self.service.queue:
+            longest = 50 if quiet_s < ASLEEP_S else 250
         return min(longest, max(int((self._tick_at - now) * 1000), 15))
 
     def _process(self, polled: Polled) -> bool:
