@@ -379,7 +379,7 @@ class LedgerBatch:
         tx = self._tx
         found = []
         names, stored = ledger_store.due(
-            tx.connection, tx.partitions, tx.now, but=tx.parked, known=self._sellers.keys(), limit=limit
+            tx.connection, tx.partitions, tx.now, but=tx.blocked, known=self._sellers.keys(), limit=limit
         )
         self._take(stored)
         expired = set()
@@ -410,7 +410,7 @@ class LedgerBatch:
         tx, service = self._tx, self._service
         if tx.wall < service.look_at:
             return []
-        names = sanctions_store.due(tx.connection, tx.partitions, tx.wall, tx.parked, limit)
+        names = sanctions_store.due(tx.connection, tx.partitions, tx.wall, tx.blocked, limit)
         unknown = [name for name in names if name not in self._sellers]
         if unknown:
             self._take(ledger_store.sellers(tx.connection, unknown))

@@ -226,7 +226,7 @@ class EnforcementBatch:
         if tx.wall < service.look_at:
             return ()
         found = []
-        for listing in store.due(tx.connection, tx.partitions, tx.wall, tx.parked, limit):
+        for listing in store.due(tx.connection, tx.partitions, tx.wall, tx.blocked, limit):
             known = self._listings.setdefault(listing.listing, listing)
             # the batch may have brought the receipt, or a newer command
             if known.resend_at is not None and known.resend_at <= tx.wall:

@@ -128,7 +128,7 @@ class Intake:
         mark = published_upto(tx.connection) if self._mark_due() else None
         taken = self._admission.take(tx.connection, tx.partitions, room)
         # nor may a watermark pass a dead letter, which is not published until it is replayed
-        dead = store.dead_letters_since(tx.connection, tx.partitions) if tx.parked else {}
+        dead = store.dead_letters_since(tx.connection, tx.partitions) if tx.blocked else {}
         cut = dict(taken.cut)
         for partition, since in dead.items():
             before = since - dt.timedelta(microseconds=1)

@@ -35,13 +35,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 def pull(
-    connection: sa.Connection, partitions: Sequence[int], parked: Iterable[str], room: int
+    connection: sa.Connection, partitions: Sequence[int], blocked: Iterable[str], room: int
 ) -> list[QueuedAnnouncement]:
     """Delete up to ``room`` announcements and return them, oldest first.
 
-    Announcements of keys that wait for a dead letter (``parked``) stay, so a key's events keep their order.
+    Announcements of keys that wait for a dead letter (``blocked``) stay, so a key's events keep their order.
     """
-    rows = connection.exec_driver_sql(_PULL, (list(partitions), list(parked), room))
+    rows = connection.exec_driver_sql(_PULL, (list(partitions), list(blocked), room))
     return sorted(QueuedAnnouncement(*row) for row in rows)
 
 

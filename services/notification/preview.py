@@ -20,7 +20,6 @@ from services.notification.render import (
     Contact,
     MessageItem,
     Rendered,
-    legacy,
     render,
     render_notice,
 )
@@ -154,7 +153,7 @@ def frozen() -> dict[str, str]:
     """Template in use and language -> hash of its output for fixed facts. A template that was used never changes."""
     found = {}
     for kind, version in {**VERSIONS, **NOTICES}.items():
-        for locale in (SOURCE,) if legacy(kind, version) else LANGUAGES:
+        for locale in LANGUAGES:
             made = preview(kind, locale=locale)
             text = "\0".join((made.subject, made.body, made.html))
             found[f"{kind}.v{version} {locale}"] = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -38,33 +38,33 @@ from shared.languages import LANGUAGES, SOURCE, translate
 from shared.marketplace import listing_url
 
 VERSIONS: Final = {
-    "claim_receipt": 3,
-    "info_request": 2,
-    "seller_notice": 3,
-    "counter_forwarded": 3,
-    "counter_received": 2,
-    "counter_defect": 2,
-    "complaint_received": 2,
-    "complaint_reversed": 2,
-    "outcome": 2,
+    "claim_receipt": 1,
+    "info_request": 1,
+    "seller_notice": 1,
+    "counter_forwarded": 1,
+    "counter_received": 1,
+    "counter_defect": 1,
+    "complaint_received": 1,
+    "complaint_reversed": 1,
+    "outcome": 1,
     "digest": 1,
 }
 """Template in use by kind. A template that has been used is never edited; it gets a successor (CONTRIBUTING.md)."""
 NOTICES: Final = {
-    "account.notice": 2,
-    "account.email_code": 3,
+    "account.notice": 1,
+    "account.email_code": 1,
     "account.unconfirmed": 1,
-    "account.right_expiring": 2,
-    "account.good_faith_upgraded": 2,
-    "account.good_faith_warned": 2,
-    "account.good_faith_demoted": 2,
+    "account.right_expiring": 1,
+    "account.good_faith_upgraded": 1,
+    "account.good_faith_warned": 1,
+    "account.good_faith_demoted": 1,
     "account.misuse_warned": 1,
     "account.misuse_limited": 1,
     "account.misuse_suspended": 1,
     "account.sanction_warning": 1,
     "account.sanction_prior_warning": 1,
     "account.sanction_imposed": 1,
-    "account.sanction_lifted": 2,
+    "account.sanction_lifted": 1,
     "account.sanction_ended": 1,
 }
 """The same for notices to accounts. A kind without one uses ``account.notice``, which states kind and figures."""
@@ -128,12 +128,10 @@ STATES: Final = {
     State.LITIGATION: "before a court or an authority",
     State.WITHDRAWN: "withdrawn; the claim against this listing has ended",
     State.SUSPENDED: "on hold, because of the right behind it",
-    State.APPEALED: "complained of; a person decides anew",
+    State.APPEALED: "complained of; a person decides again",
 }
 
 _GAPS: Final = re.compile(r"\n{3,}")
-_LEGACY: Final = "en"
-"""Folder of the templates from before translations: English, plain text only."""
 _ADDRESS_MOST: Final = 4000
 _REFUSED: Final = frozenset({State.REJECTED, State.DUPLICATE, State.LINK_INVALID, State.LAPSED})
 _PEOPLE: Final = frozenset({"reviewer", "operator"})
@@ -198,7 +196,6 @@ class Rendered:
     version: int
     locale: str = SOURCE
     html: str = ""
-    """Empty if the template is older than HTML messages."""
     edition: str = ""
     """Hash of template and translations, to detect later changes to them."""
     at: dt.datetime | None = None
@@ -259,15 +256,8 @@ def _environment(locale: str, html: bool) -> ImmutableSandboxedEnvironment:
 
 
 @cache
-def legacy(kind: str, version: int) -> bool:
-    """Whether that template is one of the English plain-text ones."""
-    return not (FOLDER / f"{kind}.v{version}.jinja").exists()
-
-
-@cache
 def _template(kind: str, version: int, locale: str, html: bool) -> Template:
-    name = f"{_LEGACY}/{kind}.v{version}.txt.jinja" if legacy(kind, version) else f"{kind}.v{version}.jinja"
-    return _environment(locale, html).get_template(name)
+    return _environment(locale, html).get_template(f"{kind}.v{version}.jinja")
 
 
 @cache
@@ -286,8 +276,6 @@ def _rendered(
 ) -> Rendered:
     text = _template(kind, version, locale, False).render(m=model).lstrip("\n")
     subject, _, body = text.partition("\n")
-    if legacy(kind, version):
-        return Rendered(line(subject.removeprefix("Subject:")), body, f"{_LEGACY}.{kind}", version, at=at)
     subject = " ".join(subject.split())[:400]
     html = ""
     if pages:
@@ -340,12 +328,9 @@ def _item(item: MessageItem, site: str, locale: str) -> dict[str, Any]:
     return {
         "id": item.id,
         "link": listing_url(site, facts.listing),
-        "state": STATES[facts.state],
         "becomes": _says(locale, STATES, facts.state),
         "code": facts.code and words(facts.code),
-        "cure": cured,
         "cure_said": cured and translate(cured, locale),
-        "missing": [words(code) for code in facts.missing],
         "lacks": [_says(locale, ELEMENTS, code) for code in facts.missing],
         "original": facts.original,
         "recurs": facts.recurs,
@@ -385,13 +370,11 @@ def render(
     ends = deadline(kind, [item.facts for item in items], now)
     version = version or VERSIONS[kind]
     to = contacts.get(party)
-    old = legacy(kind, version)
-    locale = SOURCE if old else locale or (SOURCE if to is None else to.language)
-    most = len(items) if old else LISTED_IN_NOTICES if kind in WINDOW_KINDS else LISTED
+    locale = locale or (SOURCE if to is None else to.language)
+    most = LISTED_IN_NOTICES if kind in WINDOW_KINDS else LISTED
     listed = [_item(item, site, locale) for item in items[:most]]
     rules = _rules(first.policy)
     reason = None if rules is None else rules.reasons.get(first.reason)
-    needs = counter_elements(first)
     counted = Counter(_says(locale, STATES, item.facts.state) for item in items)
     model = {
         "id": id,
@@ -406,10 +389,8 @@ def render(
         "seller": contacts.get(first.seller) if first.seller else None,
         "agent_files": first.complainant != first.principal,
         "right": first.right,
-        "right_type": words(first.right_type),
         "right_label": _says(locale, RIGHTS, first.right_type),
         "right_number": line(right_number) or None,
-        "reason": words(first.reason),
         "reason_title": translate(reason.title, locale) if reason and reason.title else words(first.reason),
         "reason_means": translate(reason.explanation, locale) if reason and reason.explanation else None,
         "recurs": first.recurs,
@@ -426,9 +407,7 @@ def render(
         "stands": stands(first),
         "returns": returns(first),
         "deadline": None if ends is None else moment(ends),
-        "counter_elements": [words(code) for code in needs],
-        "counter_needs": [_says(locale, ELEMENTS, code) for code in needs],
-        "told": listed,
+        "counter_needs": [_says(locale, ELEMENTS, code) for code in counter_elements(first)],
         "number": len(items),
         "listed": listed,
         "unlisted": len(items) - len(listed),
@@ -460,7 +439,7 @@ def render_notice(
         jinja2.TemplateError: a template is wrong or missing.
     """
     kind, version = template or _in_use(notice.kind)
-    locale = SOURCE if legacy(kind, version) else locale or (SOURCE if party is None else party.language)
+    locale = locale or (SOURCE if party is None else party.language)
     figures = {line(name): _figure(value) for name, value in sorted(notice.figures.items())[:FIGURES]}
     says = SAYS.get(notice.kind)
     model = {
@@ -469,14 +448,11 @@ def render_notice(
         "now": moment(now),
         "party": party,
         "account": notice.account,
-        "kind": words(notice.kind),
         "kind_here": "".join(parts(locale, words(notice.kind))),
         "about": notice.about,
-        "says": says,
         "says_here": says and "".join(parts(locale, says)),
         "at": moment(notice.at),
         "figures_here": [(_says(locale, NAMES, name), value) for name, value in figures.items()],
-        "figures": [(words(name), value) for name, value in figures.items()],
         "of": figures,
         "secret": secret,
     }

@@ -15,7 +15,6 @@ from services.notification.render import (
     MessageItem,
     Rendered,
     edition,
-    legacy,
     mail,
     render,
     render_notice,
@@ -76,7 +75,6 @@ def again(
             version=kept.version,
         )
     elif kept.notice is not None:
-        name = kept.template.removeprefix("en.")
         shown = render_notice(
             id=kept.id,
             notice=kept.notice,
@@ -84,7 +82,7 @@ def again(
             now=kept.rendered_at,
             locale=kept.locale,
             secret=MASK if kept.kind in SECRET else None,
-            template=(name, kept.version),
+            template=(kept.template, kept.version),
         )
     else:
         shown = render(
@@ -149,7 +147,6 @@ def differences(
             found.append(f"the contact of {account} is no longer on file (erased), or never was")
         elif at is not None and at > kept.sent_wall:
             found.append(f"the contact of {account} was changed on {at:%Y-%m-%d %H:%M} UTC, after the sending")
-    name = kept.template.removeprefix("en.")
-    if kept.edition and (legacy(name, kept.version) or edition(name, kept.version, kept.locale) != kept.edition):
+    if kept.edition and edition(kept.template, kept.version, kept.locale) != kept.edition:
         found.append(f"template {kept.template}, version {kept.version}, or its translation was edited since")
     return found

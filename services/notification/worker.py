@@ -162,7 +162,7 @@ class Notification:
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """Announcements of the owned partitions, deleted in the same transaction."""
         pulled = []
-        for row in history.pull(tx.connection, tx.partitions, tx.parked, room):
+        for row in history.pull(tx.connection, tx.partitions, tx.blocked, room):
             id_ = f"{row.subject}.{row.id}"
             raw = row.payload.encode()
             # a complete envelope, so the row can be replayed if it becomes a dead letter

@@ -122,12 +122,12 @@ def listings(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Listing
 
 
 def due(
-    connection: sa.Connection, watermarks: dict[int, dt.datetime], parked: Iterable[str], limit: int
+    connection: sa.Connection, watermarks: dict[int, dt.datetime], blocked: Iterable[str], limit: int
 ) -> list[tuple[int, Item]]:
     """(partition, item) of items with a deadline at or before the partition's watermark."""
     if not watermarks:
         return []
-    rows = connection.exec_driver_sql(_DUE, (list(watermarks), list(watermarks.values()), list(parked), limit))
+    rows = connection.exec_driver_sql(_DUE, (list(watermarks), list(watermarks.values()), list(blocked), limit))
     return [(partition, _item(body)) for partition, body in rows]
 
 

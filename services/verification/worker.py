@@ -300,7 +300,7 @@ class VerificationBatch(Batch):
     def due(self, limit: int) -> Sequence[Due]:
         """Deadlines up to each partition's watermark, earliest first."""
         found: list[Due] = []
-        for partition, item in store.due(self._tx.connection, self._tx.watermarks, self._tx.parked, limit):
+        for partition, item in store.due(self._tx.connection, self._tx.watermarks, self._tx.blocked, limit):
             self._items.setdefault(item.item, item)
             assert item.next_due is not None
             found.append(Due(partition, item.listing, item.item, item.next_due))

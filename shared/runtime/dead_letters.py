@@ -54,8 +54,8 @@ class DeadLetters:
 
     def load(self, connection: sa.Connection, partitions: Sequence[int]) -> None:
         """Start from what the database says about these partitions."""
-        self.blocked = frozenset(self._store.parked_keys(connection, partitions))
-        self._since = self._store.parked_since(connection, partitions)
+        self.blocked = frozenset(self._store.blocked_keys(connection, partitions))
+        self._since = self._store.blocked_since(connection, partitions)
 
     def committed(self, work: Work) -> None:
         """The work's transaction was committed."""
@@ -103,7 +103,7 @@ class DeadLetters:
             time=work.tx.now,
             key=incoming.key,
         )
-        self._store.park(
+        self._store.set_aside(
             work.connection,
             partition=incoming.partition,
             key=incoming.key,
@@ -137,7 +137,7 @@ class DeadLetters:
             exc_info=error,
         )
         value = msgspec.json.encode({"subject": timer.subject, "at": timer.at})
-        self._store.park(
+        self._store.set_aside(
             work.connection,
             partition=timer.partition,
             key=timer.key,
@@ -165,7 +165,7 @@ class DeadLetters:
             reason=reason,
             error=bad.error,
         )
-        self._store.park(
+        self._store.set_aside(
             work.connection,
             partition=bad.partition,
             key=bad.key,

@@ -170,7 +170,7 @@ def _replay(
                 batch.save()
         store.replayed(connection, row_id)
         released = not store.key_open(connection, partition, key)
-        since = store.parked_since(connection, sorted(transactor.epochs))
+        since = store.blocked_since(connection, sorted(transactor.epochs))
         sent = store.append(connection, work.heads, work.outgoing)
         store.save_heads(connection, work.heads)
     transactor.committed(work, sent)

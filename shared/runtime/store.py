@@ -138,13 +138,13 @@ class Store:
             select l.partition, l.seq, l.topic, l.key, l.target, l.payload, extract(epoch from l.recorded_wall)::float
             from {p}event_log l join {p}partitions p on p.partition = l.partition and l.seq > p.published_upto
             where l.partition = any(%s) order by l.partition, l.seq"""
-        self._sql_parked_keys = (
+        self._sql_blocked_keys = (
             f"select distinct key from {p}dead_letters where state <> 'done' and partition = any(%s)"
         )
-        self._sql_parked_since = f"""
+        self._sql_blocked_since = f"""
             select coalesce(extract(epoch from min(set_aside_wall)), 0)::float from {p}dead_letters
             where state <> 'done' and partition = any(%s)"""
-        self._sql_park = f"""
+        self._sql_set_aside = f"""
             insert into {p}dead_letters (partition, key, topic, "offset", event_id, type, headers, value, error, state)
             values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
         self._sql_replays = f"""
@@ -412,15 +412,15 @@ class Store:
 
     # ---- poison
 
-    def parked_keys(self, connection: sa.Connection, partitions: Sequence[int]) -> set[str]:
+    def blocked_keys(self, connection: sa.Connection, partitions: Sequence[int]) -> set[str]:
         """Keys that wait for a dead letter."""
-        return {row[0] for row in connection.exec_driver_sql(self._sql_parked_keys, (list(partitions),))}
+        return {row[0] for row in connection.exec_driver_sql(self._sql_blocked_keys, (list(partitions),))}
 
-    def parked_since(self, connection: sa.Connection, partitions: Sequence[int]) -> float:
+    def blocked_since(self, connection: sa.Connection, partitions: Sequence[int]) -> float:
         """Wall time at which the oldest record that still waits was set aside; 0: none waits."""
-        return float(connection.exec_driver_sql(self._sql_parked_since, (list(partitions),)).scalar() or 0)
+        return float(connection.exec_driver_sql(self._sql_blocked_since, (list(partitions),)).scalar() or 0)
 
-    def park(
+    def set_aside(
         self,
         connection: sa.Connection,
         *,
@@ -437,7 +437,7 @@ class Store:
     ) -> None:
         """Set a record aside as a dead letter, with its bytes and origin."""
         connection.exec_driver_sql(
-            self._sql_park,
+            self._sql_set_aside,
             (partition, key, topic, offset, event_id, type, headers, value, error.replace("\0", "�")[:4000], state),
         )
 

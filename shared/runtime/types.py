@@ -90,7 +90,7 @@ class Tx:
         wall: the database's wall time.
         partitions: partitions that this worker owns and has locked in this transaction.
         watermarks: for each of them, the business time up to which all commands are known.
-        parked: keys that wait for a dead letter; their timers do not fire.
+        blocked: keys that wait for a dead letter; their timers do not fire.
     """
 
     connection: sa.Connection
@@ -98,7 +98,7 @@ class Tx:
     wall: dt.datetime
     partitions: Sequence[int]
     watermarks: dict[int, dt.datetime]
-    parked: frozenset[str]
+    blocked: frozenset[str]
     counts: dict[tuple[Counter, tuple[str, ...]], int] = field(default_factory=dict)
 
     def count(self, counter: Counter, *labels: str) -> None:

@@ -1,4 +1,4 @@
-"""A record that nobody can read. The last file of this folder: what is parked stays in the stack, and verify says so."""
+"""A record that cannot be read. The last file of this folder: its dead letters stay in the stack, and verify reports them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.timeout(600)]
 
 
 def test_a_record_that_nobody_can_read_takes_no_process_down(fleet: Fleet, pump: Pump) -> None:
-    """It is parked with its key, in every worker that reads it; all else goes on."""
+    """It becomes a dead letter and blocks its key in every worker that reads it; all else goes on."""
     settings = settings_of(fleet.stack)
     pids = {process.name: process.pid for process in fleet}
     producer: Any = KafkaProducer(bootstrap_servers=settings.kafka, acks="all")
@@ -30,5 +30,5 @@ def test_a_record_that_nobody_can_read_takes_no_process_down(fleet: Fleet, pump:
     assert {process.name: process.pid for process in fleet if process.alive()} == pids, "something was restarted"
     report: Report = verify_stack(settings)
     assert (report.counts["lost"], report.counts["doubled"]) == (0, 0), report.kinds
-    assert report.counts["problems"] > 0, "it is parked, and verify says so"
-    assert {kind["kind"] for kind in report.kinds} <= {"parked", "foreign-record"}, report.kinds
+    assert report.counts["problems"] > 0, "it is a dead letter, and verify says so"
+    assert {kind["kind"] for kind in report.kinds} <= {"dead-letter", "foreign-record"}, report.kinds

@@ -71,7 +71,7 @@ class EchoBatch:
                 sa.text(
                     "select listing, due from echo_timers where partition = :p and due <= :m and listing <> all(:k) limit :n"
                 ),
-                {"p": partition, "m": mark, "k": list(self._tx.parked), "n": limit},
+                {"p": partition, "m": mark, "k": list(self._tx.blocked), "n": limit},
             )
             found.extend(Due(partition, listing, listing, at) for listing, at in rows)
         return found

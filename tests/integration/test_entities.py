@@ -325,14 +325,14 @@ def test_a_measure_goes_with_the_violation_of_another_account_that_it_came_with(
     ]
 
 
-def test_a_parked_seller_of_a_business_keeps_nobody_awake(desk: Desk) -> None:
+def test_a_blocked_seller_of_a_business_keeps_nobody_awake(desk: Desk) -> None:
     desk.turn(*(desk.linked(seller, key("HRB 5")) for seller in "ab"))
     assert desk.counting.once()
     with desk.engine.begin() as connection:
         tx = Tx(connection, desk.now, desk.now, list(range(PARTITIONS)), {}, frozenset("a"))
         records = desk.ledger.pull(tx, 10)
     assert {record.key for record in records} == {"a", "b"}
-    assert all(record.raw for record in records)  # so that it can be parked
+    assert all(record.raw for record in records)  # so that it can become a dead letter
     assert desk.sql("select count(*) from ledger_queue") == [(0,)]
 
 

@@ -140,11 +140,11 @@ def terms(complainant: str) -> events.ItemSubmitted:
     )
 
 
-def pull(parts: Parts, service: Intake, room: int = 1000, parked: frozenset[str] = frozenset()) -> list[Any]:
+def pull(parts: Parts, service: Intake, room: int = 1000, blocked: frozenset[str] = frozenset()) -> list[Any]:
     """One batch of admission."""
     with parts.engine.begin() as connection:
         now, wall = clock.read(connection)
-        tx = Tx(connection, now, wall, list(range(PARTITIONS)), {}, parked)
+        tx = Tx(connection, now, wall, list(range(PARTITIONS)), {}, blocked)
         taken = list(service.pull(tx, room))
         service.last = service.open(tx, taken).marks()  # type: ignore[attr-defined]
     return taken
@@ -372,9 +372,9 @@ def test_a_watermark_does_not_pass_commands_that_were_not_taken(parts: Parts, qu
     assert all(mark > times[-1] for mark in quiet.last.values())  # type: ignore[attr-defined]
 
 
-def test_a_watermark_does_not_pass_a_command_that_was_parked(parts: Parts, quiet: Intake) -> None:
+def test_a_watermark_does_not_pass_a_command_that_was_set_aside(parts: Parts, quiet: Intake) -> None:
     """It is not published before it is replayed; deadlines of other partitions go on."""
-    made = file(parts, submit(HOLDER, "parked-command"))[0]
+    made = file(parts, submit(HOLDER, "set-aside-command"))[0]
     withdraw = requests.Withdraw(ground="error")
     item = made["items"][0]["item"]
     file(parts, Filing(HOLDER, None, HOLDER.id, b"", "withdraw", withdraw, "http", item=item))
@@ -402,7 +402,7 @@ def test_a_watermark_does_not_pass_a_command_that_was_parked(parts: Parts, quiet
         assert quiet.barrier.turn()
         mark = upto(parts)
         quiet._marked_at = 0.0
-        pull(parts, quiet, parked=frozenset({command.key}))
+        pull(parts, quiet, blocked=frozenset({command.key}))
         marks = quiet.last  # type: ignore[attr-defined]
         assert mark is not None
         assert mark > command.data.accepted_at

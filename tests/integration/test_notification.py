@@ -644,7 +644,7 @@ def test_several_senders_share_the_work(world: World) -> None:
     assert len(told) == 200
 
 
-def test_an_announcement_that_was_parked_can_be_run_again(world: World) -> None:
+def test_an_announcement_that_was_set_aside_can_be_run_again(world: World) -> None:
     """Rows of the queue carry a whole event, as the runtime needs it."""
     with world.running(workers=0):
         world.sql(
@@ -669,7 +669,7 @@ def test_an_announcement_that_was_parked_can_be_run_again(world: World) -> None:
     with engine.begin() as connection:
         tx = Tx(connection, NOW, NOW, range(PARTITIONS), {}, frozenset({"l"}))
         assert not Notification().pull(tx, 10)
-        tx.parked = frozenset()
+        tx.blocked = frozenset()
         (row,) = Notification().pull(tx, 10)
     engine.dispose()
     envelope = events.decode_envelope(row.raw)

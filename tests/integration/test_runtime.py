@@ -342,7 +342,7 @@ def test_duplicates_and_a_replay_of_the_whole_topic_change_nothing(rig: Rig) -> 
     rig.check(range(201))
 
 
-def test_poison_parks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) -> None:
+def test_poison_blocks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) -> None:
     rig.sql("insert into echo_poison values (1)")
     partition = topics.partition_of("sick", PARTITIONS)
     rig.sql(
@@ -358,7 +358,7 @@ def test_poison_parks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) -
     rig.until(lambda: rig.sql("select 1 from echo_fired where listing = 'well'"))
     rig.send(4, key="sick")
     rig.until(lambda: rig.count("dead_letters") >= 3)
-    assert not rig.sql("select 1 from echo_fired where listing = 'sick'"), "a parked key's timers stand still"
+    assert not rig.sql("select 1 from echo_fired where listing = 'sick'"), "a blocked key's timers stand still"
     assert [row[0] for row in rig.sql("select item from echo_items order by n")] == ["i0", "i3"]
     letters = rig.published(topics.DEAD_LETTERS)
     assert [letter["data"]["error"] for _, letter in letters] == ["RuntimeError: poison"]
@@ -372,7 +372,7 @@ def test_poison_parks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) -
     rig.sql("update dead_letters set state = 'replay'")
     rig.until(lambda: rig.sql("select 1 from dead_letters where count = 2 and state = 'waiting'"))
     assert rig.count() == 2
-    # a restart keeps the key parked
+    # a restart keeps the key blocked
     rig.processes[0].kill()
     rig.start()
     rig.send(5, key="sick")
@@ -402,7 +402,7 @@ def test_poison_parks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) -
     rig.check(range(6))
 
 
-def test_a_row_that_the_database_refuses_is_found_and_parked_alone(rig: Rig) -> None:
+def test_a_row_that_the_database_refuses_is_found_and_set_aside_alone(rig: Rig) -> None:
     for number in range(30):
         rig.send(number, by="bad_row" if number == 17 else "x", key=f"k{number}")
     rig.producer.flush()
@@ -412,7 +412,7 @@ def test_a_row_that_the_database_refuses_is_found_and_parked_alone(rig: Rig) -> 
     rig.check([n for n in range(30) if n != 17])
 
 
-def test_a_timer_that_the_database_refuses_is_parked_and_holds_nothing_up(rig: Rig) -> None:
+def test_a_timer_that_the_database_refuses_is_set_aside_and_holds_nothing_up(rig: Rig) -> None:
     """Alone, and with records in the same batch: these are applied, and other timers fire."""
     spot = {key: topics.partition_of(key, PARTITIONS) for key in ("refused1", "refused2", "well")}
     for key, partition in spot.items():
@@ -438,7 +438,7 @@ def test_a_timer_that_the_database_refuses_is_parked_and_holds_nothing_up(rig: R
     rig.check(range(31))
 
 
-def test_a_queue_row_that_the_database_refuses_is_parked_alone(rig: Rig) -> None:
+def test_a_queue_row_that_the_database_refuses_is_set_aside_alone(rig: Rig) -> None:
     rows = ", ".join(f"({topics.partition_of(f'k{n}', PARTITIONS)}, 'k{n}', {n == 4})" for n in range(9))
     rig.sql(f"insert into echo_queue (partition, listing, bad) values {rows}")
     worker = rig.start(also=("@queue",))
@@ -454,7 +454,7 @@ def test_a_queue_row_that_the_database_refuses_is_parked_alone(rig: Rig) -> None
 
 
 @pytest.mark.parametrize("refused", [False, True], ids=["one batch", "isolated"])
-def test_parked_records_keep_their_order_whatever_they_are_parked_for(rig: Rig, refused: bool) -> None:
+def test_dead_letters_keep_their_order_whatever_their_reason(rig: Rig, refused: bool) -> None:
     """Poison, unreadable, and what waits behind them; also when the database refuses a record of another key in the batch."""
     rig.sql("insert into echo_poison values (1)")
     rig.send(0, key="sick", by="poison")
@@ -487,7 +487,7 @@ def test_a_batch_that_was_too_slow_is_tried_again_in_smaller_parts(rig: Rig) -> 
     rig.check(range(50))
 
 
-def test_a_worker_that_dies_amid_isolating_parks_nothing_twice(rig: Rig) -> None:
+def test_a_worker_that_dies_amid_isolating_sets_nothing_aside_twice(rig: Rig) -> None:
     for number in range(10):
         rig.send(number, by="bad_row" if number == 9 else "x", key="k")
         if number == 3:
@@ -785,7 +785,7 @@ def test_a_database_that_goes_back_stops_the_worker_at_once_and_again_when_it_st
     assert rig.count() == 100
 
 
-def test_a_type_of_ours_that_a_newer_version_writes_is_parked(rig: Rig) -> None:
+def test_a_type_of_ours_that_a_newer_version_writes_is_a_dead_letter(rig: Rig) -> None:
     rig.start()
     rig.event(1, 0, key="l0", type="goodfaith.command.invented.v1")
     rig.event(2, 1, key="l0")

@@ -284,14 +284,14 @@ def upstreams(e: Evidence) -> list[Finding]:
     )
 
 
-def parked(e: Evidence) -> list[Finding]:
+def dead_letters(e: Evidence) -> list[Finding]:
     """There is no open dead letter."""
     return merged(
         finding
         for reader in e.readers
         for finding in e.find(
             {
-                ("problem", "parked"): f"""
+                ("problem", "dead-letter"): f"""
                     select '{reader.name}: ' || topic || ' ' || coalesce(event_id, '"' || key || '"')
                         || ': ' || left(error, 120)
                     from {reader.tables}dead_letters where state <> 'done'""",
@@ -372,6 +372,6 @@ CHECKS: Final[dict[str, Check]] = {
     "watermarks": watermarks,
     "applied": applied,
     "upstreams": upstreams,
-    "parked": parked,
+    "dead_letters": dead_letters,
     "causes": causes,
 }

@@ -238,7 +238,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
         "update intake.cursors set next_offset = next_offset - 1 where topic = 'verification.events' and next_offset > 0",
     ),
     "cursor-beyond-end": ("problem", "update enforcement.cursors set next_offset = next_offset + 1000"),
-    "parked": (
+    "dead-letter": (
         "problem",
         'insert into enforcement.ledger_dead_letters (partition, key, topic, "offset", event_id, type, value, error)'
         " values (0, 's-anna', 'enforcement.violations', 0, 'x', 'y', '', 'a bug')",

@@ -42,7 +42,7 @@ def test_a_kind_without_a_template_is_told_plainly() -> None:
         secret=None,
         now=NOW,
     )
-    assert (made.template, made.version) == ("account.notice", 2)
+    assert (made.template, made.version) == ("account.notice", 1)
     assert "review noted" in made.subject
     for needed in ("takedown rate", "0.88", "41", "counterfeit"):
         assert needed in made.body, needed

@@ -31,7 +31,7 @@ def test_what_had_no_effect_comes_behind_what_its_writer_said_before() -> None:
     assert order(given, caused) == ["marketplace.0.3", "intake.0.1", "intake.0.2", "notification.0.5"]
 
 
-def test_a_parked_record_was_judged_when_it_was_run_again() -> None:
+def test_a_dead_letter_was_judged_when_it_was_run_again() -> None:
     given = [row("intake", 1, T), row("intake", 2, LATER)]
     again = LATER + dt.timedelta(hours=1)
     assert order(given, {"intake.0.1": (9, again), "intake.0.2": (7, LATER)}) == ["intake.0.2", "intake.0.1"]

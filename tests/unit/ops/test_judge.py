@@ -183,7 +183,7 @@ def test_what_waits_for_a_person_is_not_judged_to_its_end() -> None:
     world = World().to(S.NOTIFIED)
     due = world.got.next_due
     assert due is not None
-    assert judged(world, due, parked=("l",)) == []
+    assert judged(world, due, blocked=("l",)) == []
 
 
 # ---- penalties, sanctions

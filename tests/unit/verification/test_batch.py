@@ -20,7 +20,7 @@ def test_a_deadline_of_an_item_that_ended_in_this_batch_spoils_nothing(monkeypat
     assert due.timers
     ended = msgspec.structs.replace(due, timers=())
     batch: Any = object.__new__(VerificationBatch)
-    batch._tx = type("Tx", (), {"connection": None, "watermarks": {0: T + DAY}, "parked": []})()
+    batch._tx = type("Tx", (), {"connection": None, "watermarks": {0: T + DAY}, "blocked": []})()
     batch._items, batch._changed = {ended.item: ended}, {ended.item: (0, ended)}
     batch._learn = lambda listings, triples: None
     monkeypatch.setattr(store, "due", lambda *_: [(0, due)])

@@ -335,7 +335,7 @@ class World:
         return self
 
 
-def judged(world: World, upto: dt.datetime | None = None, parked: tuple[str, ...] = ()) -> list[str]:
+def judged(world: World, upto: dt.datetime | None = None, blocked: tuple[str, ...] = ()) -> list[str]:
     """What `goodfaith verify` finds in the item's history, as far as it judges that (``services.ops.verify.judge``)."""
     found: list[str] = []
     judge = Judge(lambda category, kind, example: found.append(f"{kind}: {example}"), lambda _: world.policy)
@@ -351,7 +351,7 @@ def judged(world: World, upto: dt.datetime | None = None, parked: tuple[str, ...
             judge.changed(at, cause, data)
         else:
             judge.refused(at, cause, data)
-    judge.end(upto, parked)
+    judge.end(upto, blocked)
     item = world.got
     kept = {timer.kind: timer.due for timer in item.timers if timer.kind != "lookup"}
     if judge.timers(item.item) not in (kept, None):
