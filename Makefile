@@ -21,6 +21,8 @@ GOODFAITH := $(BIN)/goodfaith
 VENV := .venv/.complete
 LOCAL := .venv/.local
 UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11
+# once, instead of in every process of a stack where PYTHONDONTWRITEBYTECODE is set
+COMPILE = $(BIN)/python -m compileall -q services shared deploy labs
 CODE := services shared deploy labs tools examples tests docs/conf.py
 
 .DEFAULT_GOAL := help
@@ -45,9 +47,11 @@ $(LOCAL): requirements-local.txt pyproject.toml deploy/local/setup.sh
 
 local: $(if $(filter docker,$(GOODFAITH_STACK)),$(VENV),$(LOCAL))
 	@sh deploy/local/setup.sh kafka
+	@$(COMPILE)
 
 setup: $(VENV) ## install Python packages, Java, Maven and Kafka's jars
 	@sh deploy/local/setup.sh kafka
+	@$(COMPILE)
 
 secure: # install what secured links need
 	@if [ -n "$(SECURE)" ]; then sh deploy/local/setup.sh postgres; fi

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import psycopg2
-import psycopg2.errors
 import pytest
 import sqlalchemy as sa
 from litestar.testing import TestClient
@@ -19,7 +16,7 @@ from services.intake.app import create
 from services.intake.kernel import store
 from services.intake.kernel.domain import Account
 from services.intake.reading import store as reading_store
-from shared import db, migrate
+
 from shared.migrate import PARTY_READS
 from tests.integration.intake_parts import Parts, People, sell
 
@@ -153,34 +150,6 @@ def test_as_a_party_nothing_else_is_read_and_nothing_changed(parts: Parts, cases
     assert all(
         denied(f"update {table} set {column} = {column}") for table, column in (("items", "state"), ("rights", "owner"))
     )
-
-
-def test_the_version_before_copies_into_claims_until_the_contraction(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    newest = migrate.newest
-    with monkeypatch.context() as patched:
-        # an installation that the version before has made
-        patched.setattr(migrate, "newest", lambda phases, *, contract: newest(phases, contract=False))
-        parts = Parts(stack, tmp_path)
-    assert migrate.migrate(parts.admin_url, {}) == {"intake": "0031"}
-
-    def copied() -> bool:
-        with parts.engine.begin() as connection:
-            try:
-                db.copy(connection, "claims", {"id": ["c-1"]})
-            except psycopg2.errors.FeatureNotSupported:
-                connection.rollback()
-                return False
-            except psycopg2.errors.NotNullViolation:
-                connection.rollback()
-        return True
-
-    assert copied()
-    assert migrate.migrate(parts.admin_url, {}, contract=True) == {}
-    assert not copied()
-    assert migrate.migrate(parts.admin_url, {}) == {}
-    parts.close()
 
 
 def test_what_a_transaction_was_ends_with_it(parts: Parts, cases: tuple[Case, Case]) -> None:
