@@ -30,6 +30,8 @@ $(VENV): requirements-dev.txt pyproject.toml deploy/local/setup.sh
 
 setup: $(VENV) ## virtual environment with pinned dependencies, Java and Maven, Kafka's jars
 	@sh deploy/local/setup.sh kafka
+	@# once, and not by every process of a stack, as where PYTHONDONTWRITEBYTECODE is set
+	@$(BIN)/python -m compileall -q services shared deploy
 
 demo: setup secure ## real notices through four services, with a table at the end
 	$(GOODFAITH) demo $(ARGS)

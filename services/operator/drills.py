@@ -318,6 +318,12 @@ class Observer:
         rows = self.ask(f'ALERTS{{alertname="Aftermath",alertstate="firing",layer=~"{causes}"}}')
         return sorted({*self.firing(), *(labels["page"] for labels, _ in rows)})
 
+    def looked(self) -> bool:
+        """Whether every process has been looked at, successfully or not, since Prometheus was started."""
+        targets = self._http.get("/api/v1/targets", params={"state": "active"}).json()["data"]["activeTargets"]
+        pools = {target["scrapePool"] for target in targets}
+        return "goodfaith" in pools and all(target["health"] != "unknown" for target in targets)
+
     def look_s(self) -> float:
         """How long a look at a process takes, or a round of rules.
 
@@ -391,6 +397,8 @@ class Ground:
         if not self.speed <= speed <= CLOSE * self.speed:
             self.speed = speed
             self.stack.observe(plan(speed, self.pager))
+            # of a process that ends before Prometheus, started again, has looked at it, the last figures stay
+            self.wait(self.prometheus.looked, "Prometheus does not look at every process")
 
     def wait(self, until: Callable[[], bool], otherwise: str) -> None:
         """Wait until it holds.
