@@ -22,6 +22,8 @@ from deploy.prometheus import routing, writing
 from deploy.prometheus.model import Pace
 
 START_S = 60.0
+LOOKBACK_MS = 300_000
+"""Prometheus's default: how long the last sample of a series counts when its end was not recorded."""
 INSTALL = "Debian and Ubuntu have the packages prometheus and prometheus-alertmanager"
 
 # names of the programs, Debian's first
@@ -91,6 +93,8 @@ class Server(Child):
             # the longest window of the rules is 30 days
             options += [f"--storage.tsdb.path={data}", "--storage.tsdb.retention.time=35d", "--web.enable-lifecycle"]
             options += ["--storage.tsdb.retention.size=2GB", f"--rules.alert.resend-delay={resend_s}s"]
+            # the last samples from before a restart count for five minutes on the rules' clock
+            options += [f"--query.lookback-delta={round(LOOKBACK_MS / self.speed)}ms"]
             # how soon started and ended processes are noticed
             options += ["--scrape.discovery-reload-interval=1s"]
         else:

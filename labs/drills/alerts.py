@@ -68,6 +68,12 @@ class PrometheusClient:
         rows = self.query(f'ALERTS{{alertname="Aftermath",alertstate="firing",layer=~"{causes}"}}')
         return sorted({*self.firing(), *(labels["page"] for labels, _ in rows)})
 
+    def scraped(self) -> bool:
+        """Whether every process was scraped, successfully or not, since Prometheus started."""
+        targets = self._http.get("/api/v1/targets", params={"state": "active"}).json()["data"]["activeTargets"]
+        pools = {target["scrapePool"] for target in targets}
+        return "goodfaith" in pools and all(target["health"] != "unknown" for target in targets)
+
     def scrape_s(self) -> float:
         """Seconds that a scrape or an evaluation of rules takes, whichever takes longer.
 

@@ -65,6 +65,8 @@ class DrillBed:
         if not self.speed <= speed <= CLOSE * self.speed:
             self.speed = speed
             self.stack.observe(observed_at(speed, self.pager))
+            # the last samples of a process that ends before the restarted Prometheus has scraped it would stay
+            self.wait(self.prometheus.scraped, "Prometheus does not scrape every process")
 
     def wait(self, until: Callable[[], bool], otherwise: str) -> None:
         """Wait until a condition holds.
