@@ -37,6 +37,10 @@ from shared.topics import ACCOUNTS, FILINGS, INTAKE, NOTIFICATION, VERIFICATION,
 log = structlog.get_logger(__name__)
 
 BROKER_S: Final = 1.0
+RARER: Final = 5
+"""While nothing is filed, watermarks are this many times rarer: each wakes every worker."""
+QUIET_S: Final = 10.0
+"""Seconds without a request, and without a step of the business clock, after which they are rarer."""
 _SUBMITTED: Final = "goodfaith.item.submitted.v1"
 _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
 _queued: Final = {
@@ -75,6 +79,7 @@ class Intake:
         self.housekeeping = Housekeeping(self._engine, settings, lambda: self.barrier.today)
         self._marked: dict[int, dt.datetime] = {}
         self._marked_at = 0.0
+        self._taken_at = 0.0
         self._pulled: tuple[dt.datetime | None, dict[int, dt.datetime]] = (None, {})
         self._admin: Any = None
         self._jobs: list[Background] = []
@@ -136,6 +141,7 @@ class Intake:
         self._pulled = (mark, cut)
         if not taken.rows:
             return ()
+        self._taken_at = time.monotonic()
         terms = {claim: _terms.decode(text) for claim, text in admission.payloads(tx.connection, taken.rows).items()}
         counts: dict[str, int] = {}
         incoming = []
@@ -175,12 +181,14 @@ class Intake:
         return Fold(tx, self, mark, cut)
 
     def _mark_due(self) -> bool:
-        return time.monotonic() - self._marked_at >= self.settings.watermark_ms / 1000
+        now = time.monotonic()
+        quiet = now - max(self._taken_at, self.barrier.unsteady_at) > QUIET_S
+        return now - self._marked_at >= (RARER if quiet else 1) * self.settings.watermark_ms / 1000
 
     def marks(
         self, partitions: Sequence[int], mark: dt.datetime | None, cut: Mapping[int, dt.datetime]
     ) -> dict[int, dt.datetime]:
-        """Watermarks for a batch, at most every ``watermark_ms``.
+        """Watermarks for a batch, at most every ``watermark_ms``; less often while nothing happens.
 
         Args:
             cut: by partition, the time up to which its commands were taken, if not all were.

@@ -163,6 +163,9 @@ class Barrier:
         self._turn: int | None = None
         self._failures = 0
         self._clocks = Clocks(settings)
+        self._anchor: clock.Anchor | None = None
+        self.unsteady_at = 0.0
+        """Monotonic time when the business clock was last seen to have been set, or to run faster than real time."""
         self.today: dt.date | None = None
         """The business day."""
 
@@ -170,9 +173,12 @@ class Barrier:
         """Move T on, unless another process has since the last turn, or clocks disagree. Returns whether it did."""
         with self._engine.begin() as connection:
             before = self._wall()
-            *anchor, now, turn = connection.exec_driver_sql(_LOOK).one()
+            *row, now, turn = connection.exec_driver_sql(_LOOK).one()
             database = Offset.of(now.timestamp(), before, self._wall())
-        self.today = clock.Anchor(*anchor).at(now).date()
+        anchor = clock.Anchor(*row)
+        if anchor != self._anchor or anchor.rate > 1:
+            self._anchor, self.unsteady_at = anchor, time.monotonic()
+        self.today = anchor.at(now).date()
         seen, self._turn = self._turn, turn
         if not self._clocks.agree(database, self._brokers()) or seen not in (None, turn):
             return False
