@@ -327,15 +327,15 @@ class World:
         """Set the clock to just after a deadline."""
         self.to(dt.datetime.fromisoformat(due) + SECOND)
 
-    def until(self, what: Callable[[], T | None], timeout_s: float = 90.0) -> T:
-        """Wait until it is true."""
+    def until(self, what: Callable[[], T | None], timeout_s: float = 300.0) -> T:
+        """Wait until it is true; what takes `timeout_s` hangs."""
         end = time.monotonic() + timeout_s
         while not (found := what()):
             assert time.monotonic() < end, f"not within {timeout_s} s"
             time.sleep(0.05)
         return found
 
-    def settle(self, timeout_s: float = 120.0) -> None:
+    def settle(self, timeout_s: float = 300.0) -> None:
         """Wait until nothing is under way."""
         watch = Watch(self.engine, self.settings)
         try:

@@ -13,6 +13,9 @@ from labs.faults.plan import LoadPlan
 from labs.faults.submitter import Submitter
 from services.ops.verify.verify import verify_stack
 
+HANGS_S = 300
+"""Seconds after which something hangs. No test asks how fast a machine is."""
+
 _names = itertools.count()
 
 
@@ -37,10 +40,10 @@ class Pump:
     def finish(self) -> None:
         """File no more; wait until all is answered and at rest; nothing may be lost or double."""
         self._stop.set()
-        self._thread.join(120)
+        self._thread.join(HANGS_S)
         assert not self._thread.is_alive(), "requests stay unanswered"
         self.run.fleet.wait_ready(60)
-        self.run.settle(120)
+        self.run.settle(HANGS_S)
         lost, doubled = self.run.compare(self._submitter.record)
         assert (lost, doubled, self._submitter.record.contradictions) == ([], [], [])
         self.run.close()

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from deploy.local.processes import Fleet, Process
-from tests.faults.pump import Pump, clean
+from tests.faults.pump import HANGS_S, Pump, clean
 
-pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.timeout(6 * HANGS_S)]
 
 LOOP = ("after_poll", "before_commit", "after_commit", "after_produce", "before_offsets")
 SENDER = ("after_take", "after_sending", "after_send", "before_commit", "after_commit")
@@ -43,7 +43,7 @@ def test_killed_at_every_step(fleet: Fleet, pump: Pump) -> None:
     for number, name in enumerate(left):
         current[name] = left[name].pop(0)
         restart(fleet[name], f"{WORKERS[name][0]}:{current[name]}:{1 + number % 3}")
-    until = time.monotonic() + 420
+    until = time.monotonic() + 3 * HANGS_S
     while current:
         assert time.monotonic() < until, f"not reached: {current}"
         for name in list(current):

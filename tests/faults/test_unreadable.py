@@ -14,7 +14,7 @@ from services.ops.verify.verify import Report, verify_stack
 from shared import topics
 from tests.faults.pump import Pump
 
-pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.timeout(1200)]
 
 
 def test_a_record_that_nobody_can_read_takes_no_process_down(fleet: Fleet, pump: Pump) -> None:
