@@ -84,6 +84,7 @@ class Replay:
 
     Args:
         step: whether the clock steps with the notices; else it is left alone and everything is filed at once.
+        days: between two steps.
         per_second: most items a second; 0 for as fast as the door takes them.
         namespace: appended to all ids, so that the same notices can be filed again on the same stack.
     """
@@ -94,6 +95,7 @@ class Replay:
         *,
         via: Literal["http", "kafka"],
         step: bool,
+        days: int,
         per_second: float,
         namespace: str,
         model: Model,
@@ -107,6 +109,7 @@ class Replay:
         self._door: Door = self._http if via == "http" else Upstream(self.settings, UPSTREAM)
         self._via = via
         self._step = step
+        self._stride = days * DAY
         self._per_second = per_second
         self._suffix = f".{namespace}" if namespace else ""
         self._model = model
@@ -264,12 +267,12 @@ class Replay:
             due = connection.exec_driver_sql(
                 "select min(next_due) from verification.items where next_due is not null"
             ).scalar()
-        # a deadline takes effect as of its own time, so that one stop a day is enough
+        # a deadline takes effect as of its own time, however long after it the clock stops
         candidates = [self._agenda[0][0]] if self._agenda else []
         if due is not None:
             candidates.append(max(due + SECOND, self._now + DAY))
         when = min(candidates, default=None)
-        return when if when is not None and when <= end else None
+        return when + self._stride - DAY if when is not None and when <= end else None
 
     def _advance(self, when: dt.datetime) -> None:
         with self._engine.begin() as connection:
@@ -435,6 +438,7 @@ def execute(
     *,
     via: Literal["http", "kafka"] = "http",
     step: bool = True,
+    days: int = 1,
     per_second: float = 0.0,
     namespace: str = "",
     seed: int | None = None,
@@ -459,6 +463,7 @@ def execute(
             stack,
             via=via,
             step=step,
+            days=days,
             per_second=per_second,
             namespace=namespace,
             model=model,
@@ -482,6 +487,7 @@ def replay(
     rate: Annotated[float, typer.Option(min=0, help="Most items a second; 0: as fast as the door takes them.")] = 0.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first notices of the file.")] = None,
     step: Annotated[bool, typer.Option(help="Step the clock with the notices, so that deadlines pass.")] = True,
+    days: Annotated[int, typer.Option(min=1, help="Days between two steps: the more, the faster.")] = 1,
     namespace: Annotated[
         str, typer.Option(help="Appended to all ids: the same notices once more on the same stack.")
     ] = "",
@@ -503,7 +509,7 @@ def replay(
     if not notices:
         raise StackError(f"{file.name}: no notices in it")
     report = execute(
-        running(stack), notices, via=via, step=step, per_second=rate, namespace=namespace, seed=seed, profile=profile, quiet=json  # type: ignore[arg-type]
+        running(stack), notices, via=via, step=step, days=days, per_second=rate, namespace=namespace, seed=seed, profile=profile, quiet=json  # type: ignore[arg-type]
     )  # fmt: skip
     if json:
         print_json(report.json())
