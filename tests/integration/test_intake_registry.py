@@ -484,7 +484,7 @@ ACTS = st.one_of(
 @given(st.lists(ACTS, min_size=1, max_size=12))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[str, str]]) -> None:
-    """Whatever happens to a right and its authorisations, and in whatever order: told of the tables anew, by another way."""
+    """Whatever happens to a right and its authorisations, and in whatever order: told of the tables again, by another way."""
     owner, other, agent = (f"h-{uuid.uuid4().hex[:12]}" for _ in range(3))
     people = {name: Account(name, "holder", True, False, True) for name in (owner, other, agent)}
     operator = Account("a-operator", "operator", True, False, True)

@@ -269,7 +269,7 @@ def test_nothing_for_others_and_for_what_is_not_upheld(town: Town) -> None:
     town.offer("l-4", AGAIN, "s-2")
     town.offer("l-5", OTHER)
     town.offer("l-6", AGAIN, state="ended")
-    town.offer("l-1")  # the very listing: held, and taken down anew by enforcement
+    town.offer("l-1")  # the very listing: held, and taken down again by enforcement
     assert town.found == []
     town.command(HOLDER, "withdraw", item, requests.Withdraw(ground="licensed"))
     town.offer("l-7", AGAIN)

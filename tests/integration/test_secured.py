@@ -653,7 +653,7 @@ def test_logins_and_authorities_are_exchanged_under_load(tmp_path: Path) -> None
             write(stack.secured.folder / f"{one}.user", access.login(settings, one, other=True))
             write(stack.secured.folder / f"{one}.password", fresh[one])
         write(trusted, both.decode())
-        # everybody connects anew, to a broker whose certificate is the next authority's, by the second login alone
+        # everybody connects again, to a broker whose certificate is the next authority's, by the second login alone
         following.issue(BROKER, HOSTS, folder=stack.secured.folder)
         at_broker(settings, {access.login(settings, one): None for one in mine})
         running.kill_kafka()

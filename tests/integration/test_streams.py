@@ -31,7 +31,7 @@ def _revisions(rig: Rig, name: str, claim: str) -> list[int]:
 
 
 def test_workers_that_die_lose_nothing_and_double_nothing(rig: Rig) -> None:
-    """Killed between changelog and table, killed while another takes over, built anew, and stopped: the states are those of a plain fold."""
+    """Killed between changelog and table, killed while another takes over, rebuilt, and stopped: the states are those of a plain fold."""
     rig.items(range(150))
     killed = rig.start("a", crash_at="streams:acknowledged:3")
     assert killed.wait(120) == -signal.SIGKILL

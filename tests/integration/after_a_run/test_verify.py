@@ -858,14 +858,14 @@ def test_a_database_from_before_is_found_by_what_the_broker_knows(rig: Rig) -> N
 
 
 def test_a_log_whose_chain_was_made_anew_is_found_by_what_the_broker_knows(rig: Rig) -> None:
-    anew = """
+    again = """
         update notification.event_log l set payload = replace(l.payload, '"sent_at":"2', '"sent_at":"1'),
             hash = encode(sha256(convert_to(b.hash || replace(l.payload, '"sent_at":"2', '"sent_at":"1'), 'UTF8')), 'hex')
         from notification.partitions p, notification.event_log b
         where p.partition = l.partition and l.seq = p.seq and b.partition = l.partition and b.seq = l.seq - 1;
         update notification.partitions p set hash = l.hash from notification.event_log l
         where p.partition = l.partition and l.seq = p.seq"""
-    found = rig.find(tamper=anew)
+    found = rig.find(tamper=again)
     assert "log-chain" not in found
     assert found["log-rewritten"].category == "problem"
 

@@ -224,7 +224,7 @@ def test_everything_that_is_named_is_there(overlay: str) -> None:
             if "configMapRef" in source:
                 assert ("ConfigMap", source["configMapRef"]["name"]) in there
                 assert re.fullmatch(r"goodfaith-(settings|kafka)-\w+", source["configMapRef"]["name"]), (
-                    "changes would start nothing anew"
+                    "changes would start nothing again"
                 )
         assert not [one for one in container["env"] if "secretKeyRef" in one.get("valueFrom", {})], "secrets are files"
     scaled = [one for one in documents if one["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")]

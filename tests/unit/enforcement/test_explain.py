@@ -169,7 +169,7 @@ def test_whatever_is_tampered_with_is_found(steps: list[tuple[int, int, int, str
 
 
 def test_a_ledger_that_was_brought_in_line_with_other_rules_agrees() -> None:
-    """What was right by the rules of its time is wrong by today's; once it is reversed and entered anew, all is right."""
+    """What was right by the rules of its time is wrong by today's; once it is reversed and entered again, all is right."""
     book = Book()
     for number in range(3):
         book.say(BEGIN + number * DAY, f"c{number}", BEGIN + number * DAY)
@@ -215,7 +215,7 @@ def test_the_rules_are_named() -> None:
         ("entered", "c3", "repeat", 6, False, None),
     ]
     assert (found.general_points, found.serious_strikes, found.violations, found.tier) == (6, 1, 4, "3-5")
-    # what is reversed and entered anew in one moment crosses nothing
+    # what is reversed and entered again in one moment crosses nothing
     assert [step.crossed for step in found.steps[5:]] == [()] * 5
     assert found.steps[0].crossed == ("+general 1 warning",)
     assert found.steps[1].crossed == ("+general 2 listing_restricted",)

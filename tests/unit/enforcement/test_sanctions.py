@@ -30,7 +30,7 @@ def entries(violations: Violations, rules: policy.Penalties = RULES) -> list[Ent
 
 
 def naive(found: list[Entry], now: dt.datetime) -> set[tuple[str, int, dt.datetime, str, dt.datetime | None]]:
-    """Grounds by summing everything anew at every moment, in other words than the code's."""
+    """Grounds by summing everything again at every moment, in other words than the code's."""
     result = set()
     for ledger, steps in (("general", RULES.general.thresholds), ("serious", RULES.serious.thresholds)):
         mine = sorted((e for e in found if e.penalty.ledger == ledger), key=lambda e: (e.penalty.effective_at, e.entry))
@@ -181,7 +181,7 @@ class Life:
 
 
 class Plain:
-    """The same in other words: every sum anew at every moment, one answer a threshold, no grounds."""
+    """The same in other words: every sum again at every moment, one answer a threshold, no grounds."""
 
     def __init__(self) -> None:
         self.given: dict[tuple[str, int], list[dict[str, Any]]] = {}

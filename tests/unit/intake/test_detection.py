@@ -127,7 +127,7 @@ def _escaped() -> bytes:
     plain = files.pdf(lambda d: d.Root.__setitem__("/OpenAction", files.script()), qdf=True)
     escaped = plain.replace(b"/JavaScript", b"/J#61vaScript").replace(b"/JS", b"/J#53")
     assert escaped != plain
-    # qdf keeps a table of offsets that is now wrong: let it be written anew without understanding names
+    # qdf keeps a table of offsets that is now wrong: let it be written again without understanding names
     shift = io.BytesIO()
     with pikepdf.open(io.BytesIO(escaped)) as document:
         document.save(shift)

@@ -399,7 +399,7 @@ def test_the_histories_of_the_engine_go_everywhere() -> None:
     assert revised > 50
 
 
-@pytest.mark.parametrize("broken", ["nothing is taken back", "counted again", "dated anew", "never down"])
+@pytest.mark.parametrize("broken", ["nothing is taken back", "counted again", "dated again", "never down"])
 def test_a_broken_count_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settle, outcome_change = goodfaith.settle, goodfaith.outcome_change
     if broken == "nothing is taken back":
@@ -411,7 +411,7 @@ def test_a_broken_count_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch)
             "settle",
             lambda turns, counted, down: (settle(turns, forgotten(counted), down)[0], settle(turns, {}, down)[1]),
         )
-    elif broken == "dated anew":
+    elif broken == "dated again":
         monkeypatch.setattr(
             goodfaith,
             "outcome_change",

@@ -309,7 +309,7 @@ def test_the_ladder_step_by_step() -> None:
 def test_a_measure_with_a_time_runs_its_time_on_a_good_record() -> None:
     measures, now = lived([(0, BAD), (3, BAD), (1, GOOD)])
     assert [m.state for m in measures] == ["lifted", "on"]
-    # and misuse that begins anew is warned of anew
+    # and misuse that begins again is warned of again
     measures, _ = lived([(0, BAD), (3, BAD), (1, GOOD), (3, BAD)])
     assert [(m.kind, m.state) for m in measures] == [("warning", "lifted"), ("quota", "on"), ("warning", "on")]
     assert misuse.current(measures, now.date()).kind == "quota"  # type: ignore[union-attr]
@@ -332,7 +332,7 @@ def test_what_is_over_is_followed_by_the_next_step_and_the_last_step_is_repeated
         ("suspension", "on", "m-001"),
     ]
     assert misuse.review(measures, BAD, now + 5 * DAY, "m-x", TERMS) == ()
-    # a new warning begins anew
+    # a new warning begins again
     measures, _ = lived([(0, BAD), (3, BAD), (12, GOOD), (1, BAD), (3, BAD)])
     assert [(m.kind, m.state) for m in measures] == [
         ("warning", "lifted"),

@@ -57,7 +57,7 @@ def test_the_key_is_changed_without_anything_that_does_not_open() -> None:
     fresh = Contacts(new, old).new_key("a-3")
     kept = Contacts(new, old).seal("a-3", fresh, CONTACT)
     assert Contacts(old, new).open("a-3", fresh, kept) == CONTACT
-    # what was sealed stays as it is: only its key is wrapped anew
+    # what was sealed stays as it is: only its key is wrapped again
     again = {name: Contacts(new, old).rewrap(name, wrapped) for name, wrapped in made.items()}
     for name, wrapped in again.items():
         assert wrapped is not None

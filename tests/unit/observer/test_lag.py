@@ -27,7 +27,7 @@ def test_a_topic_that_is_not_there_is_left_out() -> None:
 
 
 def test_a_reader_is_never_ahead_of_the_end() -> None:
-    """A topic that was made anew is shorter than the tables remember."""
+    """A topic that was made again is shorter than the tables remember."""
     assert positions([HERE], {HERE.read: Extent(0, 2, None)}, {}, {HERE: 9}) == {HERE: 2}
 
 

@@ -31,7 +31,7 @@ wanted = st.builds(
 
 
 def test_figures_are_those_that_were_measured() -> None:
-    """When this fails, something was measured anew: write it into services/ops/sizing.py, and the table anew."""
+    """When this fails, something was measured again: write it into services/ops/sizing.py, and the table again."""
     text = (ROOT / "docs/explanation/performance.md").read_text(encoding="utf-8")
     capacity = (ROOT / "docs/how-to/scale.md").read_text(encoding="utf-8")
 

@@ -109,7 +109,7 @@ def test_a_partition_that_is_given_up_ends_the_comparison_alone() -> None:
 
 
 def test_an_accounts_place_in_the_log_is_looked_for_by_all_that_its_topic_carries() -> None:
-    """When this fails: the index `event_log_accounts` has to be made anew as well, by a migration."""
+    """When this fails: the index `event_log_accounts` has to be made again as well, by a migration."""
     assert set(reconcile.ACCOUNT_TYPES) == set(CARRIES[ACCOUNTS.name])
     index = Path("services/intake/migrations/versions/0001_initial.sql").read_text(encoding="utf-8")
     assert all(f"'{name}'" in index for name in reconcile.ACCOUNT_TYPES)

@@ -137,7 +137,7 @@ def run(made: FakeWorker, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 
 
 def failed(made: FakeWorker) -> bool:
-    """Whether it is to start anew."""
+    """Whether it is to start again."""
     assert made._ended is not None
     return made._ended.done()
 
@@ -187,7 +187,7 @@ def test_a_step_that_outlives_its_partition_writes_no_table() -> None:
     assert not run(made, lambda: made.steps.write(part, [], part.read, [], ()))
     assert made.written, "the changelog took it"
     assert made.db.writes == 0
-    assert part.torn, "so it is loaded anew"
+    assert part.torn, "so it is loaded again"
     assert not run(made, lambda: made.steps.write(part, [], part.read, [], ()))
     assert len(made.written) == 1, "and nothing more is written"
 

@@ -84,7 +84,7 @@ def test_dmca_11_each_element_of_512_g_3(element: str) -> None:
     assert made.got.upheld, "the takedown stands as before"
     made.sent("counter_defect")
     made.pass_time(400 * DAY)
-    assert made.state is S.NOTIFIED, "and may be countered anew, at any time"
+    assert made.state is S.NOTIFIED, "and may be countered again, at any time"
     assert made.counter(DMCA.counter.required).refused is None
 
 
