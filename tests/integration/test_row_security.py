@@ -16,7 +16,6 @@ from services.intake.app import create
 from services.intake.kernel import store
 from services.intake.kernel.domain import Account
 from services.intake.reading import store as reading_store
-
 from shared.migrate import PARTY_READS
 from tests.integration.intake_parts import Parts, People, sell
 
