@@ -22,8 +22,10 @@ from deploy.prometheus import routing, writing
 from deploy.prometheus.model import Pace
 
 START_S = 60.0
-LOOKBACK_MS = 300_000
+LOOKBACK_S = 300
 """Prometheus's default: so long the last sample of a series counts for which no end was written."""
+LOOKBACK_LEAST_S = 20
+"""A busy machine misses some scrapes, whatever the rules' clock says."""
 INSTALL = "`sh deploy/local/setup.sh prometheus` installs them on Debian and Ubuntu"
 
 # which of these names a system has: Debian's first
@@ -94,7 +96,7 @@ class Server(Child):
             options += [f"--storage.tsdb.path={data}", "--storage.tsdb.retention.time=35d", "--web.enable-lifecycle"]
             options += ["--storage.tsdb.retention.size=2GB", f"--rules.alert.resend-delay={resend_s}s"]
             # what was scraped last before a restart, and nothing since, counts for five minutes of the rules' time
-            options += [f"--query.lookback-delta={round(LOOKBACK_MS / self.speed)}ms"]
+            options += [f"--query.lookback-delta={max(round(LOOKBACK_S / self.speed), LOOKBACK_LEAST_S)}s"]
             # what has started or ended is heeded this often
             options += ["--scrape.discovery-reload-interval=1s"]
         else:
