@@ -22,8 +22,10 @@ from deploy.prometheus import routing, writing
 from deploy.prometheus.model import Pace
 
 START_S = 60.0
-LOOKBACK_MS = 300_000
+LOOKBACK_S = 300
 """Prometheus's default: how long the last sample of a series counts when its end was not recorded."""
+LOOKBACK_LEAST_S = 20
+"""A busy machine misses some scrapes, however fast the rules' clock runs."""
 INSTALL = "Debian and Ubuntu have the packages prometheus and prometheus-alertmanager"
 
 # names of the programs, Debian's first
@@ -94,7 +96,7 @@ class Server(Child):
             options += [f"--storage.tsdb.path={data}", "--storage.tsdb.retention.time=35d", "--web.enable-lifecycle"]
             options += ["--storage.tsdb.retention.size=2GB", f"--rules.alert.resend-delay={resend_s}s"]
             # the last samples from before a restart count for five minutes on the rules' clock
-            options += [f"--query.lookback-delta={round(LOOKBACK_MS / self.speed)}ms"]
+            options += [f"--query.lookback-delta={max(round(LOOKBACK_S / self.speed), LOOKBACK_LEAST_S)}s"]
             # how soon started and ended processes are noticed
             options += ["--scrape.discovery-reload-interval=1s"]
         else:

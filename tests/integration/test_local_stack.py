@@ -307,7 +307,7 @@ def test_a_stack_is_observed(own: Stack) -> None:
         return [row["value"][1] for row in answer.json()["data"]["result"]]
 
     def wait_for(wanted: list[str]) -> None:
-        until = time.monotonic() + 15
+        until = time.monotonic() + 120
         while up() != wanted:
             assert time.monotonic() < until, (up(), wanted)
             time.sleep(0.1)
@@ -328,6 +328,13 @@ def test_a_stack_is_observed(own: Stack) -> None:
         before = own.observers()
         own.observe(prometheus.Plan(scrape_s=0.2, speed=60))  # again: the same processes, with the new configuration
         assert own.observers() == before
+        mailbox.start()
+        wait_for(["1"])
+        os.kill(state(own)["prometheus"]["handle"], signal.SIGKILL)
+        mailbox.terminate()
+        # no end of its series was written, and five minutes of the rules' time are less than the wait
+        own.observe(prometheus.Plan(scrape_s=0.2, speed=60))
+        wait_for([])
         for part in prometheus.BINARIES:
             for connection in psutil.Process(state(own)[part]["handle"]).net_connections():
                 assert connection.status != psutil.CONN_LISTEN or connection.laddr.ip == "127.0.0.1"
