@@ -10,6 +10,8 @@ a dead letter until a version runs that can read it.
 Personal data never appears here: parties are ids; texts and proofs are references to what intake keeps.
 
 All times are aware UTC datetimes of business time (``shared.clock``) unless a name ends in ``_wall``.
+
+One module, although it has more than 600 lines: it is the list of everything that is said between services.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 One class serves all processes; each reads what it needs. ``goodfaith settings`` lists every field with its meaning,
 default and present value; secrets are shown as ``**********``. An empty variable counts as not set. Secrets may come
 from files (``shared/secret_files.py``).
+
+One module, although it has more than 600 lines: a setting is looked up here, and nowhere else.
 """
 
 from __future__ import annotations
