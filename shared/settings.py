@@ -442,7 +442,9 @@ class Settings(BaseSettings):
         (8, 3, 1), description="Shares of the lanes express, standard and bulk when they compete for admission."
     )
     watermark_ms: int = Field(
-        1000, ge=10, description="Milliseconds between watermarks on a partition; five times as many when nothing is filed."
+        1000,
+        ge=10,
+        description="Milliseconds between watermarks on a partition; five times as many when nothing is filed.",
     )
     broker_skew_ms: int = Field(
         500,

@@ -188,7 +188,9 @@ def test_rubbish_on_every_topic(world: World) -> None:
         everything = dlq.dead_letters(connection, tables, done=True)
     assert len(everything) > before
     outside = {topic.name for topic in OUTSIDE}
-    assert [row for row in letters if row["topic"] in outside and not row["event_id"]] == [], "from outside, and a dead letter"
+    assert [row for row in letters if row["topic"] in outside and not row["event_id"]] == [], (
+        "from outside, and a dead letter"
+    )
     assert {row["topic"] for row in letters} & {topic.name for topic in INTERNAL}
     ours = {"last-1", "last-2", *claim.listings}
     assert not [row for row in letters if row["key"] in ours], f"seed {seed}: an honest key is blocked"

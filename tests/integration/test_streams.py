@@ -55,7 +55,10 @@ def test_workers_that_die_lose_nothing_and_double_nothing(rig: Rig) -> None:
 
     # somebody else writes to the changelog, as a worker that woke too late would: what stands is written again
     row = next(row for row in rig.read(changelog_topic(rig.settings, 2)) if row.key.startswith(b"items\0"))
-    for key, value in ((row.key, tables.encode(items.Item(received=1))), (tables.READ, tables.encode(tables.ReadPositions()))):
+    for key, value in (
+        (row.key, tables.encode(items.Item(received=1))),
+        (tables.READ, tables.encode(tables.ReadPositions())),
+    ):
         rig.producer.send(row.topic, value, key, partition=row.partition)
     rig.producer.flush()
     # and an event that nobody can read: it is kept

@@ -64,7 +64,9 @@ def test_every_template_is_used_and_says_its_words_by_the_catalogue() -> None:
     used = {f"{kind}.v{version}.jinja" for kind, version in {**VERSIONS, **NOTICES}.items()}
     for name in templates():
         source = (FOLDER / name).read_text()
-        assert name in used or any(f'"{name}"' in (FOLDER / other).read_text() for other in used), f"{name} is used nowhere"
+        assert name in used or any(f'"{name}"' in (FOLDER / other).read_text() for other in used), (
+            f"{name} is used nowhere"
+        )
         assert in_template(name), name
         assert not re.search(r"<[a-z/!]", source), f"{name}: markup is the layout's"
     for said in in_layout():
