@@ -83,8 +83,7 @@ class Replay:
     """One run.
 
     Args:
-        step: whether the clock steps with the notices; else it is left alone and everything is filed at once.
-        days: between two steps.
+        days: between two steps of the clock; 0: it is left alone, and everything is filed at once.
         per_second: most items a second; 0 for as fast as the door takes them.
         namespace: appended to all ids, so that the same notices can be filed again on the same stack.
     """
@@ -94,7 +93,6 @@ class Replay:
         stack: Stack,
         *,
         via: Literal["http", "kafka"],
-        step: bool,
         days: int,
         per_second: float,
         namespace: str,
@@ -108,7 +106,6 @@ class Replay:
         self._http = Http(self.settings)
         self._door: Door = self._http if via == "http" else Upstream(self.settings, UPSTREAM)
         self._via = via
-        self._step = step
         self._stride = days * DAY
         self._per_second = per_second
         self._suffix = f".{namespace}" if namespace else ""
@@ -170,7 +167,7 @@ class Replay:
     def _set_clock(self, notices: list[Notice]) -> None:
         first = dt.datetime.combine(min(n.date for n in notices), dt.time(9), dt.UTC)
         with self._engine.begin() as connection:
-            if self._step:
+            if self._stride:
                 clock.set_anchor(connection, business=None, rate=0)
             now, _ = clock.read(connection)
         self._now = now
@@ -212,7 +209,7 @@ class Replay:
         for notice in notices:
             when = dt.datetime.combine(notice.date, dt.time(9), dt.UTC) + self._offset
             self._at(when, self._notice(notice, limit, progress), early=self._is_new(notice))
-        if not self._step:
+        if not self._stride:
             self._file_at_once()
         else:
             self._days()
@@ -437,7 +434,6 @@ def execute(
     notices: list[Notice],
     *,
     via: Literal["http", "kafka"] = "http",
-    step: bool = True,
     days: int = 1,
     per_second: float = 0.0,
     namespace: str = "",
@@ -462,7 +458,6 @@ def execute(
         replay = Replay(
             stack,
             via=via,
-            step=step,
             days=days,
             per_second=per_second,
             namespace=namespace,
@@ -509,7 +504,7 @@ def replay(
     if not notices:
         raise StackError(f"{file.name}: no notices in it")
     report = execute(
-        running(stack), notices, via=via, step=step, days=days, per_second=rate, namespace=namespace, seed=seed, profile=profile, quiet=json  # type: ignore[arg-type]
+        running(stack), notices, via=via, days=days if step else 0, per_second=rate, namespace=namespace, seed=seed, profile=profile, quiet=json  # type: ignore[arg-type]
     )  # fmt: skip
     if json:
         print_json(report.json())
