@@ -12,9 +12,9 @@ from deploy.local.fleet import settings_of
 from deploy.local.processes import Fleet
 from services.ops.verify.verify import Report, verify_stack
 from shared import topics
-from tests.faults.pump import Pump
+from tests.faults.pump import HANGS_S, Pump
 
-pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.timeout(4 * HANGS_S)]
 
 
 def test_a_record_that_nobody_can_read_takes_no_process_down(fleet: Fleet, pump: Pump) -> None:
