@@ -7,7 +7,7 @@ import itertools
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.enforcement import penalties, sanctions
@@ -223,8 +223,8 @@ class Plain:
                     elif one["answers"] and fell and not (closed and course[-1]):
                         one["answers"] = False
                         one["on"] = one["on"] and bool(step.days or closed)
-                    elif closed and course[-1]:
-                        one["answers"] = True
+                    elif course[-1] and one["on"] and (closed or not fell):
+                        one["answers"] = True  # a fall that was seen never was: a late violation bridges it
                 if self.reached(found, ledger, number, now) and not any(one["answers"] for one in given):
                     given.append({"began": now, "on": True, "answers": True})
                 if any(one["on"] for one in given):
@@ -243,6 +243,14 @@ def acts() -> st.SearchStrategy[Acts]:
     return st.lists(st.tuples(what, days, st.integers(0, 30), severity), max_size=22)
 
 
+FALL_THAT_NEVER_WAS: Acts = [
+    ("violates", 0, 0, "general"), ("violates", 0, 0, "general"), ("violates", 364, 0, "general"),
+    ("late", 1, 2, "general"), ("violates", 7, 0, "general"),
+]  # fmt: skip
+"""Frozen for seven days on day 364; the sum falls on day 365, and then a violation of day 363 becomes known."""
+
+
+@example(FALL_THAT_NEVER_WAS, True)
 @given(acts(), st.booleans())
 def test_a_life_is_as_a_plain_count_tells_it(stream: Acts, watched: bool) -> None:
     """Violations in and out of order, reversals and expiries; seen at every end, or only now and then."""
@@ -367,6 +375,23 @@ def test_an_expiry_and_a_new_violation_make_a_new_occasion() -> None:
         (402, "imposed", "threshold", 1, ()),
         (402, "imposed", "threshold", 2, ("listing_restricted",)),
     ]
+
+
+def test_a_fall_that_never_was_brings_no_second_freeze() -> None:
+    """A violation becomes known days late and holds the sum up through an expiry that was seen (decision 0023)."""
+    life = Life().violates("c0").violates("c1").at(364).violates("c2")
+    assert life.measures == ("frozen",)
+    life.at(365).news()  # the first two expire: twelve points fall to six
+    life.violations["c3"] = (NOW + 363 * DAY, "c3", "general")
+    life.decide()
+    assert [change for change in life.news() if change[3] == 3] == []
+    assert life.account.until == NOW + 371 * DAY
+    # one that is over stays so, and its fall too: what becomes known then is a new occasion
+    over = Life().violates("c0").violates("c1").at(350).violates("c2").at(365)
+    over.news()
+    over.violations["c3"] = (NOW + 349 * DAY, "c3", "general")
+    over.decide()
+    assert [change for change in over.news() if change[3] == 3] == [(365, "imposed", "threshold", 3, ("frozen",))]
 
 
 def test_an_operator_lifts_once_for_all() -> None:
