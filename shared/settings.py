@@ -237,7 +237,7 @@ class Settings(BaseSettings):
         ge=1,
         le=10000,
         description=(
-            "Milliseconds a worker waits for records before it checks its timers; five times as long when there is no work."
+            "Milliseconds a worker waits for records before it checks its timers; up to a second when there is no work."
         ),
     )
     fetch_min_bytes: int = Field(
@@ -248,7 +248,7 @@ class Settings(BaseSettings):
         " constant load a larger value makes fewer, fuller batches.",
     )
     fetch_max_wait_ms: int = Field(
-        500,
+        2000,
         ge=1,
         le=10_000,
         description="Longest wait for fetch_min_bytes in milliseconds (fetch.max.wait.ms). If fetch_min_bytes is"

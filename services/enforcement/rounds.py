@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 
 from shared import db, metrics
-from shared.backoff import pause_s
+from shared.backoff import Quiet, pause_s
 from shared.runtime.health import Health
 from shared.settings import Settings
 
@@ -37,7 +37,7 @@ def run_rounds(settings: Settings, name: str, begin: Callable[[], Work], idle_s:
     Args:
         name: name of the process.
         begin: makes the work; called once the process answers on its health port.
-        idle_s: wall seconds between rounds that find nothing to do.
+        idle_s: least wall seconds between rounds that find nothing to do.
     """
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -46,9 +46,14 @@ def run_rounds(settings: Settings, name: str, begin: Callable[[], Work], idle_s:
     server = health.serve(settings)
     work = begin()
     failures = 0
+    quiet = Quiet()
     while not stop.is_set():
         try:
-            pause = 0.0 if work.once() else idle_s
+            if work.once():
+                quiet.worked()
+                pause = 0.0
+            else:
+                pause = quiet.wait_s(idle_s)
             failures = 0
             health.ready()
         except Exception as error:

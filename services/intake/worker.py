@@ -19,7 +19,7 @@ from kafka.admin import OffsetSpec
 
 from services.intake.accounts import webhooks_store
 from services.intake.filing import admission, recurrence
-from services.intake.filing.watermark import Barrier, BrokerClock, published_upto
+from services.intake.filing.watermark import GOOD_S, Barrier, BrokerClock, published_upto
 from services.intake.goodfaith import domain as goodfaith
 from services.intake.goodfaith import store as goodfaith_store
 from services.intake.housekeeping import Housekeeping
@@ -29,6 +29,7 @@ from services.intake.kernel.outbox import AccountEvent, moment_of
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
 from shared import db, events, kafka_links
+from shared.backoff import Quiet
 from shared.refusals import Refused
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
@@ -37,10 +38,11 @@ from shared.topics import ACCOUNTS, FILINGS, INTAKE, NOTIFICATION, VERIFICATION,
 log = structlog.get_logger(__name__)
 
 BROKER_S: Final = 1.0
+"""Seconds between looks at the brokers' clocks."""
+RAREST_LOOK_S: Final = 5.0
+"""The same while nothing is filed."""
 RARER: Final = 5
-"""While nothing is filed, watermarks are this many times rarer: each wakes every worker."""
-QUIET_S: Final = 10.0
-"""Seconds without a request, and without a step of the business clock, after which they are rarer."""
+"""While nothing is filed, watermarks are up to this many times rarer: each wakes every worker."""
 _SUBMITTED: Final = "goodfaith.item.submitted.v1"
 _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
 _queued: Final = {
@@ -75,20 +77,23 @@ class Intake:
         )
         self._inbound = tuple(inbound(name).name for name in settings.upstreams)
         self._brokers = BrokerClock(settings)
-        self.barrier = Barrier(self._engine, settings, self._inbound, self._brokers.offsets)
+        self._quiet = Quiet()
+        self.barrier = Barrier(self._engine, settings, self._inbound, self._brokers.offsets, self._quiet)
         self.housekeeping = Housekeeping(self._engine, settings, lambda: self.barrier.today)
         self._marked: dict[int, dt.datetime] = {}
         self._marked_at = 0.0
-        self._taken_at = 0.0
         self._pulled: tuple[dt.datetime | None, dict[int, dt.datetime]] = (None, {})
         self._admin: Any = None
         self._jobs: list[Background] = []
         if background:
+            watermark_s = settings.watermark_ms / 1000
+            # twice as often as `GOOD_S` asks for, on each partition
+            rarest_s = min(RAREST_LOOK_S, GOOD_S / 2 / settings.partitions)
             self._jobs = [
-                Background("marks", settings.watermark_ms / 1000, self.barrier.turn),
-                Background("broker-clock", max(settings.watermark_ms / 1000, BROKER_S), self._brokers.look),
-                Background("pressure", OBSERVE_S, self.observe),
-                *(Background(*job) for job in self.housekeeping.jobs()),
+                Background("marks", watermark_s, self.barrier.turn),
+                Background("broker-clock", max(watermark_s, BROKER_S), self._brokers.look, self._quiet, rarest_s),
+                Background("pressure", OBSERVE_S, self.observe, self._quiet),
+                *(Background(*job, self._quiet) for job in self.housekeeping.jobs()),
             ]
 
     def close(self) -> None:
@@ -141,7 +146,7 @@ class Intake:
         self._pulled = (mark, cut)
         if not taken.rows:
             return ()
-        self._taken_at = time.monotonic()
+        self._quiet.worked()
         terms = {claim: _terms.decode(text) for claim, text in admission.payloads(tx.connection, taken.rows).items()}
         counts: dict[str, int] = {}
         incoming = []
@@ -181,9 +186,8 @@ class Intake:
         return Fold(tx, self, mark, cut)
 
     def _mark_due(self) -> bool:
-        now = time.monotonic()
-        quiet = now - max(self._taken_at, self.barrier.unsteady_at) > QUIET_S
-        return now - self._marked_at >= (RARER if quiet else 1) * self.settings.watermark_ms / 1000
+        every_s = self.settings.watermark_ms / 1000
+        return time.monotonic() - self._marked_at >= self._quiet.wait_s(every_s, RARER * every_s)
 
     def marks(
         self, partitions: Sequence[int], mark: dt.datetime | None, cut: Mapping[int, dt.datetime]

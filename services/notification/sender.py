@@ -38,7 +38,7 @@ from services.notification.reports import return_path
 from services.notification.signing import Dkim, Signer
 from services.notification.types import Failure, Message, PutOff, Sent
 from shared import clock, db, metrics, policy, tracing
-from shared.backoff import pause_s
+from shared.backoff import Quiet, pause_s
 from shared.runtime.crashes import crash_from
 from shared.runtime.health import Health
 from shared.settings import Settings
@@ -98,6 +98,7 @@ class Sender:
         self._tracing = tracing.current()
         self._spans: dict[str, Any] = {}
         self._heard: list[tuple[str, MailResult]] = []
+        self._quiet = Quiet()
         self._failures = 0
         self._stop = False
         self._gauge_at = 0.0
@@ -114,8 +115,11 @@ class Sender:
                 started = time.monotonic()
                 worked = self.turn()
                 self.health.ready()
-                if not worked:
-                    self._wait(max(self.settings.poll_ms / 1000, 2 * (time.monotonic() - started)))
+                if worked:
+                    self._quiet.worked()
+                else:
+                    least_s = max(self.settings.poll_ms / 1000, 2 * (time.monotonic() - started))
+                    self._wait(self._quiet.wait_s(least_s))
             except Exception as error:
                 if not db.is_transient(error):
                     raise

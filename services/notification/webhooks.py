@@ -49,7 +49,7 @@ from services.notification.render import Contact, digest
 from services.notification.types import Message, Sent
 from services.notification.webhook_store import DeliveryOutcome, DueDelivery, Endpoint, ReleasedEndpoint
 from shared import clock, db, metrics, tracing
-from shared.backoff import pause_s
+from shared.backoff import Quiet, pause_s
 from shared.outbound import Names
 from shared.runtime.crashes import crash_from
 from shared.runtime.health import Health
@@ -113,6 +113,7 @@ class Webhooks:
         self._caller = Caller(settings, names=names, after_call=lambda: self._crash("after_call"))
         self._held: dict[str, tuple[bool, int]] = {}
         """Endpoints being called: whether each accepted its previous call, and the bytes being sent to it."""
+        self._quiet = Quiet()
         self._failures = 0
         self._stop = False
         self._tracing = tracing.current()
@@ -133,8 +134,10 @@ class Webhooks:
             try:
                 worked = self.turn()
                 self.health.ready()
-                if not worked:
-                    self._caller.news.wait(self.settings.poll_ms / 1000)
+                if worked:
+                    self._quiet.worked()
+                else:
+                    self._caller.news.wait(self._quiet.wait_s(self.settings.poll_ms / 1000))
             except Exception as error:
                 if not db.is_transient(error):
                     raise

@@ -49,7 +49,7 @@ from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-BATCH_S: Final = 0.05
+BATCH_S: Final = 0.2
 """Most wall seconds spent gathering a batch."""
 SHARES: Final = 4
 """A batch is divided among the partitions, so it is this many times as large as that of a one-transaction worker."""
@@ -59,7 +59,7 @@ FOLLOW_S: Final = 2.0
 """Seconds between checks for a new generation."""
 CLOCK_S: Final = 1.0
 """Seconds between reads of the clock."""
-HEART_S: Final = 0.2
+HEART_S: Final = 0.5
 """Seconds between signs of life."""
 _CLOCK: Final = sa.text(
     "select wall, business, rate, clock_timestamp() as now from platform.clock order by id desc limit 1"

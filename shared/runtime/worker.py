@@ -29,6 +29,7 @@ import structlog
 from kafka.errors import IllegalStateError, KafkaError
 
 from shared import db, kafka_links, log_limits, metrics, tracing
+from shared.backoff import Quiet
 from shared.runtime import assignment
 from shared.runtime.crashes import crash_from
 from shared.runtime.dead_letters import DeadLetters
@@ -49,10 +50,8 @@ log = structlog.get_logger(__name__)
 
 METADATA_MS: Final = 30_000
 EMPTY_POLL_MS: Final = 1_000
-QUIET_S: Final = 2.0
-"""A worker without work for this long waits longer for records, and looks at its queue less often."""
-ASLEEP_S: Final = 10.0
-"""After this long it looks at its queue less often still."""
+RAREST_TICK_S: Final = 5.0
+"""Seconds between an idle worker's looks at its timers, at most; watermarks, which are what timers wait for, come before."""
 
 
 class Worker:
@@ -122,7 +121,7 @@ class Worker:
         self._tick_at = 0.0
         self._look_at = 0.0
         self._patient_at = 0.0
-        self._worked_at = 0.0
+        self._quiet = Quiet()
 
     # ------------------------------------------------------------------------------------------------------ life
 
@@ -295,9 +294,11 @@ class Worker:
             return
         queued = not polled and self._queued()
         if polled.records or polled.unreadable or queued:
-            self._worked_at = now  # watermarks alone are no work
+            self._quiet.worked()  # watermarks alone are no work
         if polled or queued or self._transactor.again or now >= self._tick_at:
-            self._tick_at = now + self._tick_s
+            self._tick_at = now + self._quiet.wait_s(
+                self._tick_s, self._tick_s if service.keeps_time else RAREST_TICK_S
+            )
             if not self._process(polled):
                 return
         elif self._publisher.unrecorded:
@@ -340,13 +341,9 @@ class Worker:
             return 5  # the broker answers soon, and then what is published has to be recorded
         if self._transactor.again:
             return 15
-        quiet_s = now - self._worked_at
-        if quiet_s < QUIET_S:
-            return 15 if self.service.queue else self.settings.poll_ms
         # records end a wait at once; rows of the queue and timers do not
-        longest = 5 * self.settings.poll_ms
-        if self.service.queue:
-            longest = 50 if quiet_s < ASLEEP_S else 250
+        least = 15 if self.service.queue else self.settings.poll_ms
+        longest = int(1000 * self._quiet.wait_s(least / 1000))
         return min(longest, max(int((self._tick_at - now) * 1000), 15))
 
     def _process(self, polled: Polled) -> bool:

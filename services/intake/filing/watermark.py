@@ -18,6 +18,7 @@ import structlog
 
 from services.intake.kernel import metrics, store
 from shared import clock, kafka_links
+from shared.backoff import Quiet
 from shared.clocks import Offset, apart
 from shared.settings import Settings
 from shared.topics import CLOCK
@@ -144,6 +145,7 @@ class Barrier:
 
     Args:
         inbound: topics of upstreams, whose partitions must have been read as far.
+        quiet: is told when the business clock is set or runs faster than real time.
         wall: this process's clock.
     """
 
@@ -153,6 +155,7 @@ class Barrier:
         settings: Settings,
         inbound: Sequence[str],
         brokers: Callable[[], list[Offset]] = list,
+        quiet: Quiet | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
@@ -164,8 +167,7 @@ class Barrier:
         self._failures = 0
         self._clocks = Clocks(settings)
         self._anchor: clock.Anchor | None = None
-        self.unsteady_at = 0.0
-        """Monotonic time when the business clock was last seen to have been set, or to run faster than real time."""
+        self._quiet = quiet or Quiet()
         self.today: dt.date | None = None
         """The business day."""
 
@@ -177,7 +179,8 @@ class Barrier:
             database = Offset.of(now.timestamp(), before, self._wall())
         anchor = clock.Anchor(*row)
         if anchor != self._anchor or anchor.rate > 1:
-            self._anchor, self.unsteady_at = anchor, time.monotonic()
+            self._anchor = anchor
+            self._quiet.worked()  # the business clock was set, or runs faster than real time
         self.today = anchor.at(now).date()
         seen, self._turn = self._turn, turn
         if not self._clocks.agree(database, self._brokers()) or seen not in (None, turn):

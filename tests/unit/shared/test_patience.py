@@ -1,11 +1,13 @@
-"""How long a worker waits for records: the longer nothing comes the longer, but never past its next look at timers."""
+"""How long a worker waits for records: longer the longer nothing comes, but never past its next look at timers."""
 
 from __future__ import annotations
 
 import pytest
 
-from shared.runtime.worker import ASLEEP_S, QUIET_S
-from tests.unit.shared.test_gone import made
+from shared.backoff import Quiet
+from shared.runtime.worker import Worker
+from shared.settings import Settings
+from tests.integration.echo import Echo
 
 NOW = 1_000.0
 
@@ -14,19 +16,22 @@ NOW = 1_000.0
     ("queue", "quiet_s", "tick_s", "expected_ms"),
     [
         ("", 0.0, 1.0, 100),
-        ("", QUIET_S, 1.0, 500),
-        ("", QUIET_S, 0.2, 200),
-        ("", QUIET_S, -1.0, 15),
+        ("", 4.0, 1.0, 200),
+        ("", 60.0, 4.0, 1000),
+        ("", 60.0, 0.25, 250),
+        ("", 60.0, -1.0, 15),
         ("waiting", 0.0, 1.0, 15),
-        ("waiting", QUIET_S, 1.0, 50),
-        ("waiting", ASLEEP_S, 1.0, 250),
-        ("waiting", ASLEEP_S, 0.125, 125),
+        ("waiting", 4.0, 1.0, 200),
+        ("waiting", 60.0, 4.0, 1000),
+        ("waiting", 60.0, 0.125, 125),
     ],
 )
 def test_an_idle_worker_waits_longer_but_not_past_its_timers(
     monkeypatch: pytest.MonkeyPatch, queue: str, quiet_s: float, tick_s: float, expected_ms: int
 ) -> None:
-    worker, _ = made()
+    worker = Worker(Echo("none"), Settings(database="postgresql://nobody@127.0.0.1/none"))  # type: ignore[call-arg, arg-type, unused-ignore]
+    worker._transactor.epochs = {0: 1}
     monkeypatch.setattr(worker.service, "queue", queue)
-    worker._worked_at, worker._tick_at = NOW - quiet_s, NOW + tick_s
+    worker._quiet = Quiet(iter((NOW - quiet_s, NOW)).__next__)
+    worker._tick_at = NOW + tick_s
     assert worker._patience(NOW) == expected_ms
