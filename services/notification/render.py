@@ -523,7 +523,7 @@ def mail(rendered: Rendered, *, id: str, sender: str, to: Contact, at: dt.dateti
 
 def _nameless(rendered: Rendered) -> bool:
     """Whether to leave out the name, in header and text: the address may be a stranger's and the name unverified."""
-    return rendered.template == UNCONFIRMED or (rendered.template == "account.email_code" and rendered.version >= 3)
+    return rendered.template in (UNCONFIRMED, "account.email_code")
 
 
 def digest(raw: bytes) -> str:
