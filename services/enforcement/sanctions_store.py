@@ -19,7 +19,8 @@ SANCTION_COLUMNS = """seller, number, scope, ledger, level, measures, withheld, 
     stands, reason, after"""
 """Columns that ``sanction`` takes: all of the table but its id."""
 
-_OPEN = f"""
+# what `Sanction.matters` says, in SQL
+_MATTERING = f"""
     select {SANCTION_COLUMNS}
     from sanctions where seller = any(%s) and (state = 'in_force' or stands or (measures = '' and state <> 'lifted')
         or (scope = 'entity' and cause in ('timer', 'operator')))
@@ -153,7 +154,7 @@ def sanctions(connection: sa.Connection, sellers: Collection[str]) -> list[Sanct
     """Sanctions on which a later decision depends (``Sanction.matters``), by seller and number."""
     if not sellers:
         return []
-    return [sanction(row) for row in connection.exec_driver_sql(_OPEN, (sorted(sellers),))]
+    return [sanction(row) for row in connection.exec_driver_sql(_MATTERING, (sorted(sellers),))]
 
 
 def save(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -176,7 +176,7 @@ class Intake:
                 entry.traced, entry.parent = True, row.traceparent
             incoming.append(entry)
         for lane, count in counts.items():
-            metrics.ADMITTED.labels(lane).inc(count)
+            tx.count(metrics.ADMITTED, lane, by=count)
         return incoming
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Fold:

@@ -101,10 +101,10 @@ class Tx:
     blocked: frozenset[str]
     counts: dict[tuple[Counter, tuple[str, ...]], int] = field(default_factory=dict)
 
-    def count(self, counter: Counter, *labels: str) -> None:
-        """Count one when the transaction commits, so a batch that is rolled back and run again counts once."""
+    def count(self, counter: Counter, *labels: str, by: int = 1) -> None:
+        """Count when the transaction commits, so a batch that is rolled back and run again counts once."""
         key = (counter, labels)
-        self.counts[key] = self.counts.get(key, 0) + 1
+        self.counts[key] = self.counts.get(key, 0) + by
 
     def counted(self) -> None:
         """Update the counters; called by the worker after the commit."""

@@ -300,7 +300,7 @@ class Decide(In, frozen=True, kw_only=True):
 
     decision: Literal["uphold", "refuse", "complete", "incomplete", "restore", "confirm", "reverse"]
     code: Id | None = None
-    """Reason code of a refusal (policy: ``refusals``)."""
+    """Reason code of a refusal (policy: ``refusals``) or of a decision about a complaint (``appeals``)."""
     revision: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     """The item's revision that was looked at; by default that of the lease."""
     lease: Token | None = None

@@ -182,7 +182,7 @@ def _open(
     wanted = {ground for ground in own if ground.until is None}
     expired = max((entry.until for entry in entries if entry.until <= at), default=None)
     if {one.ground for one in there.open} != wanted or there.expired != expired:
-        tally.add("problem", "front-wrong", f"{seller}: {len(there.open)} reached, not {len(wanted)}")
+        tally.add("problem", "open-grounds-wrong", f"{seller}: {len(there.open)} reached, not {len(wanted)}")
 
 
 def _told(

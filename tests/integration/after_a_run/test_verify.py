@@ -85,7 +85,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
         "problem",
         f"update enforcement.sanctions set scope = 'entity' where sanction = {SANCTION}",
     ),
-    "front-wrong": (
+    "open-grounds-wrong": (
         "problem",
         f"update enforcement.standings set open_grounds = (open_grounds::jsonb - 'open')::text where seller = {SANCTIONED}",
     ),
@@ -761,7 +761,7 @@ def test_a_mistake_that_enforcement_makes_again_when_asked_is_found(rig: Rig, mo
         " update marketplace.sellers set measures = '', until = null, seq = 0"
     )
     found = rig.find(tamper=f"{alone}; {free}")
-    assert {"entity-missing", "sanction-missing", "front-wrong"} <= set(found)
+    assert {"entity-missing", "sanction-missing", "open-grounds-wrong"} <= set(found)
     assert (found["entity-missing"].category, found["sanction-missing"].category) == ("lost", "lost")
 
 

@@ -83,7 +83,7 @@ def test_grounds_are_those_of_a_naive_count(violations: Violations, days: int) -
 
 
 @given(histories(), st.lists(st.integers(0, 40), max_size=14))
-def test_the_front_is_what_all_entries_would_say(violations: Violations, lags: list[int]) -> None:
+def test_the_open_grounds_are_what_all_entries_would_say(violations: Violations, lags: list[int]) -> None:
     """Whatever ``needs_history`` lets pass is judged from the sums as it would be from all entries."""
     seen: Violations = []
     known = OpenGrounds(rules="v")
