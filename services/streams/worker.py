@@ -55,7 +55,7 @@ SHARES: Final = 4
 """A batch is divided among the partitions, so it is this many times as large as that of a one-transaction worker."""
 LOOK_S: Final = 1.0
 """Seconds between checks of the topics' ends, and between commits."""
-FOLLOW_S: Final = 2.0
+FOLLOW_S: Final = 5.0
 """Seconds between checks for a new generation."""
 CLOCK_S: Final = 1.0
 """Seconds between reads of the clock."""
