@@ -262,7 +262,7 @@ class Stack:
             found = [self._ours(state, name) for name in (*cluster.names(state),)]
         nodes = tuple(part for part in found if isinstance(part, kafka.Kafka))
         if not nodes or len(nodes) < len(found):
-            raise StackError("the broker of this stack is none of ours, or a container")
+            raise StackError("the broker of this stack was not started here, or runs in a container")
         return nodes
 
     def kill_postgres(self, part: DatabaseName = "postgres") -> None:

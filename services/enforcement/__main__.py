@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
 
         api.run(settings)
     else:
-        sys.stderr.write(f"{part!r} is none of worker, ledger, entities, delivery, statements, api\n")
+        sys.stderr.write(f"unknown part {part!r}: give worker, ledger, entities, delivery, statements or api\n")
         return 2
     return 0
 

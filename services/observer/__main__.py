@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
 
         watch.run(settings)
     else:
-        sys.stderr.write(f"{part!r} is none of canary, status, watch\n")
+        sys.stderr.write(f"unknown part {part!r}: give canary, status or watch\n")
         return 2
     return 0
 

@@ -79,7 +79,7 @@ def test_a_right_expires_and_is_renewed(world: World) -> None:
     assert len(told(world, holder, "about to expire")) == 1
 
 
-def test_a_right_that_passes_on_is_claimed_anew(world: World) -> None:
+def test_a_right_that_passes_on_is_claimed_again(world: World) -> None:
     old, new = world.account("h-old"), world.account("h-new")
     seller = world.account("s-passes", "seller")
     right = world.right(old)
@@ -88,11 +88,11 @@ def test_a_right_that_passes_on_is_claimed_anew(world: World) -> None:
     world.notified(claim.items[0])
     world.call(old, "POST", f"/v1/rights/{right}/assignment", {"to": new})
     suspended = world.reach(claim.items[0], "SUSPENDED", code="right_lost", due=...)
-    anew = world.file(new, right, links)
-    world.reach(anew.items[0], "DUPLICATE")
+    again = world.file(new, right, links)
+    world.reach(again.items[0], "DUPLICATE")
     world.past(suspended["due"])
     world.reach(claim.items[0], "WITHDRAWN", code="right_ended")
-    world.notified(anew.items[0])
+    world.notified(again.items[0])
     assert told(world, new, "right received")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-# with a fleet beside the others': of two cores too much for `make test`
+# with a fleet next to the others': of two cores too much for `make test`
 pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.thorough, pytest.mark.timeout(900)]
 
 

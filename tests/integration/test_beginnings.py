@@ -1,4 +1,4 @@
-"""A window begins once: whoever learns first that it does, in any order, twice, at once."""
+"""A window begins once, whichever process learns first that it does: in any order, twice, or at the same time."""
 
 from __future__ import annotations
 

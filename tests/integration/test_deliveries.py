@@ -134,7 +134,7 @@ def test_the_oldest_that_waits_is_told_by_channel_and_without_quiet_hours(engine
     assert (oldest("email"), oldest("webhook")) == (NOW - 7 * hour, NOW - 7 * hour)
 
 
-def test_one_in_use_anew_is_not_disabled_by_what_came_before(engine: sa.Engine) -> None:
+def test_one_in_use_again_is_not_disabled_by_what_came_before(engine: sa.Engine) -> None:
     account = party()
     webhook = hook(engine, account, 2)
 

@@ -270,7 +270,7 @@ def test_what_reaches_the_business_reaches_every_account_until_it_is_undone(desk
     desk.right()
 
 
-def test_what_was_served_is_not_asked_for_anew_when_a_cut_link_is_back(desk: Desk) -> None:
+def test_what_was_served_is_not_asked_for_again_when_a_cut_link_is_back(desk: Desk) -> None:
     desk.turn(*(desk.linked(seller, key("HRB 3")) for seller in "ab"))
     desk.turn(desk.violated("a", "c-1"))
     desk.settle()
@@ -397,7 +397,7 @@ def test_a_key_shared_by_many_links_nobody_until_it_is_rare_again(desk: Desk) ->
     assert desk.sql("select (select count(*) from entity_members), (select count(*) from common_keys)") == [(most, 0)]
 
 
-def test_other_rules_have_everything_counted_anew(desk: Desk) -> None:
+def test_other_rules_have_everything_counted_again(desk: Desk) -> None:
     desk.turn(desk.linked("a", key("x")), desk.linked("b", key("x")))
     desk.settle()
     desk.sql("update entity_rules set rules = 'older'")
@@ -410,7 +410,7 @@ def test_other_rules_have_everything_counted_anew(desk: Desk) -> None:
     desk.right()
 
 
-def test_whoever_is_not_linked_leaves_no_work(desk: Desk) -> None:
+def test_an_account_that_is_not_linked_leaves_no_work(desk: Desk) -> None:
     desk.turn(desk.violated("a", "c-1"), desk.violated("a", "c-2"))
     assert desk.sql("select count(*) from entity_work") == [(0,)]
     desk.turn(desk.linked("a", key("x")))

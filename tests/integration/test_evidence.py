@@ -79,7 +79,7 @@ def objects(parts: Parts) -> list[Path]:
 
 
 def stored(parts: Parts, document: str) -> list[Path]:
-    """The document's objects, and what a writer has left beside them."""
+    """The document's objects, and what a writer has left next to them."""
     return [path for path in objects(parts) if path.name.partition("#")[0] == document]
 
 
@@ -713,7 +713,7 @@ def test_a_document_proves_a_right_that_waited_for_it(parts: Parts, people: Peop
 
 
 def test_what_a_killed_writer_left_in_the_folder_goes_with_it(parts: Parts, people: People, holder: Someone) -> None:
-    document = kept(people, holder[1], b"beside it")
+    document = kept(people, holder[1], b"next to it")
     (path,) = stored(parts, document)
     path.rename(path.with_name(f"{document}#1"))
     parts.query(

@@ -60,7 +60,7 @@ def test_wrong_tokens_are_looked_up_so_often_and_no_more(parts: Parts) -> None:
         def answers(by: httpx.Client) -> list[int]:
             return [by.get("/v1/me", headers={"Authorization": f"Bearer {one}"}).status_code for one in bogus]
 
-        # whoever looks whether the API is up may have used some
+        # the check that the API is up may have used some
         codes = answers(client)
         assert codes == sorted(codes)
         assert 0 < codes.count(401) <= 5

@@ -290,12 +290,12 @@ def test_workers_count_one_account_at_once_and_lose_nothing(parts: Parts) -> Non
                 goodfaith_store.judge_due(connection, PARTITIONS)
 
     done = threading.Event()
-    beside = threading.Thread(target=judging)
-    beside.start()
+    other = threading.Thread(target=judging)
+    other.start()
     with ThreadPoolExecutor(PARTITIONS) as pool:
         list(pool.map(work, range(PARTITIONS)))
     done.set()
-    beside.join()
+    other.join()
     service.close()
     total = parts.query(
         "select sum(settled), sum(upheld), sum(taken_down), sum(restored) from good_faith_days where account = %s",
@@ -478,7 +478,7 @@ def test_each_account_is_judged_by_one_of_many_workers(parts: Parts, at: Clock, 
         "select count(*), count(distinct account) from good_faith_history where account like 'a-many-%%'"
     ) == [(250, 250)]
     assert parts.query("select count(*) from good_faith_due") == [(0,)]
-    # nobody else was looked at, and whoever is out and was not touched is not looked at again
+    # no other account was looked at, and one that is out and was not touched is not looked at again
     at.to(at.now + DAY)
     with parts.engine.begin() as connection:
         assert goodfaith_store.find_due(connection)

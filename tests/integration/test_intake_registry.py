@@ -333,7 +333,7 @@ def test_one_right_under_two_accounts_waits_for_a_reviewer(parts: Parts, people:
 
 
 def test_a_reference_keeps_nobody_out_and_brings_nothing_into_force(parts: Parts, people: People) -> None:
-    """Whoever knows a number may name it; only what is proven counts."""
+    """Anybody who knows a number may name it; only what is proven counts."""
     _, squatters = people.open()
     owner, owners = people.open()
     number = str(next(_numbers))

@@ -173,7 +173,7 @@ def test_one_complainant_with_most_of_the_load_does_not_hold_up_the_others(parts
     quiet.pressure.windows = {}
     first = pull(parts, quiet, 500)
     assert len(first) == 500
-    # whoever has little has all of it within the first batch, though the big one was there before
+    # an account with little has all of it within the first batch, though the big one was there before
     counts = complainants(first)
     assert counts["a-big"] == 500 - 360
     assert sum(counts.values()) - counts["a-big"] == 360
@@ -239,10 +239,10 @@ def test_lanes_pause_when_verification_lags(parts: Parts, quiet: Intake) -> None
     assert trickle["a-bulk"] > 0
     assert trickle["a-standard"] > 0
     backlog(parts, "express", "a-express", 800)
-    beside = complainants(pull(parts, quiet, 1000))
-    assert beside["a-express"] == 800
-    assert 90 <= beside["a-bulk"] <= 110
-    assert 290 <= beside["a-standard"] <= 310
+    shares = complainants(pull(parts, quiet, 1000))
+    assert shares["a-express"] == 800
+    assert 90 <= shares["a-bulk"] <= 110
+    assert 290 <= shares["a-standard"] <= 310
     quiet.pressure.observe(0)
     assert complainants(pull(parts, quiet, 1000)) == {"a-standard": 200, "a-bulk": 100}
 

@@ -39,7 +39,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Stack]:
-    """A stack that may be ill-treated; beside the session's where other tests run too."""
+    """A stack that may be damaged; it runs next to the session's, which other tests use."""
     stack = Stack.start(ROOT, f"test-{os.getpid()}-own")
     yield stack
     Fleet.end(stack.dir)
@@ -189,7 +189,7 @@ def test_a_half_started_stack_is_cleaned_up(own: Stack) -> None:
     create_topic(again, "half-started")
 
 
-def test_an_interrupted_first_start_is_begun_anew() -> None:
+def test_an_interrupted_first_start_is_begun_again() -> None:
     name = f"test-{os.getpid()}-new"
     folder = ROOT / name
     (folder / "postgres.new" / "base").mkdir(parents=True)
@@ -197,14 +197,14 @@ def test_an_interrupted_first_start_is_begun_anew() -> None:
     (folder / "kafka" / "data" / "meta.properties").write_text("version=1\n")
     stack = Stack.start(ROOT, name)
     try:
-        create_topic(stack, "anew")
+        create_topic(stack, "again")
         assert query(stack.admin_url, "SELECT 1") == [(1,)]
     finally:
         stack.destroy()
     assert not folder.exists()
 
 
-def test_a_second_stack_beside_the_first(own: Stack) -> None:
+def test_a_second_stack_next_to_the_first(own: Stack) -> None:
     other = Stack.start(ROOT, f"test-{os.getpid()}-other")
     try:
         assert other.kafka != own.kafka

@@ -728,7 +728,7 @@ def test_a_seller_is_told_of_sanctions(world: World) -> None:
 
 
 def test_an_account_is_told_once_of_each_notice(world: World) -> None:
-    """Known kinds and unknown ones, beside a claim; a notice that comes again is the same message."""
+    """Known kinds and unknown ones, next to a claim; a notice that comes again is the same message."""
     with world.running(workers=2, senders=2):
         for _ in range(2):
             world.notify(

@@ -1,4 +1,4 @@
-"""Workers own what there is: while a topic is missing, beside a member that hands out nothing, and when there are too many of them."""
+"""Workers own what there is: while a topic is missing, next to a member that hands out nothing, and when there are too many of them."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 
 @contextlib.contextmanager
 def locked(parts: Parts, table: str) -> Iterator[None]:
-    """Whoever reads the table waits."""
+    """Everybody who reads the table waits."""
     with parts.engine.connect() as connection, connection.begin():
         connection.exec_driver_sql(f"lock table {table} in access exclusive mode")
         yield

@@ -154,7 +154,7 @@ def test_every_command_is_explained() -> None:
 
 @cache
 def variables() -> frozenset[str]:
-    """Settings, and what the code and the compose file read from the environment beside them."""
+    """Settings, and what the code and the compose file read from the environment in addition."""
     settings = {f"GOODFAITH_{name.upper()}" for name in Settings.model_fields}
     settings |= {f"{name}_FILE" for name in settings}
     texts = sources() + text_of(Path("deploy/compose.yaml"))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package")
 def run() -> Iterator[SmallRun]:
-    """The run, its processes stopped. Whoever tampers with what it left puts it back, or is the last."""
+    """The run, its processes stopped. A test that tampers with what it left puts it back, or is the last."""
     # not above: a conftest is loaded before warnings of libraries are put aside
     from services.ops.verify.verify import verify_stack
     from tests.integration.small_run import SmallRun

@@ -857,7 +857,7 @@ def test_a_database_from_before_is_found_by_what_the_broker_knows(rig: Rig) -> N
     assert rig.find(tamper=back)["database-behind"].category == "lost"
 
 
-def test_a_log_whose_chain_was_made_anew_is_found_by_what_the_broker_knows(rig: Rig) -> None:
+def test_a_log_whose_chain_was_made_again_is_found_by_what_the_broker_knows(rig: Rig) -> None:
     again = """
         update notification.event_log l set payload = replace(l.payload, '"sent_at":"2', '"sent_at":"1'),
             hash = encode(sha256(convert_to(b.hash || replace(l.payload, '"sent_at":"2', '"sent_at":"1'), 'UTF8')), 'hex')

@@ -67,8 +67,8 @@ def test_both_composes_take_it(schema: str) -> None:
 
 
 def test_services_are_the_fleet_and_what_it_stands_on() -> None:
-    beside = {"kafka", "postgres", "migrate", "operator", "prometheus", "alertmanager", "grafana"}
-    assert set(services()) == {spec.name for spec in FLEET} | beside
+    others = {"kafka", "postgres", "migrate", "operator", "prometheus", "alertmanager", "grafana"}
+    assert set(services()) == {spec.name for spec in FLEET} | others
     assert {services()[name]["image"] for name in ("kafka", "postgres", "prometheus", "alertmanager", "grafana")} == {
         image.substitution for image in images.PUBLIC if image is not images.PYTHON
     }

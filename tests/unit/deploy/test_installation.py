@@ -1,4 +1,4 @@
-"""Commands on an installation that the environment describes, with no local stack beside it."""
+"""Commands on an installation that the environment describes, without a local stack."""
 
 from __future__ import annotations
 

@@ -296,7 +296,7 @@ def test_from_a_warning_to_closure() -> None:
     assert life.news() == [(20, "imposed", "threshold", 3, ("frozen",))]
     life.at(22).violates("c4")
     assert life.news() == [(22, "imposed", "threshold", 4, ("frozen", "may_not_list"))]
-    assert life.account.until == NOW + 36 * DAY  # beside the seven days that are running
+    assert life.account.until == NOW + 36 * DAY  # in addition to the seven days that are running
     assert life.at(29).measures == ("frozen", "may_not_list")
     assert life.at(36).measures == ()
     for day in (40, 41, 42):
@@ -561,7 +561,7 @@ def test_what_an_account_has_served_is_not_asked_of_it_as_a_part_of_the_business
 
 @given(acts(), st.booleans())
 def test_whatever_happens_in_a_business_is_answered_once(stream: Acts, dsa: bool) -> None:
-    """Others' violations and reversals, links and cuts beside the account's own; under either policy."""
+    """Others' violations and reversals, links and cuts in addition to the account's own; under either policy."""
     life = Life(DSA if dsa else RULES)
     others: dict[str, tuple[float, str, Any]] = {}
     for number, (what, days, which, severity) in enumerate(stream):

@@ -219,7 +219,7 @@ def test_number_share_and_weight_must_all_be_reached() -> None:
     assert not misuse.reaches(
         MisuseFacts(15, 3, 3, 3, notices=1), replace(step, notices=2)
     )  # one claim is not frequently
-    # whoever does it knowingly does not hide behind a large number
+    # an account that does it knowingly cannot hide behind a large number
     assert misuse.reaches(MisuseFacts(1000, 3, 2, 33, knowingly=True, notices=2), step)
 
 

@@ -373,7 +373,7 @@ def test_a_claim_is_decided_as_far_as_the_lease_goes() -> None:
     st.booleans(),
 )
 def test_one_case_is_decided_once_by_people_who_may(steps: Any, severe: bool) -> None:
-    """Whoever takes the lease in whatever order: at most one command, and by two people or three where policy says so."""
+    """Whichever reviewer takes the lease, in any order: at most one command, and by two people or three where policy says so."""
     context = DecisionContext({"i-1": case()})
     made: list[review.AcceptedDecision] = []
     for account, decision, _ in steps:

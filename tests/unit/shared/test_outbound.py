@@ -170,7 +170,7 @@ def test_what_may_not_be_called_is_refused_by_its_reason(url: str, reason: str) 
         ("https://[2606:4700::1111]/", "https://[2606:4700::1111]/"),
     ],
 )
-def test_what_is_kept_is_written_anew_from_its_parts(url: str, kept: str) -> None:
+def test_what_is_kept_is_written_again_from_its_parts(url: str, kept: str) -> None:
     assert target_of(url, RULES).url == kept
     assert target_of(kept, RULES).url == kept
 

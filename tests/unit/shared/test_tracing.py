@@ -306,7 +306,9 @@ def test_a_collector_that_is_away_keeps_nothing_waiting() -> None:
     assert time.monotonic() - began < 1.0
 
 
-def test_exemplars_are_in_the_metrics_of_whoever_takes_them(tracing_: Tracing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exemplars_are_in_the_metrics_of_scrapers_that_take_them(
+    tracing_: Tracing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     health = Health("here")
     metrics.BATCH_SECONDS.labels("exemplary").observe(0.01, {"trace_id": TRACE})
     wanted = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"

@@ -90,7 +90,7 @@ def test_the_window_is_thirty_days_of_utc_and_ends_by_time_alone(micros: int, co
     last = first + dt.timedelta(days=30, microseconds=-1)
     assert totals.figures(last).squares == 25 * counts
     assert totals.figures(last + dt.timedelta(microseconds=1)).squares == 0
-    # whoever reads a clock in another zone has the same days
+    # a reader in another time zone has the same days
     assert concentration.since(last.astimezone(dt.timezone(dt.timedelta(hours=14)))) == first
 
 

@@ -15,7 +15,7 @@ from tests.unit.streams.made import BEGIN
 
 DAY = dt.timedelta(days=1)
 WITHIN = dt.timedelta(days=365)
-# on a grid of a fifth of a year, and just beside it: where things come and go
+# on a grid of a fifth of a year, and just off it: where things come and go
 MOMENTS = st.builds(
     lambda fifths, off: BEGIN + fifths * WITHIN / 5 + off * dt.timedelta(microseconds=1),
     st.integers(0, 15),

@@ -83,7 +83,7 @@ def moved(change: Change) -> bool:
 
 
 class LifeCycle(RuleBasedStateMachine):
-    """An item, the model beside it, and parties who do anything at any time."""
+    """An item, its model, and parties who do anything at any time."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The profiles beside ``ipp``: domain.md, "Profiles other than `ipp`", row by row. Rows without a word there are as in ``ipp``."""
+"""The profiles other than ``ipp``: domain.md, "Profiles other than `ipp`", row by row. Rows without a word there are as in ``ipp``."""
 
 from __future__ import annotations
 
