@@ -24,6 +24,7 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError, for_code
 from kafka.net.sasl.scram import SaslMechanismScram
 from kafka.protocol.admin import DescribeClusterRequest
+from kafka.protocol.api_header import ResponseClassRegistry
 from kafka.protocol.metadata import ApiVersionsRequest
 from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
@@ -39,6 +40,24 @@ PROBE_S: Final = 5.0
 CAME_OF_IT_S: Final = 5.0
 OFFSETS_S: Final = 30.0
 """Seconds for which an answer of all partitions is waited for, unless the caller says."""
+
+
+class _Responses(dict[int, Any]):
+    """kafka-python's response classes by API key, held for good.
+
+    Version 3.0.12 registers a weak proxy of each class that it makes for a version of an API. When two threads use an
+    API for the first time at once, each makes a class, one of the two is dropped, and it may be the registered one.
+    From then on every answer of that kind would be an error, and the process could not reach the broker again.
+    """
+
+    def __setitem__(self, key: int, proxy: Any) -> None:
+        super().__setitem__(key, next(made for made in proxy.mro() if getattr(made, "_class_version", None) is None))
+
+
+_responses = _Responses()
+for _key, _proxy in ResponseClassRegistry._response_class_registry.items():
+    _responses[_key] = _proxy
+ResponseClassRegistry._response_class_registry = _responses
 
 
 class LinkRefused(KafkaError):  # type: ignore[misc]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import gc
 import logging
 import re
 import ssl
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiokafka.conn import ScramAuthenticator
 from kafka.errors import KafkaTimeoutError
 from kafka.net.sasl.scram import SaslMechanismScram
+from kafka.protocol.api_header import ResponseClassRegistry
+from kafka.protocol.metadata import MetadataResponse
 
 from deploy.local.authority import Authority, Issued
 from shared import kafka_links, logs
@@ -305,3 +309,19 @@ def test_one_broker_that_refuses_keeps_nobody_from_the_others(
     assert "has expired" in str(kafka_links.why(settings))
     takes |= {"a": OSError("away"), "c": OSError("away")}
     assert kafka_links.why(settings) is None, "they are away, which is no refusal"
+
+
+def test_a_response_class_outlives_a_race_of_two_threads_that_make_it() -> None:
+    """In kafka-python 3.0.12 the registry keeps the class made last, weakly, while ``_VERSIONS`` may keep the other."""
+    made = MetadataResponse._VERSIONS.pop(9, None)
+    try:
+        first = MetadataResponse[9]
+        del MetadataResponse._VERSIONS[9]
+        MetadataResponse[9]
+        MetadataResponse._VERSIONS[9] = first
+        gc.collect()
+        header = SimpleNamespace(request_api_key=MetadataResponse.API_KEY, request_api_version=9)
+        assert ResponseClassRegistry.get_response_class(header) is first
+    finally:
+        if made is not None:
+            MetadataResponse._VERSIONS[9] = made
