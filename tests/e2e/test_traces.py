@@ -15,7 +15,7 @@ from tests.e2e.world import World
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 REACHED = {
     ("intake-api", "POST /v1/claims"),
-    ("intake-worker", "process admission"),
+    ("intake-worker", "process admission_queue"),
     ("verification", "process intake.events"),
     ("marketplace", "process marketplace.commands"),
     ("enforcement-worker", "process verification.events"),
