@@ -18,6 +18,6 @@ class Unavailable(CommandError):
 
 
 class Finding(CommandError):
-    """The command was not carried out because of what it found; nothing was changed."""
+    """The command ended because of what it found; the message says what."""
 
     exit_code: ClassVar[int] = 1

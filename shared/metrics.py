@@ -75,6 +75,7 @@ DECLARING: Final = (
     "services.enforcement.transparency",
     "services.enforcement.api",
     "services.notification.metrics",
+    "services.notification.webhook_metrics",
     "services.notification.bounces",
     "services.observer.watch",
     "services.streams.figures",

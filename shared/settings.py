@@ -248,7 +248,7 @@ class Settings(BaseSettings):
         " constant load a larger value makes fewer, fuller batches.",
     )
     fetch_max_wait_ms: int = Field(
-        2000,
+        1000,
         ge=1,
         le=10_000,
         description="Longest wait for fetch_min_bytes in milliseconds (fetch.max.wait.ms). If fetch_min_bytes is"

@@ -22,6 +22,7 @@ from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.stack import Stack
 from shared import clock, db, policy
+from shared.failures import Finding
 
 T = TypeVar("T")
 BEGINS = dt.datetime(2026, 3, 2, 2, 0, tzinfo=dt.UTC)
@@ -85,14 +86,14 @@ class Tour:
             expect: The status to expect; None: any success.
 
         Raises:
-            StackError: the answer has another status.
+            Finding: the answer has another status.
         """
         headers = {"authorization": f"Bearer {self._tokens[who]}"} if who else {}
         content = {"content": body} if isinstance(body, bytes) else {"json": body}
         answer = self._http.request(method, path, headers=headers, **content)
         good = answer.status_code < 300 if expect is None else answer.status_code == expect
         if not good:
-            raise StackError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
+            raise Finding(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
         return answer.json() if answer.content else None
 
     def account(self, name: str, role: str) -> str:
@@ -128,13 +129,13 @@ class Tour:
         """Offer listings that the marketplace must refuse; returns why it does.
 
         Raises:
-            StackError: it does not refuse them.
+            Finding: it does not refuse them.
         """
         headers = {"authorization": f"Bearer {self.stack.secret('internal_token')}"}
         body = [{"listing": name, "seller": seller, "title": title} for name, title in titles.items()]
         answer = self._site.post("/seed", json=body, headers=headers)
         if answer.status_code != 403:
-            raise StackError(f"the demo marketplace answers {answer.status_code}")
+            raise Finding(f"the demo marketplace answers {answer.status_code}")
         return f"{answer.status_code}: {answer.json()['detail']}"
 
     def link(self, sellers: dict[str, list[dict[str, str]]]) -> None:
@@ -185,14 +186,14 @@ class Tour:
         """Wait until a command was applied.
 
         Raises:
-            StackError: it was refused.
+            Finding: it was refused.
         """
         found = self.until(
             f"command {command} is applied or refused",
             lambda: (c := self.call("operator", "GET", f"/v1/commands/{command}"))["status"] != "accepted" and c,
         )
         if found["status"] != "applied":
-            raise StackError(f"refused: {found['code']}: {found['detail']}")
+            raise Finding(f"refused: {found['code']}: {found['detail']}")
 
     def lease(self, reviewer: str, claim: str, state: str, count: int) -> tuple[str, list[str]]:
         """Lease this many cases to a reviewer; returns the lease's token and the items."""
@@ -263,12 +264,12 @@ class Tour:
             seen: What there is instead, for the error.
 
         Raises:
-            StackError: the condition does not hold in time.
+            Finding: the condition does not hold in time.
         """
         end = time.monotonic() + WAIT_S
         while not (found := look()):
             if time.monotonic() > end:
-                raise StackError(f"not within {WAIT_S:.0f} s: {what}{f' (there is: {seen()})' if seen else ''}")
+                raise Finding(f"not within {WAIT_S:.0f} s: {what}{f' (there is: {seen()})' if seen else ''}")
             time.sleep(0.05)
         return found
 

@@ -10,8 +10,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.local.children import StackError
 from labs.tour.guide import SITE, Tour
+from shared.failures import Finding
 
 NORTH, SOUTH = "s-north", "s-south"
 DAY = dt.timedelta(days=1)
@@ -53,7 +53,7 @@ def tell(tour: Tour) -> None:
 
 def _must(truth: bool, what: str) -> None:
     if not truth:
-        raise StackError(f"the story goes wrong: {what}")
+        raise Finding(f"the story goes wrong: {what}")
 
 
 # ------------------------------------------------------------------------------------------------------------- doing

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.local.children import StackError
 from labs.tour.guide import Tour
+from shared.failures import Finding
 
 GOODS = ("shirt", "mug", "scarf", "lamp", "cushion", "poster", "bag", "clock")
 COUNTER = {"materials": ["identity", "statement"]}
@@ -51,7 +51,7 @@ def tell(tour: Tour) -> None:
 
 def _must(truth: bool, what: str) -> None:
     if not truth:
-        raise StackError(f"the story goes wrong: {what}")
+        raise Finding(f"the story goes wrong: {what}")
 
 
 def joins(tour: Tour, cast: HolderStory) -> None:

@@ -33,20 +33,19 @@ from services.notification.calling import BatchEnded, Call, CallBatch, Caller, C
 from services.notification.circuit import Circuit
 from services.notification.closing import Closer
 from services.notification.intake_client import ChallengeEnded, IntakeClient, IntakeDown
-from services.notification.metrics import (
-    ATTEMPTS,
-    CHALLENGES_SENT,
-    DELIVERIES,
-    DISABLED,
-    ENDPOINTS,
-    IN_FLIGHT,
-    OLDEST,
-    REPLAYS,
-    SECONDS,
-)
+from services.notification.metrics import DELIVERIES, OLDEST
 from services.notification.metrics import WEBHOOKS as NAME
 from services.notification.render import Contact, digest
 from services.notification.types import Message, Sent
+from services.notification.webhook_metrics import (
+    ATTEMPTS,
+    CHALLENGES_SENT,
+    DISABLED,
+    ENDPOINTS,
+    IN_FLIGHT,
+    REPLAYS,
+    SECONDS,
+)
 from services.notification.webhook_store import DeliveryOutcome, DueDelivery, Endpoint, ReleasedEndpoint
 from shared import clock, db, metrics, tracing
 from shared.backoff import Quiet, pause_s

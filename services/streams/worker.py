@@ -55,11 +55,11 @@ SHARES: Final = 4
 """A batch is divided among the partitions, so it is this many times as large as that of a one-transaction worker."""
 LOOK_S: Final = 1.0
 """Seconds between checks of the topics' ends, and between commits."""
-FOLLOW_S: Final = 5.0
+FOLLOW_S: Final = 2.0
 """Seconds between checks for a new generation."""
 CLOCK_S: Final = 1.0
 """Seconds between reads of the clock."""
-HEART_S: Final = 0.5
+HEART_S: Final = 0.2
 """Seconds between signs of life."""
 _CLOCK: Final = sa.text(
     "select wall, business, rate, clock_timestamp() as now from platform.clock order by id desc limit 1"

@@ -43,6 +43,7 @@ class Reader:
         self._worker = service.name
         self._partitions = settings.partitions
         self._prefix = settings.topic_prefix
+        self._ends_ms = settings.fetch_max_wait_ms + 1_000
         self.consumer: Any = None
         self.topics: dict[str, Topic] = {settings.topic_prefix + topic.name: topic for topic in service.reads}
         self.links = Links()
@@ -298,7 +299,8 @@ class Reader:
         self._ask_at = now + ASK_ENDS_S
         places = {TopicPartition(self._prefix + at[0], at[1]): at for at in unknown}
         try:
-            found = self.consumer.end_offsets(list(places), timeout_ms=1_000)
+            # the broker answers after the fetch that it holds on the same connection
+            found = self.consumer.end_offsets(list(places), timeout_ms=self._ends_ms)
         except KafkaError:
             return
         self._asked_ends.update((places[place], end) for place, end in found.items())

@@ -50,8 +50,6 @@ log = structlog.get_logger(__name__)
 
 METADATA_MS: Final = 30_000
 EMPTY_POLL_MS: Final = 1_000
-RAREST_TICK_S: Final = 5.0
-"""Seconds between an idle worker's looks at its timers, at most; watermarks, which are what timers wait for, come before."""
 
 
 class Worker:
@@ -296,9 +294,7 @@ class Worker:
         if polled.records or polled.unreadable or queued:
             self._quiet.worked()  # watermarks alone are no work
         if polled or queued or self._transactor.again or now >= self._tick_at:
-            self._tick_at = now + self._quiet.wait_s(
-                self._tick_s, self._tick_s if service.keeps_time else RAREST_TICK_S
-            )
+            self._tick_at = now + self._tick_s
             if not self._process(polled):
                 return
         elif self._publisher.unrecorded:
