@@ -147,6 +147,7 @@ def pull(parts: Parts, service: Intake, room: int = 1000, blocked: frozenset[str
         tx = Tx(connection, now, wall, list(range(PARTITIONS)), {}, blocked)
         taken = list(service.pull(tx, room))
         service.last = service.open(tx, taken).marks()  # type: ignore[attr-defined]
+    tx.counted()
     return taken
 
 
