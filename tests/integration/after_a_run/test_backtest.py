@@ -119,5 +119,7 @@ def test_the_command(run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = json.loads(answer.stdout.splitlines()[-1])
     assert {"items", "changed", "agreement", "by_reason", "by_complainant", "transitions"} <= set(found)
     assert (found["old"], found["new"], found["agreement"]) == (VERSION, "ipp-2026-12", 1.0)
-    assert "come out under" in " ".join(answer.stdout.split())
     assert "@" not in answer.stdout  # ids only
+    shown = CliRunner().invoke(build(), ["policy", "backtest", VERSION, str(path)])
+    assert shown.exit_code == 0, shown.output
+    assert "items come out under" in " ".join(shown.stdout.split())
