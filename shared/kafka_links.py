@@ -42,22 +42,21 @@ OFFSETS_S: Final = 30.0
 """Seconds to wait for an answer for all partitions, unless the caller gives a timeout."""
 
 
-class _Responses(dict[int, Any]):
-    """kafka-python's response classes by API key, held for good.
+_register = ResponseClassRegistry.register_response_class
 
-    Version 3.0.12 registers a weak proxy of each class that it makes for a version of an API. When two threads use an
-    API for the first time at once, each makes a class, one of the two is dropped, and it may be the registered one.
-    From then on every answer of that kind would be an error, and the process could not reach the broker again.
+
+def _register_primary(proxy: Any) -> None:
+    """Register a response class of kafka-python, but not those that it makes of it for each version of an API.
+
+    Version 3.0.12 registers these too, by weak proxies. When two threads use an API for the first time at once, each
+    makes a class, one of the two is dropped, and it may be the registered one. From then on every answer of that kind
+    would be an error, and the process could not reach the broker again.
     """
+    if getattr(proxy, "_class_version", None) is None:
+        _register(proxy)
 
-    def __setitem__(self, key: int, proxy: Any) -> None:
-        super().__setitem__(key, next(made for made in proxy.mro() if getattr(made, "_class_version", None) is None))
 
-
-_responses = _Responses()
-for _key, _proxy in ResponseClassRegistry._response_class_registry.items():
-    _responses[_key] = _proxy
-ResponseClassRegistry._response_class_registry = _responses
+ResponseClassRegistry.register_response_class = staticmethod(_register_primary)
 
 
 class LinkRefused(KafkaError):  # type: ignore[misc]
