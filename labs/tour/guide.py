@@ -39,6 +39,16 @@ class ExplainedStanding(NamedTuple):
     steps: Sequence[tuple[Any, str]]
 
 
+def must(truth: bool, what: str) -> None:
+    """Check that a story goes as it is told.
+
+    Raises:
+        Finding: it does not.
+    """
+    if not truth:
+        raise Finding(f"the story goes wrong: {what}")
+
+
 class Tour:
     """The installation as the story's people see it, and the page that the story tells."""
 

@@ -10,8 +10,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from labs.tour.guide import SITE, Tour
-from shared.failures import Finding
+from labs.tour.guide import SITE, Tour, must
 
 NORTH, SOUTH = "s-north", "s-south"
 DAY = dt.timedelta(days=1)
@@ -49,11 +48,6 @@ def tell(tour: Tour) -> None:
     explained(tour, cast)
     countered(tour, cast)
     forgotten(tour, cast)
-
-
-def _must(truth: bool, what: str) -> None:
-    if not truth:
-        raise Finding(f"the story goes wrong: {what}")
 
 
 # ------------------------------------------------------------------------------------------------------------- doing
@@ -128,7 +122,7 @@ def warned(tour: Tour, cast: EntityStory) -> None:
     cast.right = tour.call("operator", "POST", "/v1/rights", right)["id"]
     _upheld(tour, cast, "improper_use")
     _mail(tour, SOUTH, "A warning to your account")
-    _must(tour.under(SOUTH) == [], "a warning is no measure")
+    must(tour.under(SOUTH) == [], "a warning is no measure")
     standing = tour.until("South has a violation", lambda: (s := _standing(tour, SOUTH))["violations"] == 1 and s)
     tour.say(
         f"Owl claims a handbag of South, whose title uses Owl's mark (`improper_use`). South does not answer, and the claim is"
@@ -150,14 +144,14 @@ def changes_accounts(tour: Tour, cast: EntityStory) -> None:
     for seller in (NORTH, SOUTH):
         _under(tour, seller, "listing_restricted")
     standing = _business(tour, NORTH, violations=2, points=6)
-    _must(standing["general_points"] == 0, "its own first violation is free")
+    must(standing["general_points"] == 0, "its own first violation is free")
     _mail(tour, NORTH, "A measure against your account")
     tour.say(
         f"Then a claim against a scarf of North's is upheld. For North itself it is the first violation,"
         f" {standing['general_points']} points; for the business it is the second: {standing['entity_points']} points. Changing"
         " accounts does not help: listing is restricted for three days, for both. Their pages stay up."
     )
-    _must(tour.visible(f"open-{NORTH}") and tour.visible(f"open-{SOUTH}"), "a page of a restricted seller is gone")
+    must(tour.visible(f"open-{NORTH}") and tour.visible(f"open-{SOUTH}"), "a page of a restricted seller is gone")
     tour.to(tour.day + 3 * DAY)
     for seller in (NORTH, SOUTH):
         _under(tour, seller)
@@ -207,7 +201,7 @@ def third_strike(tour: Tour, cast: EntityStory) -> None:
         "North has the closure by mail",
         lambda: [t for t in tour.mails(NORTH, "A measure against your account") if "is closed" in t],
     )
-    _must("does not end by itself" in text, "the message does not say how long")
+    must("does not end by itself" in text, "the message does not say how long")
     tour.say(
         f"One more claim against South is upheld, strike {standing['entity_strikes']}: both accounts are closed. Each gets an"
         " e-mail with the reasons. It says that the closure does not end by itself, and how to complain."
@@ -226,7 +220,7 @@ def explained(tour: Tour, cast: EntityStory) -> None:
 
 def _explain(tour: Tour, cast: EntityStory, seller: str) -> None:
     found = tour.explain(seller)
-    _must(found.agrees, "; ".join(found.differences))
+    must(found.agrees, "; ".join(found.differences))
     rows = "\n".join(
         f"| {step.at:%-d %B} | {cast.claims.index(step.claim) + 1} | {_plain(step, says)} | {step.points:+d} | {step.general_points} | {step.serious_strikes} |"
         for step, says in found.steps
@@ -262,10 +256,10 @@ def countered(tour: Tour, cast: EntityStory) -> None:
     _under(tour, NORTH, "may_not_list")
     _under(tour, SOUTH, "frozen", "may_not_list")
     standing = _business(tour, NORTH, strikes=2, points=0, violations=3)
-    _must(_standing(tour, NORTH)["violations"] == 0, "North still has a violation")
+    must(_standing(tour, NORTH)["violations"] == 0, "North still has a violation")
     for listing in (f"open-{NORTH}", *(name for name, seller, _ in GOODS if seller == NORTH)):
         tour.until(f"{listing} shows", lambda listing=listing: tour.visible(listing))  # type: ignore[misc]
-    _must(not tour.visible(f"open-{SOUTH}"), "South's pages are shown")
+    must(not tour.visible(f"open-{SOUTH}"), "South's pages are shown")
     _mail(tour, NORTH, "is lifted")
     tour.say(
         f"The business has {standing['entity_strikes']} strikes and {standing['entity_points']} points. The scarf was its second"
@@ -280,7 +274,7 @@ def forgotten(tour: Tour, cast: EntityStory) -> None:
     """An erasure that leaves the proof intact."""
     tour.chapter("North is erased")
     asked = tour.call("operator", "POST", f"/v1/accounts/{NORTH}/erasure", {})
-    _must(asked["contact"] and not asked["forced"], "there was nothing to erase")
+    must(asked["contact"] and not asked["forced"], "there was nothing to erase")
     tour.call(NORTH, "GET", "/v1/me", expect=401)
     tour.say(
         "North gives up, and asks for erasure. It has no open items, so its key is destroyed, and North can no longer be"

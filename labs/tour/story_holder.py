@@ -8,8 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from labs.tour.guide import Tour
-from shared.failures import Finding
+from labs.tour.guide import Tour, must
 
 GOODS = ("shirt", "mug", "scarf", "lamp", "cushion", "poster", "bag", "clock")
 COUNTER = {"materials": ["identity", "statement"]}
@@ -49,17 +48,12 @@ def tell(tour: Tour) -> None:
     agent(tour, cast)
 
 
-def _must(truth: bool, what: str) -> None:
-    if not truth:
-        raise Finding(f"the story goes wrong: {what}")
-
-
 def joins(tour: Tour, cast: HolderStory) -> None:
     """An account from applied to verified."""
     tour.chapter("A holder joins")
     cast.owl = tour.opens()
     tour.contact(cast.owl, "owl")
-    _must(tour.call(cast.owl, "GET", "/v1/me")["state"] == "applied", "the account is not new")
+    must(tour.call(cast.owl, "GET", "/v1/me")["state"] == "applied", "the account is not new")
     tour.call(cast.owl, "POST", "/v1/contact/code", expect=202)
     (text,) = tour.until("Owl has the code by mail", lambda: tour.mails("owl", "Confirm your e-mail"))
     code = re.search(r"[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4}", text)
@@ -93,7 +87,7 @@ def registers(tour: Tour, cast: HolderStory) -> None:
     )
     document = tour.call(cast.owl, "POST", "/v1/evidence?kind=ownership", _certificate(), expect=201)
     named = tour.call(cast.owl, "POST", f"/v1/rights/{cast.right}/evidence", {"evidence": [document["id"]]})
-    _must(named is not None, "the certificate was not named")
+    must(named is not None, "the certificate was not named")
     right = tour.until(
         "the right is active",
         lambda: (r := tour.call(cast.owl, "GET", f"/v1/rights/{cast.right}"))["status"] == "active" and r,
@@ -173,7 +167,7 @@ def decide(tour: Tour, cast: HolderStory) -> None:
     tour.say(
         "She wants to uphold 15. Counterfeits are serious, so her decision is only a proposal: the listings stay up for now."
     )
-    _must(tour.states(cast.claim)["UNDER_REVIEW"] == 15, "a proposal has taken effect")
+    must(tour.states(cast.claim)["UNDER_REVIEW"] == 15, "a proposal has taken effect")
     lease, items = tour.lease(ron, cast.claim, "UNDER_REVIEW", 15)
     for item in items:
         tour.do(ron, item, "decision", {"decision": "uphold", "lease": lease})
@@ -249,7 +243,7 @@ def appeal(tour: Tour, cast: HolderStory) -> None:
     tour.chapter("An appeal reverses")
     item = next(i for i in tour.items(cast.claim, "UPHELD_BY_DEFAULT") if i["seller"] == cleo)
     tour.applied(tour.do(cleo, item["id"], "complaint", {"materials": ["licence"]}))
-    _must(not tour.shows(item["listing"]), "the listing is up during the appeal")
+    must(not tour.shows(item["listing"]), "the listing is up during the appeal")
     tour.say(
         "Cleo appeals against one, with a licence. Nothing changes until a reviewer decides who has not decided before."
     )
@@ -260,7 +254,7 @@ def appeal(tour: Tour, cast: HolderStory) -> None:
         "Cleo has the new decision by mail",
         lambda: [text for text in tour.mails(cleo, "outcome") if "new evidence" in text],
     )
-    _must(len(told) == 1, "told once")
+    must(len(told) == 1, "told once")
     tour.say(
         "Rose reverses it: the hold is lifted, and both sides get the reason. The strike stays, for the other listings of the claim."
     )
@@ -281,7 +275,7 @@ def returns(tour: Tour, cast: HolderStory) -> None:
     )
     tour.reach(claim["id"], UNDER_REVIEW=1)
     (item,) = tour.items(claim["id"])
-    _must(item["recurs"] == old["id"], "the new item is not linked to the old")
+    must(item["recurs"] == old["id"], "the new item is not linked to the old")
     tour.say(
         "Ben lists one of the upheld goods again. The system recognises it, and claims it for Owl as a new item that is linked"
         " to the old one. A person decides about it."
