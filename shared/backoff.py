@@ -41,3 +41,10 @@ class Quiet:
     def wait_s(self, least_s: float, most_s: float = 1.0) -> float:
         """Seconds to wait now: from ``least_s`` to ``most_s``, or ``least_s`` if that is longer."""
         return max(least_s, min((self._now() - self._worked_at) / 20, most_s))
+
+    def after_s(self, done: object, least_s: float) -> float:
+        """Seconds to wait after a round: none if it found something to do (``done`` is truthy)."""
+        if done:
+            self.worked()
+            return 0.0
+        return self.wait_s(least_s)

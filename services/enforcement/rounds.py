@@ -49,11 +49,7 @@ def run_rounds(settings: Settings, name: str, begin: Callable[[], Work], idle_s:
     quiet = Quiet()
     while not stop.is_set():
         try:
-            if work.once():
-                quiet.worked()
-                pause = 0.0
-            else:
-                pause = quiet.wait_s(idle_s)
+            pause = quiet.after_s(work.once(), idle_s)
             failures = 0
             health.ready()
         except Exception as error:

@@ -115,11 +115,8 @@ class Sender:
                 started = time.monotonic()
                 worked = self.turn()
                 self.health.ready()
-                if worked:
-                    self._quiet.worked()
-                else:
-                    least_s = max(self.settings.poll_ms / 1000, 2 * (time.monotonic() - started))
-                    self._wait(self._quiet.wait_s(least_s))
+                least_s = max(self.settings.poll_ms / 1000, 2 * (time.monotonic() - started))
+                self._wait(self._quiet.after_s(worked, least_s))
             except Exception as error:
                 if not db.is_transient(error):
                     raise

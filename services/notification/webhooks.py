@@ -133,10 +133,7 @@ class Webhooks:
             try:
                 worked = self.turn()
                 self.health.ready()
-                if worked:
-                    self._quiet.worked()
-                else:
-                    self._caller.news.wait(self._quiet.wait_s(self.settings.poll_ms / 1000))
+                self._caller.news.wait(self._quiet.after_s(worked, self.settings.poll_ms / 1000))
             except Exception as error:
                 if not db.is_transient(error):
                     raise

@@ -145,7 +145,7 @@ class Barrier:
 
     Args:
         inbound: topics of upstreams, whose partitions must have been read as far.
-        quiet: is told when the business clock is set or runs faster than real time.
+        quiet: notified whenever the business clock has been set or is running faster than real time.
         wall: this process's clock.
     """
 

@@ -26,3 +26,7 @@ def test_a_loop_waits_longer_the_longer_nothing_happens() -> None:
     assert quiet.wait_s(15.0) == 15.0  # what is rare anyway
     quiet.worked()
     assert quiet.wait_s(0.1) == 0.1
+    now += 10
+    assert quiet.after_s(0, 0.1) == 0.5
+    assert quiet.after_s(3, 0.1) == 0.0
+    assert quiet.after_s(0, 0.1) == 0.1
