@@ -93,7 +93,7 @@ test: setup ## run the tests on a real broker and database
 	@sh deploy/local/setup.sh prometheus
 	@sh deploy/local/setup.sh chromium
 	@sh deploy/local/setup.sh postgres
-	$(BIN)/python -m pytest -n 2 -m "not thorough" $(ARGS)
+	$(BIN)/python -m pytest -n 3 -m "not thorough" $(ARGS)
 
 thorough: setup ## run the long tests that `make test` leaves out
 	@sh deploy/local/setup.sh s3

@@ -49,9 +49,17 @@ FIRST = ("faults", "e2e", "integration", "unit")
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start slow tests first, so that none is left at the end."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Start slow tests first, so that none is left at the end; the long ones, in CI only as time allows, last."""
     items.sort(key=lambda item: FIRST.index(item.path.relative_to(TESTS).parts[0]))
+    if config.getoption("markexpr") == "thorough":
+        items.sort(key=_timeout_s)
+
+
+def _timeout_s(item: pytest.Item) -> float:
+    """The seconds that a test may take, if it declares them."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker else 0.0
 
 
 SHARED = ("tests/faults", "tests/e2e", "tests/integration/after_a_run")

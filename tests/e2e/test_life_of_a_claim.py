@@ -523,6 +523,7 @@ def test_an_agent_files(world: World, owl: str, mark: str) -> None:
     world.until(lambda: world.page("jack-1") == 200)
 
 
+@pytest.mark.thorough
 def test_three_hundred_listings(world: World, owl: str, mark: str) -> None:
     """Items of one claim have fates of their own; each party gets one message for all of them."""
     sellers = [world.account(f"s-many-{number}", "seller") for number in range(3)]

@@ -12,7 +12,7 @@ import pytest
 from labs.attacks.attack import ATTACKS
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.stack, pytest.mark.thorough, pytest.mark.timeout(600)]
 
 
 def test_no_attack_succeeds() -> None:

@@ -105,9 +105,10 @@ def public(parts: Parts, people: People, role: Role, folder: Path, seconds: int,
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_api_keeps_to_its_own_document(parts: Parts, people: People, role: Role, tmp_path: Path) -> None:
-    public(parts, people, role, tmp_path, 12, "-n", "10")
+    public(parts, people, role, tmp_path, 6, "-n", "5")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("role", ROLES)
 def test_what_a_role_makes_is_used_by_its_next_requests(
     parts: Parts, people: People, role: Role, tmp_path: Path
@@ -146,7 +147,7 @@ def document(routes: Sequence[Any], path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "seconds", [8, pytest.param(120, marks=[pytest.mark.thorough, pytest.mark.timeout(1800)])], ids=["short", "long"]
+    "seconds", [4, pytest.param(120, marks=[pytest.mark.thorough, pytest.mark.timeout(1800)])], ids=["short", "long"]
 )
 @pytest.mark.parametrize("service", ["intake", "enforcement", "notification"])
 def test_internal_apis_take_anything(

@@ -573,8 +573,9 @@ def demo(how: str, name: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("how", [pytest.param("password", marks=pytest.mark.thorough), "certificate"])
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", ["password", "certificate"])
 def test_the_demo_passes_and_nobody_is_refused_anything(how: str) -> None:
     needs_tls()
     name = f"test-{os.getpid()}-demo-{how}"

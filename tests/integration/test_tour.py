@@ -14,10 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.stack
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("story", "page"), [("holder", "tour.md"), pytest.param("entity", "story-entity.md", marks=pytest.mark.thorough)]
-)
+@pytest.mark.parametrize(("story", "page"), [("holder", "tour.md"), ("entity", "story-entity.md")])
 def test_the_tour_is_as_written(tmp_path: Path, story: str, page: str) -> None:
     told = tmp_path / page
     env = {key: value for key, value in os.environ.items() if not key.startswith("GOODFAITH_")}
