@@ -104,7 +104,6 @@ class Rig:
         self.log = folder / "verification.log"
         self._producer: Any = KafkaProducer(bootstrap_servers=stack.kafka, acks="all")
         self._child: subprocess.Popen[bytes] | None = None
-        self._marks = 0
 
     def query(self, statement: str, values: Any = None) -> list[tuple[Any, ...]]:
         """Rows of a query."""
@@ -138,11 +137,10 @@ class Rig:
         """The clock and the watermarks come to ``upto``."""
         with self.engine.connect() as connection:
             clock.set_anchor(connection, business=upto, rate=0)
-        self._marks += 1
         for partition in range(PARTITIONS):
             raw = events.encode(
                 events.Watermark(upto=upto),
-                id=f"mark.{partition}.{self._marks}",
+                id=f"watermark.{partition}.{upto:%Y%m%dT%H%M%S.%f}",
                 source="/test",
                 type="goodfaith.watermark.v1",
                 subject=None,
