@@ -50,10 +50,9 @@ FIRST = ("faults", "e2e", "integration", "unit")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Start slow tests first, so that none is left at the end; the long ones, in CI only as time allows, last."""
-    items.sort(key=lambda item: FIRST.index(item.path.relative_to(TESTS).parts[0]))
-    if config.getoption("markexpr") == "thorough":
-        items.sort(key=_timeout_s)
+    """Start slow tests first, so that none is left at the end; long ones, of which CI may leave some out, last."""
+    long = config.getoption("markexpr") == "thorough"
+    items.sort(key=lambda item: (_timeout_s(item) if long else 0.0, FIRST.index(item.path.relative_to(TESTS).parts[0])))
 
 
 def _timeout_s(item: pytest.Item) -> float:
