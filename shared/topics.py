@@ -11,13 +11,14 @@ from functools import lru_cache
 from typing import Final
 
 from kafka.admin import KafkaAdminClient, NewTopic
-from kafka.errors import TopicAlreadyExistsError
+from kafka.errors import NoError, TopicAlreadyExistsError, for_code
 from kafka.partitioner.default import murmur2
 
 from shared import kafka_links
 from shared.settings import Settings
 
 DAY_MS: Final = 86_400_000
+_READY_MS: Final = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +133,8 @@ def create(settings: Settings) -> list[str]:
     admin = kafka_links.admin(settings, client_id="goodfaith-topics")
     try:
         existing = set(admin.list_topics())
-        missing = [topic for topic in of(settings) if settings.topic_prefix + topic.name not in existing]
-        created = []
-        for topic in missing:
-            name = settings.topic_prefix + topic.name
-            if create_one(admin, settings, name, topic.configs(settings)):
-                created.append(name)
-        return created
+        wanted = {settings.topic_prefix + topic.name: topic.configs(settings) for topic in of(settings)}
+        return _create(admin, settings, {name: configs for name, configs in wanted.items() if name not in existing})
     finally:
         admin.close()
 
@@ -149,9 +145,25 @@ def create_one(admin: KafkaAdminClient, settings: Settings, name: str, configs: 
     Raises:
         kafka.errors.KafkaError: the broker cannot be reached or refuses.
     """
-    topic = NewTopic(name, settings.partitions, settings.replication, topic_configs={**configs, **safety(settings)})
-    try:
-        admin.create_topics([topic], timeout_ms=30_000)
-    except TopicAlreadyExistsError:
-        return False
-    return True
+    return bool(_create(admin, settings, {name: configs}))
+
+
+def _create(admin: KafkaAdminClient, settings: Settings, missing: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Create topics and return those that did not exist yet. All of them can be used afterwards.
+
+    The controller answers before the broker that is asked next knows of a new topic.
+    """
+    new = [
+        NewTopic(name, settings.partitions, settings.replication, topic_configs={**configs, **safety(settings)})
+        for name, configs in missing.items()
+    ]
+    answer = admin.create_topics(new, timeout_ms=_READY_MS, raise_errors=False) if new else {"topics": []}
+    created = []
+    for topic in answer["topics"]:
+        error = for_code(topic["error_code"])
+        if error is NoError:
+            created.append(topic["name"])
+        elif error is not TopicAlreadyExistsError:
+            raise error(topic["error_message"])
+    admin.wait_for_topics(list(missing), timeout_ms=_READY_MS)
+    return created
