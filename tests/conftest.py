@@ -44,15 +44,20 @@ def collect_garbage() -> Iterator[None]:
     gc.collect()
 
 
-FIRST = ("faults", "e2e", "integration", "unit")
-"""Folders of tests, the slowest first."""
+FIRST = ("faults", "integration/test_runtime.py", "e2e", "integration", "unit")
+"""Folders of tests, and a module that takes as long as one, the slowest first."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Start slow tests first, so that none is left at the end; long ones, of which CI may leave some out, last."""
     long = config.getoption("markexpr") == "thorough"
-    items.sort(key=lambda item: (_timeout_s(item) if long else 0.0, FIRST.index(item.path.relative_to(TESTS).parts[0])))
+    items.sort(key=lambda item: (_timeout_s(item) if long else 0.0, _place(item)))
+
+
+def _place(item: pytest.Item) -> int:
+    path = item.path.relative_to(TESTS).as_posix()
+    return next(place for place, start in enumerate(FIRST) if path.startswith(start))
 
 
 def _timeout_s(item: pytest.Item) -> float:
