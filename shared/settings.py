@@ -10,6 +10,7 @@ One module, although it has more than 600 lines: a setting is looked up here, an
 from __future__ import annotations
 
 import contextvars
+import os
 import re
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared import callers, secret_files
+from shared.site_links import Patterns
 
 SECRET_LEAST: Final = 32
 """Fewest characters of a secret that we compare or sign with."""
@@ -55,6 +57,10 @@ def _callers(given: SecretStr) -> SecretStr:
 
 KnownCallers = Annotated[SecretStr, AfterValidator(_callers)]
 """Digests of callers' tokens: not secret themselves, but given like a secret."""
+REPLACED: Final = {
+    "GOODFAITH_SITE_HOSTS": ("GOODFAITH_SITE_LINKS", 'For market.example, set ["market.example/items/{id}"].'),
+}
+"""Settings of earlier versions, which would else be ignored: what to set instead. Both may be set while upgrading."""
 _source: contextvars.ContextVar[secret_files.Source | None] = contextvars.ContextVar("source", default=None)
 
 
@@ -127,6 +133,10 @@ class Settings(BaseSettings):
     @classmethod
     def at_start(cls) -> Self:
         """The settings of a starting process; if any are wrong, print a line for each, without values, and exit."""
+        for old, (new, cure) in REPLACED.items():
+            if os.environ.get(old) and not os.environ.get(new):
+                print(f"{old}: replaced by {new}. {cure}", file=sys.stderr)  # noqa: T201 - logs are configured from settings
+                raise SystemExit(2)
         try:
             return cls()
         except (ValidationError, secret_files.SecretFileError) as error:
@@ -472,8 +482,11 @@ class Settings(BaseSettings):
         "http://127.0.0.1:8090", description="Base URL of the marketplace (HTTP adapter; public listing links)."
     )
     marketplace_secret: Strong | None = Field(None, description="Secret that signs the HTTP adapter's requests.")
-    site_hosts: tuple[str, ...] = Field(
-        ("market.example",), description="Host names whose links lead to listings of this site."
+    site_links: Patterns = Field(
+        ("market.example/items/{id}",),
+        min_length=1,
+        max_length=200,
+        description="Links that lead to listings of this site, as `host/path` with `{id}`, `{slug}`, `{locale}` or `{seller}`; without `{id}`, to a seller's shop. The first with `{id}` alone is how links are written.",
     )
 
     # notification

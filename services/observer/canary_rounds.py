@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 import httpx
 import structlog
 
-from shared import metrics
+from shared import metrics, site_links
 from shared.callers import trust
 from shared.events import ENDED, State
 from shared.runtime.health import Health
@@ -197,7 +197,7 @@ class Canary:
         return took
 
     def _claim(self) -> dict[str, Any]:
-        link = f"https://{self._settings.site_hosts[0]}/items/{self._settings.canary_listing}"
+        link = site_links.of(self._settings.site_links).link(self._settings.canary_listing)
         return {"right": RIGHT, "reason": "copied_image_or_text", "listings": [link]}
 
     def _tidy(self, until: float) -> None:

@@ -20,7 +20,7 @@ from services.intake.kernel.listings import listings_of
 from services.intake.worker import Intake
 from services.streams import filings, reconcile
 from services.streams.views import Meta
-from shared import clock, db, events
+from shared import clock, db, events, site_links
 from tests.integration.intake_parts import PARTITIONS, Parts
 from tests.integration.test_intake_worker import pull
 
@@ -56,7 +56,7 @@ def claim(account: Account, channel: str, *listings: str) -> Filing:
         "submit_claim",
         body,
         channel,
-        listings=listings_of(links, ("market.example",)),
+        listings=listings_of(links, site_links.of(("market.example/items/{id}",))),
         rules=check_claim(body, account),
         recurs="i-upheld" if channel == CHANNEL else None,
     )

@@ -24,7 +24,7 @@ from services.intake.kernel import filings, requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.listings import listings_of
 from services.intake.registry import store as registry_store
-from shared import policy
+from shared import policy, site_links
 from shared.refusals import Refused
 from tests.integration.intake_parts import CONTACT, PARTITIONS, Parts, People
 from tests.integration.test_intake_http import body, problem
@@ -520,7 +520,7 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
                 "submit_claim",
                 asked,
                 "http",
-                listings=listings_of(asked.listings, ("market.example",)),
+                listings=listings_of(asked.listings, site_links.of(("market.example/items/{id}",))),
                 rules=check_claim(asked, people[who]),
             )
             now, wall = store.enter_admission(connection)

@@ -26,7 +26,7 @@ from services.intake.kernel.filings import Filed, Filing
 from services.intake.kernel.listings import listings_of
 from services.intake.reading import store as reading_store
 from services.intake.worker import Intake
-from shared import clock, db, events, topics
+from shared import clock, db, events, site_links, topics
 from shared.runtime import Tx, Worker
 from shared.runtime.types import Service
 from shared.settings import Relayed
@@ -85,7 +85,7 @@ def submit(account: Account, *listings: str, right: str = "r-1") -> Filing:
         "submit_claim",
         body,
         "http",
-        listings=listings_of(body.listings, ("market.example",)),
+        listings=listings_of(body.listings, site_links.of(("market.example/items/{id}",))),
         rules=check_claim(body, account),
     )
 

@@ -22,6 +22,7 @@ from services.verification.worker import Verification
 from shared import clock, db, events, migrate, topics
 from shared.events import ItemSubmitted, Listing, RecurrenceFound
 from shared.runtime import Incoming, Outgoing, Tx
+from shared.site_links import SiteLinks
 from tests.integration.intake_parts import PARTITIONS, Parts, _with_database
 
 pytestmark = [
@@ -34,7 +35,7 @@ OTHER = "Leather handbag for women with two pockets"
 PICTURE = "c3c3a5a53c3c5a5a"
 HOLDER = Account("a-holder", "holder", True, True, True)
 AGENT = Account("a-agent", "holder", True, False, True)
-SITE = ("market.example",)
+SITE = SiteLinks(("market.example/items/{id}",))
 
 
 class Town:

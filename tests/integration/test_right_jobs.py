@@ -22,6 +22,7 @@ from services.intake.kernel.filings import Filed, Filing
 from services.intake.kernel.ids import new_claim_ids
 from services.intake.kernel.listings import listings_of
 from services.intake.registry import store as registry_store
+from shared import site_links
 from shared.refusals import Refused
 from tests.integration.intake_parts import PARTITIONS, Parts, People, wait
 from tests.integration.test_intake_http import body, problem
@@ -51,7 +52,7 @@ def filing(account: str, right: str, *listings: str) -> Filing:
         "submit_claim",
         body,
         "http",
-        listings=listings_of(body.listings, ("market.example",)),
+        listings=listings_of(body.listings, site_links.of(("market.example/items/{id}",))),
         rules=check_claim(body, me),
     )
 

@@ -18,6 +18,7 @@ from services.verification import refusals
 from shared import languages, policy
 from shared.languages import LANGUAGES, catalogue, choose, translate
 from shared.refusals import Refused
+from shared.site_links import SiteLinks
 from tools import messages
 
 OTHERS = LANGUAGES[1:]
@@ -123,7 +124,7 @@ def test_what_is_composed_is_translated_too() -> None:
     assert translate(refused.value.detail, "de") == "Eine Nummer hat die Form: bis zu 7 Ziffern."
     assert translate(refused.value.cure, "zh") == "请照证书抄录号码。"
     with pytest.raises(Refused) as refused:
-        listing_of("gopher://x", ["market.example"])
+        listing_of("gopher://x", SiteLinks(("market.example/items/{id}",)))
     assert translate(refused.value.detail, "de") == "Ein Link ist keine http- oder https-Adresse."
     rules = policy.load("ipp-2026-11")
     late = refusals.detail(

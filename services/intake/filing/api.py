@@ -23,6 +23,7 @@ from services.intake.kernel.web import (
     context_of,
     known_id,
 )
+from shared import site_links
 
 
 @post(
@@ -40,7 +41,7 @@ async def submit_claim(
     """File a claim. Once answered with 202, it is durable and can be read."""
     context, caller = context_of(request), request.user
     rules = check_claim(data, caller)
-    listings = listings_of(data.listings, context.settings.site_hosts)
+    listings = listings_of(data.listings, site_links.of(context.settings.site_links))
     check_canary(caller, listings, context.settings.canary_listing)
     return await accept(
         request,

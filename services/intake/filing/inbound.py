@@ -35,7 +35,7 @@ from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filed, Filing
 from services.intake.kernel.listings import listings_of
 from services.intake.kernel.refusals import account_closed, decoded, located, not_found
-from shared import clock, db, kafka_links, policy
+from shared import clock, db, kafka_links, policy, site_links
 from shared.clocks import Offset
 from shared.events import Data, decode_envelope
 from shared.refusals import Refused
@@ -423,7 +423,7 @@ class Inbound:
                     cure="Name the holder that files.",
                 )
             filing.rules = filing_domain.check_claim(read.body, account)
-            filing.listings = listings_of(read.body.listings, self.settings.site_hosts)
+            filing.listings = listings_of(read.body.listings, site_links.of(self.settings.site_links))
             filing.over_quota = self.quota.over(account.id)
         else:
             given = {name: getattr(read.body, name) for name in ("item", "claim", "submission", "listing")}

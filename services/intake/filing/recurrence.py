@@ -21,11 +21,11 @@ from services.intake.kernel import filings, requests, store
 from services.intake.kernel.domain import Account, Right
 from services.intake.kernel.filings import Filed, Filing
 from services.intake.kernel.listings import ListingRef
-from shared import events
+from shared import events, site_links
 from shared.events import RecurrenceFound, State
-from shared.marketplace import listing_url
 from shared.refusals import Refused
 from shared.settings import Settings
+from shared.site_links import SiteLinks
 
 SYSTEM: Final = "a-system"
 CHANNEL: Final = "recurrence"
@@ -51,13 +51,10 @@ def filing(
     account: Account | None,
     right: Right | None,
     *,
-    site: str,
+    site: SiteLinks,
     now: dt.datetime,
 ) -> Filing:
     """Make the claim to file. It goes through the same checks as any other.
-
-    Args:
-        site: address of the marketplace.
 
     Raises:
         Refused: it could not be filed now.
@@ -69,7 +66,7 @@ def filing(
     terms = precedent.terms
     if right.status_at(now) != "active":
         raise Refused(422, "right_not_active", "The right is not in force.")
-    link = listing_url(site, found.listing)
+    link = site.link(found.listing)
     body = requests.SubmitClaim(
         right=terms.right,
         reason=terms.reason,
@@ -103,7 +100,7 @@ def file(
     precedents = _precedents(connection, found)
     people = store.accounts(connection, [one.terms.complainant for one in precedents.values()])
     known = store.rights(connection, [one.terms.right for one in precedents.values()])
-    site = f"https://{settings.site_hosts[0]}"
+    site = site_links.of(settings.site_links)
     results: list[Filed | Refused | None] = []
     filings: list[Filing] = []
     for one in found:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 from shared.refusals import Refused
+from shared.site_links import SiteLinks
 
-_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}")
 _NOT_IN_A_LINK: Final = re.compile(r"[\x00-\x20\"<>\\^`{|}\x7f]")
 """ASCII that RFC 3986 requires to be percent-encoded: spaces, control characters, and markup."""
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
@@ -27,18 +27,15 @@ class ListingRef:
     link: str
 
 
-def listing_of(link: str, hosts: Collection[str]) -> ListingRef:
-    """Parse a link. ``https://<site host>/items/<id>`` is a listing of this site; nothing is ever fetched.
+def listing_of(link: str, site: SiteLinks) -> ListingRef:
+    """Parse a link; nothing is ever fetched.
 
     Raises:
-        Refused: not an http(s) URL, too long, or with characters that are invisible, change the direction of text, or
-            make markup.
+        Refused: not an http(s) URL, too long, a seller's shop, or with characters that are invisible, change the
+            direction of text, or make markup.
     """
-    # the common shape, without a parser
-    for host in hosts:
-        start = f"https://{host}/items/"
-        if link.startswith(start) and _ID.fullmatch(name := link[len(start) :]) and not name.startswith("x-"):
-            return ListingRef(name, True, link)
+    if (found := site.common(link)) is not None:
+        return ListingRef(found, True, link)
     if len(link) > 2000:
         raise _bad_link("longer than 2,000 characters")
     if _NOT_IN_A_LINK.search(link) or any(unicodedata.category(char) in _INVISIBLE for char in link if char > "\x7f"):
@@ -52,11 +49,17 @@ def listing_of(link: str, hosts: Collection[str]) -> ListingRef:
     if parts.scheme.lower() not in ("http", "https") or not host:
         raise _bad_link("not an http or https URL")
     default = {"http": 80, "https": 443}[parts.scheme.lower()]
-    if host in hosts and port in (None, default) and parts.username is None and parts.password is None:
-        path = re.fullmatch(r"/items/([^/]+)/?", parts.path)
-        # "x-" is reserved for links elsewhere
-        if path and _ID.fullmatch(path[1]) and not path[1].startswith("x-"):
-            return ListingRef(path[1], True, link)
+    if port in (None, default) and parts.username is None and parts.password is None:
+        if (found := site.listing(parts, host)) is not None:
+            return ListingRef(found, True, link)
+        if site.shop(parts, host) is not None:
+            raise Refused(
+                422,
+                "shop_link",
+                "A link leads to a seller's shop, not to a listing.",
+                field="listings",
+                cure="Name each listing of the shop that infringes; one claim takes up to 300.",
+            )
     try:
         digest = hashlib.sha256(link.encode()).hexdigest()
     except UnicodeEncodeError:
@@ -74,7 +77,7 @@ def _bad_link(why: str) -> Refused:
     )
 
 
-def listings_of(links: Sequence[str], hosts: Collection[str]) -> list[ListingRef]:
+def listings_of(links: Sequence[str], site: SiteLinks) -> list[ListingRef]:
     """Parse a claim's links; one that is named twice counts once.
 
     Raises:
@@ -83,7 +86,7 @@ def listings_of(links: Sequence[str], hosts: Collection[str]) -> list[ListingRef
     found: dict[str, ListingRef] = {}
     for index, link in enumerate(links):
         try:
-            ref = listing_of(link, hosts)
+            ref = listing_of(link, site)
         except Refused as refused:
             refused.field = f"listings[{index}]"
             raise

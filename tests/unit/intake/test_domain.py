@@ -25,9 +25,10 @@ from shared import events, policy
 from shared.events import ItemChanged, State
 from shared.refusals import Refused
 from shared.settings import Relayed, Settings, UpstreamMay
+from shared.site_links import SiteLinks
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
-HOSTS = ("market.example", "www.market.example")
+SITE = SiteLinks(("market.example/items/{id}", "www.market.example/items/{id}"))
 BOUND = UpstreamMay(accounts=("h-*", "s-7"), commands=("submit_claim", "withdraw"))
 HOLDER = Account("a-1", "holder", identity_verified=True, registered=True)
 RIGHT = Right("r-1", "a-1", "trademark", "active", None, "doc")
@@ -50,7 +51,7 @@ ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}")
     ],
 )
 def test_links_of_this_site(link: str) -> None:
-    assert listings.listing_of(link, HOSTS) == listings.ListingRef("123", True, link)
+    assert listings.listing_of(link, SITE) == listings.ListingRef("123", True, link)
 
 
 @pytest.mark.parametrize(
@@ -69,10 +70,10 @@ def test_links_of_this_site(link: str) -> None:
     ],
 )
 def test_links_elsewhere_are_digests(link: str) -> None:
-    found = listings.listing_of(link, HOSTS)
+    found = listings.listing_of(link, SITE)
     assert not found.on_site
     assert re.fullmatch(r"x-[0-9a-f]{24}", found.listing)
-    assert found == listings.listing_of(link, HOSTS)
+    assert found == listings.listing_of(link, SITE)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_links_elsewhere_are_digests(link: str) -> None:
 )
 def test_bad_links_are_refused(link: str) -> None:
     with pytest.raises(Refused) as refused:
-        listings.listings_of(["https://market.example/items/1", link], HOSTS)
+        listings.listings_of(["https://market.example/items/1", link], SITE)
     assert (refused.value.status, refused.value.field) == (422, "listings[1]")
     assert refused.value.cure
 
@@ -112,10 +113,10 @@ def test_bad_links_are_refused(link: str) -> None:
 )
 def test_links_hold_nothing_that_is_invisible_turned_or_markup(link: str, char: str) -> None:
     with pytest.raises(Refused) as refused:
-        listings.listings_of([link.replace("{}", char)], HOSTS)
+        listings.listings_of([link.replace("{}", char)], SITE)
     assert (refused.value.status, refused.value.reason, refused.value.field) == (422, "bad_link", "listings[0]")
     encoded = link.replace("{}", quote(char))
-    assert listings.listing_of(encoded, HOSTS).link == encoded
+    assert listings.listing_of(encoded, SITE).link == encoded
 
 
 def test_letters_of_any_language_may_be_in_a_link() -> None:
@@ -124,21 +125,100 @@ def test_letters_of_any_language_may_be_in_a_link() -> None:
         "https://bücher.example/",
         "https://elsewhere.example/it's(1)*~!$&+,;=@",
     ):
-        assert listings.listing_of(link, HOSTS).link == link
+        assert listings.listing_of(link, SITE).link == link
 
 
 @given(st.text(max_size=60))
 def test_a_link_is_understood_or_refused(text: str) -> None:
     for link in (text, f"https://market.example/items/{text}", f"https://{text}/items/1"):
         with contextlib.suppress(Refused):
-            found = listings.listing_of(link, HOSTS)
+            found = listings.listing_of(link, SITE)
             assert ID.fullmatch(found.listing)
             assert found.on_site != found.listing.startswith("x-")
 
 
+PATTERNS = SiteLinks(
+    (
+        "market.example/{locale}/items/{slug}-{id}.html",
+        "market.example/items/{id}",
+        "market.example/item?number={id}",
+        "market.example/shops/{seller}/{id}",
+        "market.example/shops/{seller}",
+        "mkt.example/{id}",
+    )
+)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://market.example/de/items/rote-schuhe-42-123.html",
+        "https://market.example/pt-BR/items/t%C3%AAnis-123.html?ref=mail",
+        "https://market.example/items/123/",
+        "https://market.example/item?ref=mail&number=123",
+        "https://market.example/shops/s-7/123",
+        "https://mkt.example/123",
+        "http://mkt.example/123/",
+    ],
+)
+def test_links_in_every_form_of_the_site(link: str) -> None:
+    assert listings.listing_of(link, PATTERNS) == listings.ListingRef("123", True, link)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://market.example/deutsch/items/schuhe-123.html",
+        "https://market.example/de/items/123.html",
+        "https://market.example/de/items/schuhe-123_html",
+        "https://market.example/item?number=123&number=124",
+        "https://market.example/item?number=",
+        "https://market.example/item?number=1%2F2",
+        "https://mkt.example/x-0123456789abcdef01234567",
+        "https://mkt.example/items/123",
+    ],
+)
+def test_links_in_no_form_of_the_site_are_elsewhere(link: str) -> None:
+    assert not listings.listing_of(link, PATTERNS).on_site
+
+
+def test_a_shop_is_refused_with_what_to_name_instead() -> None:
+    with pytest.raises(Refused) as refused:
+        listings.listings_of(["https://mkt.example/1", "https://market.example/shops/s-7?page=2"], PATTERNS)
+    assert (refused.value.reason, refused.value.field) == ("shop_link", "listings[1]")
+    assert "Name each listing" in (refused.value.cure or "")
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        (),
+        ("market.example",),
+        ("https://market.example/{id}",),
+        ("Market.example/{id}",),
+        ("market.example/items",),
+        ("market.example/{id}/{id}",),
+        ("market.example/{name}",),
+        ("market.example/{id}?id={id}",),
+        ("market.example/{slug}-{id}",),
+        ("market.example/shops/{seller}",),
+        ("market.example/[a-z]+/{id}",),
+    ],
+)
+def test_patterns_that_are_none_or_write_no_link(patterns: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"host/path|may stand in it once|needs"):
+        SiteLinks(patterns)
+
+
+@given(st.from_regex(ID, fullmatch=True).filter(lambda name: not name.startswith("x-")))
+def test_a_link_that_is_written_is_read_again(name: str) -> None:
+    for site in (SITE, PATTERNS, SiteLinks(("market.example/item?number={id}",))):
+        assert listings.listing_of(site.link(name), site).listing == name
+
+
 def test_a_listing_that_is_named_twice_counts_once() -> None:
     links = ["https://market.example/items/1", "http://market.example/items/1/", "https://market.example/items/2"]
-    assert [ref.listing for ref in listings.listings_of(links, HOSTS)] == ["1", "2"]
+    assert [ref.listing for ref in listings.listings_of(links, SITE)] == ["1", "2"]
 
 
 # ---- upstreams
@@ -217,7 +297,7 @@ def rows(body: requests.SubmitClaim, account: Account = HOLDER, right: Right | N
     options: dict[str, object] = {"granted": (), "over_quota": False, **values}
     return filing_domain.claim_rows(
         body,
-        listings.listings_of(body.listings, HOSTS),
+        listings.listings_of(body.listings, SITE),
         rules=filing_domain.check_claim(body, account),
         complainant=account,
         right=right,

@@ -73,3 +73,28 @@ def test_a_process_says_in_a_line_what_is_wrong() -> None:
     assert [line.partition(":")[0] for line in lines] == ["GOODFAITH_PARTITIONS", "GOODFAITH_INTERNAL_TOKEN"]
     assert "openssl rand" in lines[1]
     assert short not in done.stderr
+
+
+def test_a_setting_that_was_replaced_is_not_ignored(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the site's links would silently be those of the default."""
+    monkeypatch.setenv("GOODFAITH_SITE_HOSTS", '["shop.example"]')
+    with pytest.raises(SystemExit) as ended:
+        Settings.at_start()
+    assert ended.value.code == 2
+    assert "GOODFAITH_SITE_HOSTS: replaced by GOODFAITH_SITE_LINKS" in capsys.readouterr().err
+    # while upgrading, the old version's processes need theirs
+    monkeypatch.setenv("GOODFAITH_SITE_LINKS", '["shop.example/items/{id}"]')
+    assert Settings.at_start().site_links == ("shop.example/items/{id}",)
+
+
+def test_links_that_are_no_patterns_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GOODFAITH_SITE_LINKS", '["https://shop.example/items/{id}"]')
+    with pytest.raises(SystemExit):
+        Settings.at_start()
+    error = capsys.readouterr().err
+    assert "GOODFAITH_SITE_LINKS" in error
+    assert "write host/path" in error
