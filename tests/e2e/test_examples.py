@@ -22,6 +22,7 @@ from deploy.local.children import free_port
 from deploy.local.up import shell_variables
 from shared import clock, marketplace, webhook_signatures
 from tests.e2e.world import COMPLETE, Claim, World
+from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -235,7 +236,7 @@ def by_http(world: World, url: str) -> Iterator[None]:
             world.settle()
         finally:
             delivery.terminate()
-            delivery.wait(30)
+            delivery.wait(PATIENCE_S)
 
 
 def test_a_marketplace_is_moderated_by_http(world: World, fox: str, mark: str) -> None:

@@ -16,6 +16,7 @@ from services.observer.boards import PANELS
 from services.observer.observing import look_once
 from shared import metrics
 from tests.e2e.world import World
+from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -61,7 +62,7 @@ def test_every_figure_of_the_boards_has_an_answer(world: World, observer: Promet
         return {panel.key: error for panel in panels if (error := snapshot.answer(panel).error)}
 
     assert len(panels) > 25
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while (lacking := missing()) and time.monotonic() < until:
         time.sleep(0.5)
     assert lacking == {}

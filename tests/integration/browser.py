@@ -16,6 +16,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.patience import PATIENCE_S
+
 START_S = 30.0
 ANSWER_S = 20.0
 
@@ -156,4 +158,4 @@ async def browser(folder: Path) -> AsyncIterator[Tab]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-        child.wait(20)
+        child.wait(PATIENCE_S)

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from deploy.local.children import free_port
+from tests.patience import PATIENCE_S
 
 METADATA = "http://169.254.169.254/latest/meta-data/"
 
@@ -55,7 +56,7 @@ class Hooks:
 
     def start(self) -> Hooks:
         self._thread.start()
-        assert self._began.wait(10)
+        assert self._began.wait(PATIENCE_S)
         return self
 
     def stop(self) -> None:

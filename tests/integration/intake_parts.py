@@ -24,6 +24,7 @@ from deploy.local.stack import Stack
 from services.intake.kernel.security import new_token
 from shared import callers, db, migrate
 from shared.settings import Settings
+from tests.patience import PATIENCE_S
 
 PARTITIONS = 4
 RATES = (
@@ -38,7 +39,7 @@ RATES = (
 CONTACT = {"name": "Ada Example", "address": "Road 1\nTown", "email": "ada@example.org"}
 
 
-def wait(what: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
+def wait(what: Callable[[], Any], *, timeout_s: float = PATIENCE_S) -> Any:
     """Wait until it is true."""
     until = time.monotonic() + timeout_s
     while not (found := what()):
@@ -148,7 +149,7 @@ class Parts:
             wait(up)
             yield client
         child.terminate()
-        assert child.wait(20) is not None
+        assert child.wait(PATIENCE_S) is not None
 
     def log(self, process: str) -> str:
         """What a process has said."""
@@ -192,7 +193,7 @@ class Parts:
         for child in self._processes:
             if child.poll() is None:
                 child.terminate()
-                child.wait(20)
+                child.wait(PATIENCE_S)
         self.engine.dispose()
 
 

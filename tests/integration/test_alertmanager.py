@@ -22,6 +22,7 @@ from deploy.prometheus.model import Alert
 from deploy.prometheus.routing import INHIBITIONS
 from labs.drills.runbooks import RUNBOOKS, blocks
 from labs.pager import Note, Pager, pages
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(
     "alertmanager" in prometheus.missing() or shutil.which("amtool") is None,
@@ -109,7 +110,7 @@ def test_each_inhibition_mutes_in_its_area_and_nowhere_else(alertmanager: httpx.
 
 def heard(pager: Pager, count: int) -> list[Note]:
     """Everything that came, some time after as much came as is expected."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while len({tuple(sorted(note.labels.items())) for note in pager.notes()}) < count and time.monotonic() < until:
         time.sleep(0.1)
     time.sleep(2.0)
@@ -171,6 +172,6 @@ def test_a_runbook_that_stops_everything_silences_what_that_would_raise(
         with pytest.raises(subprocess.TimeoutExpired):  # what it holds back is still firing
             waiting.wait(3)
         fires(alertmanager, other, seconds=-1)
-        assert waiting.wait(30) == 0
+        assert waiting.wait(PATIENCE_S) == 0
     fires(alertmanager, other)
     assert pages(heard(pager, 2)) == [alert, "RulesFail"]

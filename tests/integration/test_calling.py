@@ -38,6 +38,7 @@ from services.notification.webhook_store import DueDelivery
 from shared.outbound import Rules
 from shared.settings import Settings
 from tests.integration.hooks import Hooks
+from tests.patience import PATIENCE_S
 
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
 LOOPBACK: dict[str, Any] = {
@@ -72,7 +73,7 @@ def batch(url: str, *ids: str, secrets: Sequence[str] = (), circuit: Circuit | N
         due = DueDelivery(id_, False, 0, NOW, False)
         message = Message(id_, "c", "a-1", "outcome", False, 0, NOW)
         made.calls.append(Call(due, message, b'{"type":"outcome"}', "", Rendered("", "", "outcome", 1)))
-    made.until = time.monotonic() + 60
+    made.until = time.monotonic() + PATIENCE_S
     return made
 
 
@@ -194,7 +195,7 @@ def asked(url: str, **values: Any) -> Answer:
     """What comes of a question to a webhook's owner."""
     caller = Caller(Settings(**{**LOOPBACK, **values}))
     caller.challenge([ChallengeCall("w-1", 1, url, [new_secret()], b"{}")])
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE_S
     while not (found := caller.challenge_answers()):
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -21,6 +21,7 @@ from services.intake.accounts import webhooks_store
 from shared import topics
 from tests.integration.hooks import Hooks, Received
 from tests.integration.intake_parts import CONTACT, Parts, People, _with_database, wait
+from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
@@ -74,7 +75,7 @@ def process(parts: Parts, stack: Stack, client: httpx.Client, role: str, **value
         yield child
     finally:
         child.terminate()
-        assert child.wait(60) is not None
+        assert child.wait(PATIENCE_S) is not None
 
 
 def register(people: People, headers: dict[str, str], url: str) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def test_killed_between_asking_and_calling_it_calls_later(
     with process(
         parts, stack, people.client, "webhooks", GOODFAITH_CRASH_AT="notification-webhooks:after_challenges:1"
     ) as child:
-        assert child.wait(60) == -signal.SIGKILL
+        assert child.wait(PATIENCE_S) == -signal.SIGKILL
     assert hooks.received == []
     ((calls, due),) = parts.query(
         "select calls, due_wall - clock_timestamp() from webhook_challenges where webhook = %s", made["id"]

@@ -29,6 +29,7 @@ from shared.runtime.types import Incoming
 from shared.topics import CLOCK
 from tests.integration.intake_parts import PARTITIONS, Parts, wait
 from tests.integration.test_intake_worker import BOUND, HOLDER, file, read, running, submit, upto
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.stack
 DAY = dt.timedelta(days=1)
@@ -133,7 +134,7 @@ def test_a_slower_follower_does_not_take_the_watermark_back(
     assert upto(parts) == high
     assert accepted(parts, item["item"]) == high + dt.timedelta(microseconds=1)
     seen = [upto(parts)]
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while seen[-1] == high and time.monotonic() < until:
         barrier.turn()
         seen.append(upto(parts))

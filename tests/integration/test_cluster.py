@@ -16,6 +16,7 @@ from deploy.local.cluster import NODES
 from deploy.local.stack import Stack
 from tests.conftest import ROOT
 from tests.left_out import own_processes
+from tests.patience import PATIENCE_S
 
 pytestmark = [
     pytest.mark.stack,
@@ -34,7 +35,7 @@ def three() -> Iterator[Stack]:
         stack.destroy()
 
 
-def produce(stack: Stack, count: int, timeout_s: float = 60.0, *, idempotent: bool = True) -> list[bytes]:
+def produce(stack: Stack, count: int, timeout_s: float = PATIENCE_S, *, idempotent: bool = True) -> list[bytes]:
     """What was acknowledged of so many records."""
     most_ms = int(timeout_s * 1000)
     # the client takes no delivery time that is shorter than a request's

@@ -36,6 +36,7 @@ from shared import callers, events, marketplace, migrate, topics, tracing
 from shared.events import ItemChanged, State
 from shared.runtime import Service, Worker
 from shared.settings import Settings
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.stack
 HUSH = "hush" * 8
@@ -136,7 +137,7 @@ class World:
                 assert not thread.is_alive()
 
 
-def wait(what: Callable[[], Any], *, timeout_s: float = 30.0) -> Any:
+def wait(what: Callable[[], Any], *, timeout_s: float = PATIENCE_S) -> Any:
     """Wait until it is true."""
     until = time.monotonic() + timeout_s
     while not (found := what()):
@@ -323,7 +324,7 @@ def test_a_slow_marketplace_is_called_once_for_a_command(world: World, shop: htt
     def answer(request: httpx.Request) -> httpx.Response:
         calls.append(request.url.path)
         called.set()
-        assert answered.wait(30)
+        assert answered.wait(PATIENCE_S)
         return httpx.Response(500)
 
     first, second = (Delivery(settings, httpx.Client(transport=httpx.MockTransport(answer))) for _ in range(2))
@@ -332,7 +333,7 @@ def test_a_slow_marketplace_is_called_once_for_a_command(world: World, shop: htt
         with world.running((Enforcement(settings), settings)):
             world.say("a", 1, listing="shoe", held=True)
             slow.start()
-            assert called.wait(30)
+            assert called.wait(PATIENCE_S)
             time.sleep(3.0)
             assert second.once() == 0
     finally:
@@ -534,7 +535,7 @@ class Herd:
         for process in self.running.values():
             process.send_signal(signal.SIGTERM)
         for process in self.running.values():
-            process.wait(30)
+            process.wait(PATIENCE_S)
 
 
 @pytest.mark.thorough

@@ -31,6 +31,7 @@ from shared.runtime import Tx, Worker
 from shared.runtime.types import Service
 from shared.settings import Relayed
 from tests.integration.intake_parts import PARTITIONS, Parts, wait
+from tests.patience import PATIENCE_S
 
 pytestmark = [
     pytest.mark.stack,
@@ -330,11 +331,11 @@ def test_a_transaction_in_flight_holds_the_watermark_back(parts: Parts, quiet: I
             )
             filing_store.file(connection, [filing], now, wall, PARTITIONS)
             inside.set()
-            go_on.wait(10)
+            go_on.wait(PATIENCE_S)
 
     thread = threading.Thread(target=slow)
     thread.start()
-    inside.wait(10)
+    inside.wait(PATIENCE_S)
     assert not quiet.barrier.turn()  # gives up after its lock timeout
     assert upto(parts) == before
     pull(parts, quiet)

@@ -39,6 +39,7 @@ from services.notification.reports import message_of, return_path
 from shared import callers, internal
 from shared.events import DeliveryChanged, MessageSent, NoticeSent, State
 from tests.integration.test_notification import INNER, World, wait, world
+from tests.patience import PATIENCE_S
 
 __all__ = ["world"]
 pytestmark = [
@@ -264,7 +265,7 @@ def bounces(world: World, **more: Any) -> Iterator[int]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(PATIENCE_S)
     try:
         yield port
     finally:
@@ -415,9 +416,9 @@ def test_killed_between_the_bounce_and_the_other_way_nothing_is_lost(world: Worl
         wait(lambda: taken(notices[1]))
         assert taken(notices[0])
         second.send_signal(signal.SIGTERM)
-        assert second.wait(30) == 0
+        assert second.wait(PATIENCE_S) == 0
     with world.process("sender", mail_key=KEY, crash="notification-sender:before_commit:1") as sender:
-        assert sender.wait(60) == -signal.SIGKILL
+        assert sender.wait(PATIENCE_S) == -signal.SIGKILL
     assert world.messages("state, channel", "kind = 'seller_notice'") == [("queued", "email")] * 2
     world.leases_end()
     with world.running(mail_key=KEY):

@@ -28,6 +28,7 @@ from shared import clock, db, events, migrate, topics
 from shared.events import State
 from shared.settings import Settings
 from tests.integration.intake_parts import _with_database, wait
+from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -125,7 +126,7 @@ class Rig:
         """SIGKILL the worker."""
         if self._child is not None:
             self._child.kill()
-            self._child.wait(20)
+            self._child.wait(PATIENCE_S)
 
     def close(self) -> None:
         """End everything."""

@@ -40,6 +40,7 @@ from shared import db, events, migrate, topics
 from shared.events import AccountChannels, AccountNotice, AccountTold, DigestWanted, MessageSent, NoticeSent, State
 from shared.runtime import Tx, Worker
 from shared.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.unit.notification.making import HOLDER, NOW, OWNER, changed, entered
 
 pytestmark = [
@@ -50,7 +51,7 @@ PARTITIONS = 4
 INNER = "inner" * 8
 
 
-def wait(what: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
+def wait(what: Callable[[], Any], *, timeout_s: float = PATIENCE_S) -> Any:
     """Wait until it is true."""
     until = time.monotonic() + timeout_s
     while not (found := what()):
@@ -538,14 +539,14 @@ def test_killed_between_answer_and_commit_it_is_sent_again_and_counted(world: Wo
         world.claim(1)
         wait(lambda: world.sql("select count(*) from notification.message_items")[0][0] == 2)
         with world.process("sender", crash="notification-sender:after_send:2") as first:
-            assert first.wait(60) == -signal.SIGKILL
+            assert first.wait(PATIENCE_S) == -signal.SIGKILL
         assert world.messages("state") == [("sending",), ("sending",)]
         world.leases_end()
         assert len(world.post.mails) == 2
         with world.process("sender") as second:
             wait(world.idle)
             second.send_signal(signal.SIGTERM)
-            assert second.wait(30) == 0
+            assert second.wait(PATIENCE_S) == 0
 
     assert world.messages("state, attempts, repeats") == [("sent", 2, 1), ("sent", 2, 1)]
     assert list(Counter(mail["Message-ID"] for mail in world.post.mails).values()) == [2, 2]

@@ -18,6 +18,7 @@ from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 from deploy.local.stack import Stack
 from shared import topics
 from tests.integration.test_runtime import PARTITIONS, Rig
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.stack
 OTHER = topics.NOTIFICATION.name
@@ -151,7 +152,7 @@ def test_a_worker_for_which_no_partition_is_left_stays_and_waits(rig: Rig) -> No
     # it takes over as soon as one goes
     loser = next(n for n in range(len(rig.processes)) if rig.shown(n)["consumer_assigned_partitions", ""] == 1.0)
     rig.processes[loser].terminate()
-    assert rig.processes[loser].wait(20) == 0
+    assert rig.processes[loser].wait(PATIENCE_S) == 0
     for number in range(100):
         rig.send(number)
     rig.until(lambda: rig.count() == 100, 90)

@@ -32,6 +32,7 @@ from shared.runtime import Tx
 from shared.runtime.types import Incoming
 from tests.integration.intake_parts import PARTITIONS, Parts, People
 from tests.integration.test_intake_http import problem
+from tests.patience import PATIENCE_S
 from tests.unit.verification.world import MANUAL
 
 pytestmark = pytest.mark.stack
@@ -653,7 +654,7 @@ def test_nobody_decides_what_another_decides(parts: Parts, people: People, judge
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool, concurrent.futures.ThreadPoolExecutor(8) as people_:
         working = [people_.submit(work, desk, seed) for seed, desk in enumerate(desks)]
-        until = time.monotonic() + 90
+        until = time.monotonic() + PATIENCE_S
         try:
             while parts.query("select count(*) from cases") != [(0,)]:
                 assert time.monotonic() < until, parts.query("select * from cases")

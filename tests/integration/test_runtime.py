@@ -27,6 +27,7 @@ from shared.runtime.store import chain
 from shared.settings import Settings
 from tests.integration.echo import DDL
 from tests.left_out import own_processes
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.stack
 PARTITIONS = 4
@@ -204,7 +205,7 @@ class Rig:
         """Rows of a table."""
         return int(self.sql(f"select count(*) from {table}")[0][0])
 
-    def until(self, condition: Callable[[], object], timeout_s: float = 40.0) -> None:
+    def until(self, condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
         """Wait for a condition."""
         deadline = time.monotonic() + timeout_s
         while not condition():
@@ -267,7 +268,7 @@ def test_killed_at_every_step_of_the_loop(rig: Rig, step: str) -> None:
         rig.send(number)
     rig.producer.flush()
     first = rig.start(crash_at=f"echo:{step}:{3 if step != 'after_poll' else 4}")
-    assert first.wait(timeout=40) == -signal.SIGKILL
+    assert first.wait(timeout=PATIENCE_S) == -signal.SIGKILL
     rig.start()
     rig.until(lambda: rig.count() >= 400)
     rig.check(range(400))
@@ -280,7 +281,7 @@ def test_sigterm_finishes_the_batch_and_publishes_it(rig: Rig) -> None:
     first = rig.start()
     rig.until(lambda: rig.count() > 50)
     first.send_signal(signal.SIGTERM)
-    assert first.wait(timeout=20) == 0
+    assert first.wait(timeout=PATIENCE_S) == 0
     assert not rig.sql("select 1 from partitions where seq <> published_upto"), "SIGTERM left rows unpublished"
     rig.start()
     rig.until(lambda: rig.count() >= 1000)
@@ -330,7 +331,7 @@ def test_duplicates_and_a_replay_of_the_whole_topic_change_nothing(rig: Rig) -> 
     worker = rig.start()
     rig.until(lambda: rig.count() >= 200)
     worker.terminate()
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=PATIENCE_S) == 0
     before = rig.sql("select * from echo_items order by n")
     rig.sql("update cursors set next_offset = 0")
     rig.forget_offsets()
@@ -495,7 +496,7 @@ def test_a_worker_that_dies_amid_isolating_sets_nothing_aside_twice(rig: Rig) ->
     rig.producer.flush()
     # the batch is refused before it is committed; then the tenth record is alone in its transaction
     first = rig.start(crash_at="echo:after_commit:9")
-    assert first.wait(timeout=40) == -signal.SIGKILL
+    assert first.wait(timeout=PATIENCE_S) == -signal.SIGKILL
     rig.start()
     rig.until(lambda: rig.count() >= 9 and rig.count("dead_letters") >= 2)
     time.sleep(1.0)
@@ -630,7 +631,7 @@ def test_what_was_deleted_unread_is_not_skipped_and_holds_nothing_else_up(rig: R
         rig.send(number)
     rig.until(lambda: rig.count() >= 100)
     worker.send_signal(signal.SIGTERM)
-    worker.wait(timeout=20)
+    worker.wait(timeout=PATIENCE_S)
     for number in range(100, 200):
         rig.send(number)
     rig.producer.flush()
@@ -658,7 +659,7 @@ def test_a_topic_that_was_created_anew_is_not_read_at_old_offsets(rig: Rig) -> N
         rig.send(number)
     rig.until(lambda: rig.count() >= 100)
     worker.send_signal(signal.SIGTERM)
-    worker.wait(timeout=20)
+    worker.wait(timeout=PATIENCE_S)
     rig.producer.close()
     name = rig.settings.topic_prefix + topics.INTAKE.name
     admin: Any = KafkaAdminClient(bootstrap_servers=rig.stack.kafka)
@@ -712,7 +713,7 @@ def test_a_hole_in_a_topic_halts_its_place_alone(rig: Rig) -> None:
     assert not rig.sql("select 1 from echo_items where item in ('i6', 'i7', 'i8')")
     # what is missing comes behind what there is, and the place is read on there, as `restore unread` does
     rig.processes[-1].terminate()
-    assert rig.processes[-1].wait(timeout=20) == 0
+    assert rig.processes[-1].wait(timeout=PATIENCE_S) == 0
     for seq, previous in ((6, 5), (7, 6), (8, 7)):
         rig.event(seq, previous, key=sick)
     rig.producer.flush()
@@ -739,7 +740,7 @@ def test_events_are_linked_on_each_topic_and_partition(rig: Rig) -> None:
         rig.send(number, by="poison" if number % 50 == 7 else "x")
     rig.sql("insert into echo_poison values (1)")
     rig.producer.flush()
-    rig.processes[0].wait(timeout=40)
+    rig.processes[0].wait(timeout=PATIENCE_S)
     rig.start()
     rig.until(lambda: rig.count() + rig.count("dead_letters") >= 300)
     rig.until(lambda: not rig.sql("select 1 from partitions where seq <> published_upto"))
@@ -777,7 +778,7 @@ def test_a_database_that_goes_back_stops_the_worker_at_once_and_again_when_it_st
     assert "restore topics" in rig.logs()
     assert "the log ended at" in rig.logs(), "it says what was lost"
     worker.terminate()
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=PATIENCE_S) == 0
     # one that knows nothing finds out from the broker
     rig.start()
     rig.until(lambda: rig.shown().get(("database_went_back", "")) == 1)
@@ -824,7 +825,7 @@ def test_a_log_that_lost_its_end_is_not_read_at_old_offsets(rig: Rig) -> None:
             rig.producer.flush()  # several batches, so that some can go
     rig.until(lambda: rig.count() >= 100)
     worker.terminate()
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=PATIENCE_S) == 0
     assert rig.sql(f"select leader_epoch from cursors where partition = {partition}")[0][0] >= 0
     rig.producer.close()
     (segment,) = rig.stack.dir.glob(f"**/{name}-{partition}/*0.log")

@@ -38,6 +38,7 @@ from shared import access, db, kafka_links, migrate, topics
 from shared.callers import trust
 from shared.settings import Settings
 from tests.conftest import ROOT
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.stack
 
@@ -193,7 +194,7 @@ def test_what_is_applied_is_there_once_and_what_differs_is_mended(secured: Stack
         broker._admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "intake.events", shorter)])
     finally:
         broker.close()
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while len(compare(settings).changes) < 2 and time.monotonic() < until:
         time.sleep(0.2)
     made = apply_to(settings)
@@ -327,7 +328,7 @@ def test_a_link_that_is_refused_is_one_line_that_says_why(secured: Stack, tmp_pa
     finally:
         for process in running.values():
             process.kill()
-            process.wait(20)
+            process.wait(PATIENCE_S)
         impostor.close()
     for case, (_, _, says) in cases.items():
         loud = [entry for entry in lines_of(tmp_path / f"{case}.log") if entry["level"] not in ("info", "debug")]
@@ -545,7 +546,7 @@ def test_internal_apis_speak_tls_alone_where_links_are_secured(secured: Stack) -
             httpx.get(url.replace("https://", "http://"), trust_env=False, timeout=30)
     finally:
         child.terminate()
-        child.wait(30)
+        child.wait(PATIENCE_S)
 
 
 # ------------------------------------------------------------------------------------------------------- the whole of it
@@ -673,6 +674,6 @@ def test_logins_and_authorities_are_exchanged_under_load(tmp_path: Path) -> None
         patch.undo()
         if load is not None and load.poll() is None:
             load.kill()
-            load.wait(20)
+            load.wait(PATIENCE_S)
         Fleet.end(stack.dir)
         stack.destroy()

@@ -23,6 +23,7 @@ from shared.events import LiftSanction
 from shared.paging import cursor_of
 from tests.integration.intake_parts import Parts, People, wait
 from tests.integration.sellers import Ledgers, many
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.stack
 RULES = policy.current("ipp").penalties
@@ -408,7 +409,7 @@ def test_nobody_is_answered_while_enforcement_is_away(parts: Parts, client: http
     """Last, as it ends enforcement's process."""
     (process,) = [one for one in parts._processes if "services.enforcement" in str(one.args)]
     process.terminate()
-    process.wait(20)
+    process.wait(PATIENCE_S)
     answer = client.get("/v1/sellers", headers=people.operator)
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:goodfaith:problem:unavailable")
     assert answer.headers["retry-after"]

@@ -34,6 +34,7 @@ from tests import statements_policy
 from tests.conftest import ROOT
 from tests.integration.small_run import SmallRun
 from tests.integration.test_enforcement import NOW, World, wait
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.stack
 TOKEN = "gf_statements_" + "t" * 43
@@ -160,7 +161,7 @@ def keep(desk: Desk, number: int) -> set[str]:
     return {one.puid for one in made}
 
 
-def drain(desk: Desk, *senders: Transparency, timeout_s: float = 60) -> None:
+def drain(desk: Desk, *senders: Transparency, timeout_s: float = PATIENCE_S) -> None:
     """Send until nothing waits; waits are cut short."""
     until = time.monotonic() + timeout_s
     while desk.states().get("waiting"):
@@ -370,7 +371,7 @@ def test_killed_processes_lose_no_statement_and_make_none_twice(desk: Desk, eu: 
         for process in running.values():
             process.terminate()
         for process in running.values():
-            process.wait(30)
+            process.wait(PATIENCE_S)
 
 
 @pytest.mark.thorough

@@ -13,6 +13,7 @@ from services.ops.streams import Source, rebuild_from
 from services.streams import generations, items, tables
 from services.streams.app import changelog_topic
 from tests.integration.streams_parts import Rig, claim_of, wait
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.stack
 
@@ -70,5 +71,5 @@ def test_workers_that_die_lose_nothing_and_double_nothing(rig: Rig) -> None:
     assert "goodfaith_streams_foreign_writes_total 1.0" in rig.get("a", "/metrics")
     assert f'goodfaith_streams_failed_events{{partition="{row.partition}"}} 1.0' in rig.get("a", "/metrics")
     rig.processes["a"][0].terminate()
-    assert rig.processes["a"][0].wait(30) == 0, rig.log("a")
+    assert rig.processes["a"][0].wait(PATIENCE_S) == 0, rig.log("a")
     assert rig.on_disk("a") == expected

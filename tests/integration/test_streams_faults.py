@@ -14,6 +14,7 @@ import pytest
 
 from deploy.local.stack import Stack
 from tests.integration.streams_parts import Rig, wait
+from tests.patience import PATIENCE_S
 
 pytestmark = [
     pytest.mark.stack,
@@ -60,12 +61,12 @@ def test_a_worker_that_is_killed_at_a_step_spoils_nothing(rig: Rig, step: str) -
     expected = rig.expected()
     assert rig.changelogged() == expected
     rig.processes["a"][0].terminate()
-    assert rig.processes["a"][0].wait(30) == 0
+    assert rig.processes["a"][0].wait(PATIENCE_S) == 0
     assert rig.on_disk("a") == expected
     rig.start("fresh")
     rig.wait_ready("fresh")
     rig.processes["fresh"][0].terminate()
-    assert rig.processes["fresh"][0].wait(30) == 0
+    assert rig.processes["fresh"][0].wait(PATIENCE_S) == 0
     assert rig.on_disk("fresh") == expected
 
 

@@ -21,6 +21,7 @@ from services.observer import watch
 from services.observer.watch import Broker, Database
 from shared import metrics, topics
 from shared.settings import Settings
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.stack
 NOWHERE = "127.0.0.1:1"
@@ -36,7 +37,7 @@ def lag(group: str, topic: str = "intake.events", partition: int = 0) -> tuple[f
     return shown("consumer_lag_records", **labels), shown("consumer_lag_seconds", **labels)
 
 
-def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+def until(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline

@@ -30,6 +30,7 @@ from shared import db, events, migrate, topics
 from shared.events import AccountChannels, NoticeSent, State, WebhookDisabled, WebhookKnown
 from tests.integration.hooks import Hooks
 from tests.integration.test_notification import PARTITIONS, FakeIntake, Post, World, wait
+from tests.patience import PATIENCE_S
 from tests.unit.notification.making import NOW, facts
 
 pytestmark = [
@@ -398,13 +399,13 @@ def test_killed_between_answer_and_commit_it_is_sent_again_under_its_id(world: W
         world.notice("c", "seller-1")
         wait(lambda: world.sql("select 1 from notification.message_items where party = 'seller-1'"))
         with world.process("webhooks", crash="notification-webhooks:after_call:1") as first:
-            assert first.wait(60) == -signal.SIGKILL
+            assert first.wait(PATIENCE_S) == -signal.SIGKILL
         assert world.deliveries("state") == [("sending",)]
         world.hurry()
         with world.process("webhooks") as second:
             wait(lambda: world.messages(where="party = 'seller-1' and state = 'delivered'"))
             second.send_signal(signal.SIGTERM)
-            assert second.wait(30) == 0
+            assert second.wait(PATIENCE_S) == 0
         wait(lambda: any(isinstance(data, NoticeSent) for _, _, data in world.published()))
 
     assert list(Counter(call.id for call in world.hooks.received).values()) == [2]

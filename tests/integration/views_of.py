@@ -10,6 +10,7 @@ import httpx
 
 from labs.view_checks import compared
 from tests.integration.small_run import SELLERS, SmallRun
+from tests.patience import PATIENCE_S
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Told:
     sellers: dict[str, Any]
 
 
-def watched(run: SmallRun, timeout_s: float = 60.0) -> Told:
+def watched(run: SmallRun, timeout_s: float = PATIENCE_S) -> Told:
     """Wait until every view was compared on every partition, all at rest, and ask for everything."""
     compared(run.fleet, dt.datetime.now(dt.UTC), within_s=timeout_s)
     headers = {"authorization": f"Bearer {run.stack.secret('internal_token')}"}
