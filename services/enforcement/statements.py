@@ -86,6 +86,12 @@ class NewStatement(Struct, frozen=True):
     body: str
 
 
+FOUND_BY_US: Final = (
+    "Nobody filed a notice against the listing. The platform's automated comparison found that it closely resembles a"
+    " listing of the same seller or business that was taken down after a notice."
+)
+"""Beginning of ``decision_facts`` where the system filed the claim itself (row 20 of the life cycle)."""
+
 _decoder: Final = msgspec.json.Decoder(Statement)
 
 
@@ -130,8 +136,8 @@ def build(event: ItemChanged, rules: Policy, down: Down, at: dt.datetime) -> Sta
         content_date=filed,
         application_date=date,
         decision_facts=" ".join(_facts(event, rules, filed, date, by_people)),
-        source_type=wanted.source_type,
-        automated_detection="No",  # the complainant found it
+        source_type=wanted.source_type if event.recurs is None else "SOURCE_VOLUNTARY",
+        automated_detection="No" if event.recurs is None else "Yes",  # else the complainant found it
         automated_decision="AUTOMATED_DECISION_NOT_AUTOMATED" if by_people else "AUTOMATED_DECISION_FULLY",
     )
 
@@ -140,11 +146,12 @@ def _facts(event: ItemChanged, rules: Policy, filed: dt.date, date: dt.date, by_
     assert rules.statements is not None
     reason = rules.reasons.get(event.reason)
     title = (reason.title if reason is not None else "") or event.reason.replace("_", " ")
-    sentences = [
-        rules.statements.facts,
-        f"The claim was received on {filed} and rests on a right of type {event.right_type.replace('_', ' ')}.",
-        f"Its reason is: {title}.",
-    ]
+    right = f"rests on a right of type {event.right_type.replace('_', ' ')}."
+    if event.recurs is None:
+        found = (rules.statements.facts, f"The claim was received on {filed} and {right}")
+    else:
+        found = (FOUND_BY_US, f"The claim was filed on {filed} and {right}")
+    sentences = [*found, f"Its reason is: {title}."]
     if reason is not None and reason.explanation:
         sentences.append(reason.explanation)
     who = "a reviewer" if by_people else "rule, without a person"

@@ -70,6 +70,18 @@ def test_of_every_right_and_reason_the_database_takes_it(kind: RightType, reason
     assert body["automated_detection"] == "No"
 
 
+def test_what_the_system_found_itself_is_not_said_to_come_from_a_notice() -> None:
+    """Row 20: the listing was found by comparison, and a person decided."""
+    body = sent(taken(by="reviewer", recurs="i-0"))
+    assert problems(body) == {}
+    assert (body["automated_detection"], body["source_type"]) == ("Yes", "SOURCE_VOLUNTARY")
+    assert body["automated_decision"] == "AUTOMATED_DECISION_NOT_AUTOMATED"
+    facts = str(body["decision_facts"])
+    assert facts.startswith("Nobody filed a notice")
+    assert str(RULES.statements.facts if RULES.statements else "") not in facts
+    assert "i-0" not in facts
+
+
 def test_rights_without_a_reason_have_a_keyword_as_well() -> None:
     assert set(KEYWORDS) == set(get_args(RightType))
     assert {kind for kind, _ in CASES} <= set(KEYWORDS)
