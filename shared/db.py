@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg2
@@ -156,10 +157,19 @@ def copy(connection: sa.Connection, table: str, columns: Mapping[str, Sequence[A
     """
     rows = map("\t".join, zip(*map(_copied, columns.values()), strict=True))
     text = io.BytesIO("".join([row + "\n" for row in rows]).encode())
+    copy_text(connection, f"copy {table} ({', '.join(columns)}) from stdin", text)
+
+
+def copy_text(connection: sa.Connection, statement: str, text: Any) -> None:
+    """Run ``copy ... from stdin`` with a binary file in COPY's text format.
+
+    Raises:
+        psycopg2.Error: as in ``copy``.
+    """
     cursor: Any = connection.connection.cursor()
     with cursor:
         try:
-            cursor.copy_expert(f"copy {table} ({', '.join(columns)}) from stdin", text, 1 << 20)
+            cursor.copy_expert(statement, text, 1 << 20)
         except psycopg2.Error as error:
             _hidden(error)
             raise
@@ -286,6 +296,27 @@ def refused(error: BaseException) -> str | None:
             names = [name for name in found.groups() if name]
             return sentence.format(repr(names[0])) if names else sentence
     return None
+
+
+@contextmanager
+def ending_stopped(engine: sa.Engine) -> Iterator[None]:
+    """When a wait for a lock in this block times out, end what may hold it: sessions that stopped amid a COPY.
+
+    PostgreSQL ends none of them, whatever its timeouts, so a process that is stopped there would keep its locks. Only
+    sessions of the same role, and after ``IDLE_LIMIT_S``. The error is raised all the same; the caller tries again.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg2.errors.LockNotAvailable):
+            with engine.begin() as connection:
+                connection.exec_driver_sql(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where usename = current_user"
+                    " and datname = current_database() and state = 'active' and wait_event = 'ClientRead'"
+                    " and query_start < clock_timestamp() - make_interval(secs => %s)",
+                    (IDLE_LIMIT_S,),
+                )
+        raise
 
 
 def timed_out(error: BaseException) -> bool:

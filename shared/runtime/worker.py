@@ -410,7 +410,7 @@ class Worker:
         self._settle(wait=False)
         publisher.forget()
         outside = self._history.ask_broker(reader.consumer, wanted)
-        with self._engine.begin() as connection:
+        with db.ending_stopped(self._engine), self._engine.begin() as connection:
             owned = store.claim(connection, wanted, self._owner) if wanted else {}
             transactor.epochs = {partition: one.epoch for partition, one in owned.items()}
             cursors = store.cursors(connection, wanted)

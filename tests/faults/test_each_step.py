@@ -9,6 +9,7 @@ import pytest
 
 from deploy.local.processes import Fleet, Process
 from tests.faults.pump import HANGS_S, Pump, clean
+from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.timeout(6 * HANGS_S)]
 
@@ -72,7 +73,7 @@ def test_a_zombie_of_verification_writes_nothing(fleet: Fleet, pump: Pump) -> No
     zombie.signal(signal.SIGSTOP)
     second = Fleet.start(fleet.stack, {"verification": 2})["verification.1"]
     try:
-        second.wait_ready(90)
+        second.wait_ready(PATIENCE_S)
         time.sleep(3)
         zombie.signal(signal.SIGCONT)
         time.sleep(3)
@@ -81,5 +82,5 @@ def test_a_zombie_of_verification_writes_nothing(fleet: Fleet, pump: Pump) -> No
     finally:
         zombie.signal(signal.SIGCONT)
         second.terminate()
-    zombie.wait_ready(60)
+    zombie.wait_ready(PATIENCE_S)
     clean(fleet)

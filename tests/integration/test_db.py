@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Iterator
 
@@ -12,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from deploy.local.stack import Stack
 from shared import db
+from tests.patience import PATIENCE_S
 
 SECRET = "ada@private.example"
 
@@ -68,3 +71,55 @@ def test_a_slow_statement_is_cancelled(stack: Stack) -> None:
     assert db.timed_out(caught.value)
     assert db.is_transient(caught.value)
     engine.dispose()
+
+
+def test_a_session_that_stopped_amid_a_copy_gives_up_its_locks(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a process that was stopped: the server's own timeouts do not end it."""
+    monkeypatch.setattr(db, "IDLE_LIMIT_S", 1)
+    engine = db.connect(stack.admin_url, schema="public", name="test", statement_timeout=1)
+    reading, go_on = threading.Event(), threading.Event()
+    ended: list[Exception] = []
+
+    class Stopped:
+        def read(self, _size: int) -> bytes:
+            reading.set()
+            go_on.wait(PATIENCE_S)
+            return b""
+
+    def stop() -> None:
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql("update held set n = 1")
+                db.copy_text(connection, "copy held from stdin", Stopped())
+        except (psycopg2.Error, DBAPIError) as error:
+            ended.append(error)
+
+    def update() -> None:
+        with db.ending_stopped(engine), engine.begin() as connection:
+            connection.exec_driver_sql("set local lock_timeout = 100; set local statement_timeout = 0")
+            connection.exec_driver_sql("update held set n = 2")
+
+    with engine.begin() as connection:
+        connection.exec_driver_sql("create table held (n int); insert into held values (0)")
+    stopped = threading.Thread(target=stop)
+    stopped.start()
+    try:
+        assert reading.wait(PATIENCE_S)
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            update()  # it may still go on
+        time.sleep(2.5)  # longer than each timeout of the server's
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            update()
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            assert time.monotonic() < until
+            with contextlib.suppress(DBAPIError):
+                update()
+                break
+    finally:
+        go_on.set()
+        stopped.join()
+        with engine.begin() as connection:
+            connection.exec_driver_sql("drop table held")
+        engine.dispose()
+    assert [db.is_transient(error) for error in ended] == [True], "the process goes on when it is resumed"
