@@ -300,10 +300,10 @@ def refused(error: BaseException) -> str | None:
 
 @contextmanager
 def ending_stopped(engine: sa.Engine) -> Iterator[None]:
-    """When a wait for a lock in this block times out, end what may hold it: sessions that stopped amid a COPY.
+    """If a wait for a lock in this block times out, end the sessions that stopped in the middle of a COPY.
 
-    PostgreSQL ends none of them, whatever its timeouts, so a process that is stopped there would keep its locks. Only
-    sessions of the same role, and after ``IDLE_LIMIT_S``. The error is raised all the same; the caller tries again.
+    A process that is stopped there keeps its locks: none of PostgreSQL's timeouts ends its session. Only sessions of the
+    same role are ended, and only after ``IDLE_LIMIT_S``. The error is raised all the same; the caller tries again.
     """
     try:
         yield

@@ -15,13 +15,14 @@ from urllib.parse import SplitResult, parse_qs, quote
 from pydantic import AfterValidator
 
 _ID: Final = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}"
+_is_id: Final = re.compile(_ID).fullmatch
 VARIABLES: Final = {
     "id": _ID,
     "slug": r"[^/]+",
     "locale": r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{2,4})?",
     "seller": _ID,
 }
-"""What may stand for a variable. ``{slug}`` takes as much as it can, so in ``{slug}-{id}`` the id has no dash."""
+"""Regular expressions of what may stand for a variable. ``{slug}`` takes as much as it can, so in ``{slug}-{id}`` the id has no dash."""
 _PATTERN: Final = re.compile(
     r"(?P<host>[a-z0-9-]+(?:\.[a-z0-9-]+)*)(?P<path>/(?:[A-Za-z0-9._~/-]|\{[a-z]+\})*)(?:\?(?P<query>[A-Za-z0-9_.-]+)=\{id\})?"
 )
@@ -65,7 +66,7 @@ class _Compiled:
             given = parse_qs(query, max_num_fields=50).get(self._query, [])
         except ValueError:  # too many
             return None
-        return given[0] if len(given) == 1 and re.fullmatch(_ID, given[0]) else None
+        return given[0] if len(given) == 1 and _is_id(given[0]) else None
 
 
 class SiteLinks:
@@ -92,7 +93,7 @@ class SiteLinks:
     def common(self, link: str) -> str | None:
         """The listing of a link in the most common form, without a parser; None says nothing."""
         for start in self._starts:
-            if link.startswith(start) and re.fullmatch(_ID, name := link[len(start) :]) and not name.startswith("x-"):
+            if link.startswith(start) and _is_id(name := link[len(start) :]) and not name.startswith("x-"):
                 return name
         return None
 

@@ -153,13 +153,14 @@ def _create(admin: KafkaAdminClient, settings: Settings, missing: Mapping[str, M
 
     The controller answers before the broker that is asked next knows of a new topic.
     """
+    if not missing:
+        return []
     new = [
         NewTopic(name, settings.partitions, settings.replication, topic_configs={**configs, **safety(settings)})
         for name, configs in missing.items()
     ]
-    answer = admin.create_topics(new, timeout_ms=_READY_MS, raise_errors=False) if new else {"topics": []}
     created = []
-    for topic in answer["topics"]:
+    for topic in admin.create_topics(new, timeout_ms=_READY_MS, raise_errors=False)["topics"]:
         error = for_code(topic["error_code"])
         if error is NoError:
             created.append(topic["name"])

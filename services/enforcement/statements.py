@@ -87,8 +87,8 @@ class NewStatement(Struct, frozen=True):
 
 
 FOUND_BY_US: Final = (
-    "Nobody filed a notice against the listing. The platform's automated comparison found that it closely resembles a"
-    " listing of the same seller or business that was taken down after a notice."
+    "No notice led to this claim. The platform's automated comparison found that the listing closely resembles one of"
+    " the same seller or business against which an earlier claim was upheld."
 )
 """Beginning of ``decision_facts`` where the system filed the claim itself (row 20 of the life cycle)."""
 
@@ -146,12 +146,12 @@ def _facts(event: ItemChanged, rules: Policy, filed: dt.date, date: dt.date, by_
     assert rules.statements is not None
     reason = rules.reasons.get(event.reason)
     title = (reason.title if reason is not None else "") or event.reason.replace("_", " ")
-    right = f"rests on a right of type {event.right_type.replace('_', ' ')}."
-    if event.recurs is None:
-        found = (rules.statements.facts, f"The claim was received on {filed} and {right}")
-    else:
-        found = (FOUND_BY_US, f"The claim was filed on {filed} and {right}")
-    sentences = [*found, f"Its reason is: {title}."]
+    begun, verb = (rules.statements.facts, "received") if event.recurs is None else (FOUND_BY_US, "filed")
+    sentences = [
+        begun,
+        f"The claim was {verb} on {filed} and rests on a right of type {event.right_type.replace('_', ' ')}.",
+        f"Its reason is: {title}.",
+    ]
     if reason is not None and reason.explanation:
         sentences.append(reason.explanation)
     who = "a reviewer" if by_people else "rule, without a person"

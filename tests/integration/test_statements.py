@@ -358,8 +358,9 @@ def test_killed_processes_lose_no_statement_and_make_none_twice(desk: Desk, eu: 
 
         def settled() -> bool:
             desk.sql(
-                "update enforcement.statements set next_wall = now() where state = 'waiting' and error is not null"
-                " and next_wall > now() + interval '2 s'"
+                "update enforcement.statements set next_wall = now() where (item, revision) in (select item, revision"
+                " from enforcement.statements where state = 'waiting' and error is not null"
+                " and next_wall > now() + interval '2 s' for update skip locked)"
             )
             return desk.states() == {"sent": len(wanted)}
 

@@ -58,7 +58,7 @@ def listing_of(link: str, site: SiteLinks) -> ListingRef:
                 "shop_link",
                 "A link leads to a seller's shop, not to a listing.",
                 field="listings",
-                cure="Name each listing of the shop that infringes; one claim takes up to 300.",
+                cure="Name each listing of the shop that infringes.",
             )
     try:
         digest = hashlib.sha256(link.encode()).hexdigest()

@@ -77,7 +77,7 @@ def test_what_the_system_found_itself_is_not_said_to_come_from_a_notice() -> Non
     assert (body["automated_detection"], body["source_type"]) == ("Yes", "SOURCE_VOLUNTARY")
     assert body["automated_decision"] == "AUTOMATED_DECISION_NOT_AUTOMATED"
     facts = str(body["decision_facts"])
-    assert facts.startswith("Nobody filed a notice")
+    assert facts.startswith("No notice led to this claim.")
     assert str(RULES.statements.facts if RULES.statements else "") not in facts
     assert "i-0" not in facts
 
