@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from rapidfuzz import fuzz
-
 from services.verification.item import Facts, Item
-from services.verification.recurrence import plain
 from shared import policy
+from shared.comparison import Content, Mark, comparable, compare
+from shared.comparison.gates import ROLES
 from shared.events import Triage
 
 Signal = Callable[[Item, Facts], float | None]
@@ -34,11 +33,18 @@ def _counter_rate(item: Item, _facts: Facts) -> float | None:
 
 
 def _title_similarity(item: Item, facts: Facts) -> float | None:
+    """How surely the title uses the mark as a mark: certainty of the words, times the weight of their role.
+
+    Gates do not count: a claim names its right, and the listing's category is not known.
+    """
     listing = facts.listing
-    if item.mark is None or listing is None or listing.title is None:
+    if item.mark is None or listing is None or not listing.title:
         return None
-    mark, title = plain(item.mark), plain(listing.title)
-    return float(fuzz.partial_ratio(mark, title)) if mark and title else None
+    content = Content(title=listing.title, language=listing.locale)
+    if not comparable(item.mark, content):
+        return None
+    found = compare(Mark(item.right, item.mark, item.principal), content)
+    return max((100 * one.certainty * ROLES[one.role] for one in found), default=0.0)
 
 
 SIGNALS: Final[dict[policy.SignalName, Signal]] = {

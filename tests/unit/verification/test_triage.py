@@ -54,7 +54,10 @@ def test_a_complete_claim_against_which_nothing_speaks_is_upheld_at_once() -> No
         ({"mark": "ACME"}, {"listing": listing("acme shoes, size 42")}, "mark_in_title"),
         ({"mark": "ACME"}, {"listing": listing("АСМЕ shoes")}, "mark_in_title"),  # in Cyrillic letters
         ({"mark": "ACME"}, {"listing": listing("ＡＣＭＥ　ｓｈｏｅｓ")}, "mark_in_title"),  # in full width
+        ({"mark": "ACME"}, {"listing": listing("A.C.M.E shoes")}, "mark_in_title"),
         ({"mark": "Zephyr"}, {"listing": listing("blue mug")}, "mark_not_in_title"),
+        ({"mark": "Apple"}, {"listing": listing("pineapple slicer")}, "mark_not_in_title"),
+        ({"mark": "iPhone"}, {"listing": listing("case for iPhone 15")}, "mark_not_in_title"),
         ({}, {"failed_before": 1}, "same_claim_failed_before"),
         ({}, {"upheld_here": 1}, "listing_upheld_before"),
         ({}, {"seller_violations": 2}, "seller_offends_repeatedly"),
@@ -78,6 +81,24 @@ def test_a_short_record_says_nothing() -> None:
 def test_what_is_not_known_fires_nothing() -> None:
     for title, mark in ((None, "ACME"), ("x", None), ("", "ACME"), ("???", "ACME"), ("x", "\u0301")):
         assert fired(Facts(listing=listing(title)), mark=mark) == {}
+
+
+@pytest.mark.parametrize(
+    ("mark", "title"),
+    [
+        ("3M", "3m cable"),  # too short to be looked for in a title
+        ("Zephyr", "blue mug with a big handle, zephyr"),  # in it, but nothing says as what
+        ("Zephyr", "zephir mug"),  # perhaps misspelt
+    ],
+)
+def test_a_title_that_says_too_little_fires_nothing(mark: str, title: str) -> None:
+    assert fired(Facts(listing=listing(title)), mark=mark) == {}
+
+
+def test_cues_are_those_of_the_listings_language() -> None:
+    german = msgspec.structs.replace(listing("Hülle für iPhone"), locale="de-AT")
+    assert fired(Facts(listing=german), mark="iPhone") == {"mark_not_in_title": -20}
+    assert "mark_not_in_title" not in fired(Facts(listing=listing("Hülle für iPhone")), mark="iPhone")
 
 
 def test_in_between_a_person_decides_and_sees_why() -> None:
