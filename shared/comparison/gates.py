@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from functools import cache, lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -45,12 +45,18 @@ def dictionaries() -> dict[str, frozenset[str]]:
     return {line.partition(" ")[0]: frozenset(line.split()[1:]) for line in lines}
 
 
-@lru_cache(256)
-def dictionary(language: str | None = None) -> frozenset[str]:
-    """The words of a language (its tag) and of English; of all languages if it is None or has no dictionary."""
-    known, language = dictionaries(), base(language)
-    chosen = {language, FALLBACK} if language in known else known
+@cache
+def ordinary(language: str | None = None) -> frozenset[str]:
+    """The words of a language that has a dictionary, and of English; of all languages if it is None."""
+    known = dictionaries()
+    chosen = known if language is None else {language, FALLBACK}
     return frozenset().union(*(words for name, words in known.items() if name in chosen))
+
+
+def dictionary(tag: str | None) -> frozenset[str]:
+    """``ordinary`` for a language's tag; of all languages if it is None or the language has no dictionary."""
+    language = base(tag)
+    return ordinary(language if language in dictionaries() else None)
 
 
 def gates(mark: Mark, words: str, field: Field, content: Content) -> list[Against]:

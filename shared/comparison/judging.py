@@ -5,6 +5,7 @@ The index proposes parts by rough keys; the rules here decide, so a key may prop
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
@@ -13,7 +14,7 @@ from typing import Final
 
 from rapidfuzz.distance import OSA
 
-from shared.comparison.gates import dictionary
+from shared.comparison.gates import ordinary
 from shared.comparison.letters import PLAIN, SKELETON, UNSPACED, Letters
 from shared.comparison.types import Rule
 
@@ -26,6 +27,8 @@ LONG: Final = 6
 WORD: Final = 5
 """Fewest letters of a word with an edit."""
 SOFT_HYPHEN: Final = "\u00ad"
+JOINING: Final = re.compile("[\u0600-\u109f\u1780-\u18af]")
+"""Scripts, Arabic to Mongolian, that are written with invisible joiners and breaks (U+200B to U+200D)."""
 
 ASCII: Final[Mapping[str, str]] = MappingProxyType({"1": "il", "l": "1", "i": "1", "0": "o", "o": "0"})
 """ASCII lookalikes of UTS #39: what a character in a text may stand for. ``I``, ``l`` and ``rn``: see ``passes``."""
@@ -55,7 +58,7 @@ class Words:
         joined = self.skeletons[0].replace(" ", "")
         self.size = len(joined) + len(UNSPACED.findall(joined))
         self.misspells = (
-            self.size >= LONG and joined.isascii() and joined.isalpha() and self.skeletons[0] not in dictionary()
+            self.size >= LONG and joined.isascii() and joined.isalpha() and self.skeletons[0] not in ordinary()
         )
 
 
@@ -71,7 +74,7 @@ def judge(piece: str, mark: Words) -> Rule | None:
     if piece.lower() == mark.plain:
         return "exact"
     plain = _read(piece, PLAIN)
-    hidden = any(unicodedata.category(c) == "Cf" and c != SOFT_HYPHEN for c in piece) if not piece.isascii() else False
+    hidden = not piece.isascii() and _hides(piece)
     if plain == mark.plain:
         return "lookalike" if hidden else "exact"
     joined = plain.replace(" ", "")
@@ -93,22 +96,44 @@ def judge(piece: str, mark: Words) -> Rule | None:
     return "lookalike" if joined in [one.replace(" ", "") for one in mark.skeletons] else passes(piece, mark)
 
 
+def _hides(piece: str) -> bool:
+    """Whether invisible characters stand between its letters, and neither hyphenate nor are needed by the script."""
+    hidden, before = False, ""
+    for char in piece:
+        kind = unicodedata.category(char)
+        if kind == "Cf":
+            needed = char == SOFT_HYPHEN or ("\u200b" <= char <= "\u200d" and JOINING.match(before))
+            hidden = hidden or (before.isalnum() and not needed)
+        elif kind[0] != "M":
+            if hidden and char.isalnum():
+                return True
+            hidden, before = False, char
+    return False
+
+
 def passes(piece: str, mark: Words) -> Rule | None:
     """Whether digits and symbols, or letters of another case, stand for letters of the mark; more letters stay.
 
     ``I`` passes for ``l`` unless all letters are capitals, and ``l`` for ``i`` only among capitals: ``mall`` is not
-    ``mail``. ``rn`` passes for ``m``.
+    ``mail``. ``rn`` passes for ``m``, not the other way. An ordinary word passes for no other: ``modern`` is not
+    ``Modem``.
     """
-    shown = "".join(
-        [c if c in "IL" or c in LEET else SKELETON[ord(c)].replace(" ", "") for c in piece if not c.isspace()]
-    ).replace("rn", "m")
-    meant = mark.skeletons[0].replace(" ", "").replace("rn", "m")
-    if len(shown) != len(meant):
+    if _read(piece, PLAIN) in ordinary():
         return None
+    shown = "".join(
+        [c if c in "ILRN" or c in LEET else SKELETON[ord(c)].replace(" ", "") for c in piece if not c.isspace()]
+    )
     capitals = sum(map(str.isupper, piece))
-    swapped, leet = 0, False
-    for one, letter in zip(shown, meant, strict=True):
+    at = swapped = 0
+    leet = False
+    for letter in mark.skeletons[0].replace(" ", ""):
+        one = shown[at : at + 1]
+        at += 1
         if one.lower() == letter:
+            continue
+        if letter == "m" and shown[at - 1 : at + 1] == "rn":
+            at += 1
+            swapped += 1
             continue
         upper_i = one == "I" and letter in "l1" and not piece.isupper()
         small_l = one == "l" and letter == "i" and capitals >= 2
@@ -119,7 +144,7 @@ def passes(piece: str, mark: Words) -> Rule | None:
             leet = True
         else:
             return None
-    if len(shown) <= 2 * swapped or (leet and mark.size < LONG):
+    if at != len(shown) or at <= 2 * swapped or (leet and mark.size < LONG):
         return None
     return "leet" if leet else "lookalike"
 
@@ -140,4 +165,4 @@ def edited(words: str, mark: Words) -> bool:
 
 def misspelt(word: str) -> bool:
     """Whether a word may be a misspelling: long enough, of letters only, and no ordinary word."""
-    return len(word) >= WORD and word.isascii() and word.isalpha() and word not in dictionary()
+    return len(word) >= WORD and word.isascii() and word.isalpha() and word not in ordinary()

@@ -28,6 +28,8 @@ JAMO: Final = range(0x1100, 0x1200)
 """What Korean syllables are decomposed into. They look like Han characters only when they stand alone."""
 UNSPACED: Final = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u312f\u3400-\u9fff\U00020000-\U0003ffff]")
 """Scripts that write no spaces: Thai, Lao, Tibetan, Burmese, Khmer, kana and Han. Each character is a word."""
+SIGNS: Final = "\u2120\u2122\U0001f16a\U0001f16b\U0001f16c"
+"""Signs of a mark, such as ™: compatibility forms of letters that do not belong to the word before."""
 EUROPEAN: Final = range(0xC0, 0x180)
 """Latin letters of European languages. Those without a decomposition, such as ø and ł, are simplified like accents."""
 BARS: Final = frozenset({"l", "ll", "x"})
@@ -116,7 +118,9 @@ class Letters(dict[int, str]):
 
     def __missing__(self, point: int) -> str:
         char = chr(point)
-        found = self._also.get(char)
+        if unicodedata.category(char) in ("Cn", "Co", "Cs") and char not in confusables():
+            return " "  # not kept: most of Unicode's million code points are no characters
+        found = " " if char in SIGNS else self._also.get(char)
         if found is None:
             found = "".join([self._also.get(c, c) for c in self._fold(char)])
         if self._apart:

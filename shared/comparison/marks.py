@@ -8,7 +8,6 @@ The index proposes, ``judging`` decides, ``roles`` and ``gates`` say how much a 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from itertools import pairwise
@@ -30,8 +29,10 @@ UNCOUNTED: Final = frozenset[Against](
 )
 """Findings with one of these against them do not count as stuffing."""
 
+PLACES: Final = 64
+"""Most places of a mark in one field; a title of 300 characters has no more."""
 REMEMBERED: Final = 1 << 12
-"""Brand fields whose marks are remembered."""
+"""Brand fields whose marks are remembered at most, and no more than there are marks."""
 
 Allowed = Mapping[str, Collection[Permitted]]
 
@@ -39,13 +40,13 @@ Allowed = Mapping[str, Collection[Permitted]]
 class Marks:
     """An immutable index of marks. What it finds does not depend on the order in which they were given."""
 
-    __slots__ = ("_brands", "_index", "_marks", "_short")
+    __slots__ = ("_brands", "_index", "_marks", "_remembered", "_short")
 
     def __init__(self, marks: tuple[Mark, ...]) -> None:
         self._marks: Final = marks
         self._index = Index(mark.text for mark in marks)
         self._short = bytes(words_of.__wrapped__(mark.text).size <= SHORT for mark in marks)
-
+        self._remembered = min(REMEMBERED, len(marks))
         self._brands: dict[str, dict[int, list[tuple[Span, Rule]]]] = {}
 
     @classmethod
@@ -100,7 +101,7 @@ class Marks:
         """The places in a brand field. They are remembered, for many listings have the same brand."""
         places = self._brands.get(text)
         if places is None:
-            if len(self._brands) >= REMEMBERED:
+            if len(self._brands) >= self._remembered:
                 self._brands.clear()
             places = self._brands[text] = self._places("brand", text)
         return places
@@ -113,11 +114,13 @@ class Marks:
         for number, reading, start, end, for_edit in self._index.propose(text, field != "description"):
             if field != "brand" and self._short[number]:
                 continue
+            places = found.get(number, ())
+            if len(places) >= PLACES:
+                continue
             mark = words_of(self._marks[number].text)
             if for_edit and not edited(reading.text[start:end], mark):
                 continue
             span = reading.span(start, end)
-            places = found.get(number, ())
             if any(span[0] < place[1] and place[0] < span[1] for place, _ in places):
                 continue
             rule: Rule | None = "edit" if for_edit else judge(text[span[0] : span[1]], mark)
@@ -132,25 +135,11 @@ def _finding(mark: Mark, rule: Rule, span: Span, setting: Setting, allowed: Coll
     role, cue = setting.role(span)
     if cue is not None:
         against.append(cue)
-    if rule == "lookalike" and _native(setting.text, span):
+    if rule == "lookalike" and setting.native(span):
         against.append("native_script")
     against += gates(mark, words_of(mark.text).skeletons[0], setting.field, setting.content)
     reasons = tuple(against)
     return Finding(mark.id, setting.field, span, rule, role, CERTAINTY[rule], weigh(rule, role, reasons), reasons)
-
-
-def _native(text: str, span: Span) -> bool:
-    """Whether the part is wholly in one script other than Latin, and words around it are in the same."""
-    scripts = {_script(char) for char in text[span[0] : span[1]] if char.isalpha()}
-    return (
-        len(scripts) == 1
-        and scripts <= {"CYRILLIC", "GREEK", "ARMENIAN", "HEBREW", "ARABIC"}
-        and any(_script(char) in scripts for char in text[: span[0]] + text[span[1] :] if char.isalpha())
-    )
-
-
-def _script(char: str) -> str:
-    return unicodedata.name(char, "").partition(" ")[0]
 
 
 def _stuffing(found: list[Finding], owners: Mapping[str, str]) -> list[Finding]:
@@ -161,18 +150,21 @@ def _stuffing(found: list[Finding], owners: Mapping[str, str]) -> list[Finding]:
     used = [
         one for one in found if one.role != "descriptive" and one.rule != "edit" and UNCOUNTED.isdisjoint(one.against)
     ]
-    if len({owners[one.mark] for one in used}) < STUFFED:
-        return found
+    here: dict[Span, set[str]] = {}
+    for one in used:
+        here.setdefault(one.span, set()).add(owners[one.mark])
     places: list[Span] = []
     counted: set[str] = set()
     count = 0
-    for one in sorted(used, key=lambda one: (one.span[0] - one.span[1], one.span)):
-        if any(one.span[0] < other[1] and other[0] < one.span[1] for other in places):
+    for span in sorted(here, key=lambda span: (span[0] - span[1], span)):
+        if count == STUFFED:
+            break
+        # a place of owners who are all counted adds nothing, but covers what is within it
+        if any(span[0] < other[1] and other[0] < span[1] for other in places):
             continue
-        places.append(one.span)
-        here = {owners[other.mark] for other in used if other.span == one.span}
-        count += here.isdisjoint(counted)
-        counted |= here
+        places.append(span)
+        count += here[span].isdisjoint(counted)
+        counted |= here[span]
     if count < STUFFED:
         return found
     stuffed = {id(one) for one in used}

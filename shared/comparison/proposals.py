@@ -39,8 +39,10 @@ _LEETS: Final = re.compile(rf"{_SIGN}(?:(?<={_LETTER}.){_LETTER}|(?<={_LETTER}{{
 """A sign among letters, or at one end of them; the number of a model is mostly neither."""
 _OUTSIDE: Final = re.compile(r"(?<!\w)[!+|]|[!+|](?!\w)")
 """Signs that stand for no letter: not between two characters."""
-_APART: Final = re.compile(r"(?<![^ ])(?:rn|[a-z0-9])(?: (?:rn|[a-z0-9])){3,23}(?![^ ])")
+_APART: Final = re.compile(r"(?<![^ ])(?:rn|[a-z0-9])(?: (?:rn|[a-z0-9])){3,}(?![^ ])")
 """Letters set apart; ``m`` is ``rn`` here."""
+_SPACED: Final = 24
+"""Most letters of a mark that is found set apart."""
 _BITS: Final = 4
 _MOST: Final = 1 << _BITS
 """Most words of a mark in which edits are looked for."""
@@ -135,9 +137,12 @@ class Index:
         return self._parts(reading, list(map(add, words, words[1:])), place)
 
     def _apart(self, reading: Reading, run: re.Match[str]) -> list[Proposal]:
-        """Single letters that may be a word: any four or more that follow each other."""
+        """Single letters that may be a word: any four to ``_SPACED`` that follow each other."""
         letters = list(re.finditer(r"\w+", run[0]))
-        ranges = [(first, last) for first in range(len(letters)) for last in range(first + LETTERS, len(letters) + 1)]
+        count = len(letters)
+        ranges = [
+            (first, last) for first in range(count) for last in range(first + LETTERS, min(first + _SPACED, count) + 1)
+        ]
 
         def place(number: int) -> Span:
             first, last = ranges[number]

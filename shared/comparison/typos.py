@@ -12,7 +12,7 @@ from rapidfuzz.distance import OSA
 
 _PER_BUCKET: Final = 4
 _REMEMBERED: Final = 1 << 14
-"""Answers that are kept: the words of titles repeat."""
+"""Answers that are kept at most, and no more than there are words: those of titles repeat."""
 
 
 def _keys(word: str) -> set[int]:
@@ -26,10 +26,11 @@ def _keys(word: str) -> set[int]:
 class Typos:
     """An immutable index of ASCII words, numbered by their place; about 10 bytes a letter."""
 
-    __slots__ = ("_ends", "_keys", "_numbers", "_remembered", "_shift", "_starts", "_text")
+    __slots__ = ("_ends", "_keys", "_most", "_numbers", "_remembered", "_shift", "_starts", "_text")
 
     def __init__(self, words: Collection[str]) -> None:
         self._text = "".join(words)
+        self._most = min(_REMEMBERED, len(words))
         self._ends = array("I", accumulate(map(len, words), initial=0))
         # one integer for key and number sorts ten times faster than a pair, and takes a third of the memory
         found = sorted([key << 32 | number for number, word in enumerate(words) for key in _keys(word)])
@@ -46,7 +47,7 @@ class Typos:
         """Numbers of the words that are one edit from the word: a letter more, less, other, or two swapped."""
         numbers = self._remembered.get(word)
         if numbers is None:
-            if len(self._remembered) >= _REMEMBERED:
+            if len(self._remembered) >= self._most:
                 self._remembered.clear()
             numbers = self._remembered[word] = self._look(word)
         return numbers

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,15 @@ def test_every_language_has_all_kinds_of_cues() -> None:
         roles.cues(language)
     assert all(isinstance(unit, str) and roles.words(unit) for unit in data["units"])
     roles.cues(None)
+
+
+def test_the_wheel_has_all_data() -> None:
+    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    setup = project["tool"]["setuptools"]
+    data = [path.name for path in FOLDER.iterdir() if path.is_file() and path.suffix != ".py"]
+    assert len(data) == 4
+    for name in data:
+        assert any(fnmatch(name, pattern) for pattern in setup["package-data"]["*"]), name
 
 
 def test_the_licences_of_the_data_are_named() -> None:

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 
 import pytest
 from msgspec.structs import replace
 
-from shared.comparison import OBFUSCATED, Content, Finding, Mark, Marks, Permission, comparable, compare
+from shared.comparison import (
+    OBFUSCATED,
+    Content,
+    Finding,
+    Mark,
+    Marks,
+    Permission,
+    comparable,
+    compare,
+    gates,
+    normalise,
+    roles,
+)
+from shared.comparison.letters import SKELETON
 
 NAMES = (
     "Apple", "iPhone", "3M", "HP", "Nike", "Adidas", "Rolex", "New Balance", "PlayStation", "Louis Vuitton", "Puma",
-    "Chanel", "Samsung", "Dyson", "Bata", "Levi's", "H&M", "\u8010\u514b", "\u30ca\u30a4\u30ad", "\u039d\u03af\u03ba\u03b7",
-    "\u041d\u041e\u0412\u0410", "4711", "RayBan", "L'Or\u00e9al", "H\u00e4agen-Dazs", "Reebok", "Mail", "Calvin Klein",
+    "Modem", "Born", "Warner", "Chanel", "Samsung", "Dyson", "Bata", "Levi's", "H&M", "\u8010\u514b", "\u30ca\u30a4\u30ad", "\u039d\u03af\u03ba\u03b7",
+    "\u041d\u041e\u0412\u0410", "4711", "RayBan", "L'Or\u00e9al", "H\u00e4agen-Dazs", "Reebok", "Mail", "Calvin Klein", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
 )  # fmt: skip
 CLASSES = (9, 25)
 MARKS = Marks.build(Mark(name, name, f"owner of {name}", CLASSES, ("DE", "FR")) for name in NAMES)
@@ -50,16 +64,28 @@ def shown(title: str, language: str | None = "en") -> list[tuple[str, str, str, 
         ("n i k e air", "Nike", "n i k e", "spaced"),
         ("shoes n.i.k.e", "Nike", "n.i.k.e", "spaced"),
         ("a n-i-k-e b", "Nike", "n-i-k-e", "spaced"),
+        (f"{'x ' * 22}n i k e", "Nike", "n i k e", "spaced"),  # however many other letters there are
         ("s a m s u n g tv", "Samsung", "s a m s u n g", "spaced"),
         ("N\u0456k\u0435 shoes", "Nike", "N\u0456k\u0435", "lookalike"),  # Cyrillic
         ("\u039d\u0399\u039a\u0395 shoes", "Nike", "\u039d\u0399\u039a\u0395", "lookalike"),  # Greek
         ("N\u200bike shoes", "Nike", "N\u200bike", "lookalike"),
+        ("Nike\u2122 shoes", "Nike", "Nike", "exact"),
+        ("Nike\u200b shoes", "Nike", "Nike\u200b", "exact"),  # after it, such as a direction mark, hides nothing
+        ("\u062d\u0630\u0627\u0621 Nike\u200f \u0623\u0635\u0644\u064a", "Nike", "Nike\u200f", "exact"),
+        ("Ni\u0301\u200bke shoes", "Nike", "Ni\u0301\u200bke", "lookalike"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "exact",
+        ),  # as Persian is written
         ("Ni\u00adke shoes", "Nike", "Ni\u00adke", "exact"),  # a hyphenation, not a disguise
         ("N1ke shoes", "Nike", "N1ke", "lookalike"),
         ("NlKE SHOES", "Nike", "NlKE", "lookalike"),
         ("R0lex watch", "Rolex", "R0lex", "lookalike"),
         ("Sarnsung Galaxy", "Samsung", "Sarnsung", "lookalike"),
         ("S@msung TV", "Samsung", "S@msung", "leet"),
+        ("W4rner poster", "Warner", "W4rner", "leet"),  # an rn of its own
         ("cheap 4didas!", "Adidas", "4didas", "leet"),
         ("Ad!das shirt", "Adidas", "Ad!das", "leet"),
         ("adiddas shirt", "Adidas", "adiddas", "edit"),
@@ -89,6 +115,9 @@ def test_a_mark_is_found(title: str, mark: str, place: str, rule: str) -> None:
         "54m5un9 t3l3",  # fewer letters than signs
         "ni ke",  # four letters: not in two words
         "Metro 1 cable",
+        "Modern lamp, modern lamp",  # an ordinary word is no disguise of Modem
+        "muito bom",  # rn passes for m, m not for rn
+        "SARNSUNG",  # not in capitals
         "",
         "\u200b\u200b",
     ],
@@ -123,6 +152,8 @@ def test_a_mark_is_not_found(title: str) -> None:
         ("\u8010\u514b\u540c\u6b3e\u8fd0\u52a8\u978b", "zh", "\u8010\u514b", "comparison"),
         ("H\u00fclle f\u00fcr iPhone", None, "iPhone", "compatibility"),
         ("4711 pcs beads", "en", "4711", "unit"),
+        ("Case for the brand new iPhone", "en", "iPhone", "compatibility"),  # fillers are not counted
+        ("kompatibel: iPhone", "de", "iPhone", "compatibility"),
     ],
 )
 def test_descriptive_use(title: str, language: str | None, mark: str, why: str) -> None:
@@ -143,6 +174,9 @@ def test_descriptive_use(title: str, language: str | None, mark: str, why: str) 
         ("Sneakers for women, by Nike", "mention"),
         ("4711 perfume", "brand"),
         ("Nike. For running", "brand"),
+        ("Nike like new", "brand"),  # in what state it is, not what it is like
+        ("Like new Nike shoes", "brand"),
+        ("Nike Fit Tee", "brand"),
     ],
 )
 def test_brand_or_mention(title: str, role: str) -> None:
@@ -173,6 +207,76 @@ def test_short_marks_count_in_the_brand_field_only() -> None:
         (found,) = find("3M tape by HP, H&M", brand=brand)
         assert (found.field, found.rule, found.role, found.score) == ("brand", "exact", "brand", 1.0)
     assert find("x", brand="3N") == ()
+
+
+def test_a_brand_field_may_say_what_the_goods_fit() -> None:
+    for brand, role in (
+        ("For iPhone", "descriptive"),
+        ("Compatible with Nike", "descriptive"),
+        ("Nike Style", "brand"),
+    ):
+        (found,) = find("x", brand=brand)
+        assert (found.field, found.role) == ("brand", role)
+
+
+@pytest.mark.parametrize(
+    "title", ["\u8010\u514b\u98ce\u8863", "\u4eff\u76ae\u8010\u514b\u978b", "\u6444\u50cf\u8010\u514b"]
+)
+def test_parts_of_chinese_words_are_no_cues(title: str) -> None:
+    """A windbreaker, shoes of faux leather, a camera."""
+    assert only(title, "zh").role == "brand"
+
+
+def test_places_of_a_mark_are_bounded() -> None:
+    """A title of 300 characters has fewer; a description has at most 64 of each mark."""
+    assert len(find("nike " * 60)) == 60
+    assert len(find("x", description="nike " * 800)) == 64
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """Hostile texts fill no memory: neither languages, nor code points that are no characters, nor other words."""
+    mark = Mark("1", "Adidas", "o")
+    for number in range(300):
+        content = Content(title=f"Word{chr(97 + number % 26)} adibas", brand=f"b{number}", language=f"x{number}-YY")
+        compare(mark, content)
+    assert roles.cues("x1-YY") is roles.cues("x2-ZZ") is roles.cues(None)
+    assert gates.dictionary("de-AT") is gates.dictionary("de-CH")
+    index = Marks.build([mark])
+    for letter in "abcdefgh":
+        index.find(Content(title=f"adibas{letter} quix{letter}", brand=f"brand {letter}"))
+    assert len(index._brands) <= 1
+    assert len(index._index._typos._remembered) <= 1
+    before = len(SKELETON)
+    assert normalise("\U000e5678\U000f1234\ud800").text == ""
+    assert len(SKELETON) == before
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "nike ",
+        "for nike ",
+        "n i k e ",
+        "a ",
+        "a.",
+        "lIl1 ",
+        "\u0412\u0410\u0422\u0410 ",
+        "for men like ",
+        "nike, and ",
+        "4",
+        "-a",
+        "()",
+    ],
+)
+def test_hostile_texts_take_time_in_proportion(part: str) -> None:
+    """In a title of 300 characters and a description of 4,000, with 50 rights in one word."""
+    index = Marks.build(
+        Mark(f"{n}", "Nike" if n < 50 else name, f"o{n}") for n, name in enumerate([*NAMES, "Bata"] * 5)
+    )
+    text = part * (4_000 // len(part))
+    begun = time.process_time()
+    index.find(Content(title=text[:300], brand=text[:300], description=text))
+    assert time.process_time() - begun < 2
 
 
 def test_an_ordinary_word_needs_the_brand_field_and_the_class() -> None:
