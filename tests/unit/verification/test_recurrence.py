@@ -162,6 +162,19 @@ def test_case_makes_no_difference_in_any_script() -> None:
         assert plain(title) == plain(title.upper()) == plain(title.lower())
 
 
+@pytest.mark.parametrize(
+    ("title", "stored"),
+    [
+        ("Мужские кроссовки для бега, размер 42", "myжckиe kpoccobkи для бeгa paзmep 42"),
+        ("Κομψά γυναικεία παπούτσια", "komψa γynaikeia πaπoytσia"),
+        ("Łódź Straße Ærø skjorte", "łodz strasse ærø skjorte"),
+        ("Зимние сапоги", "зиmhиe caпoги"),
+    ],
+)
+def test_titles_that_0_2_0_stored_read_as_they_do_now(title: str, stored: str) -> None:
+    assert plain(stored) == plain(title)
+
+
 # ---- among many
 
 

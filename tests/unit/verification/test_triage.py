@@ -57,7 +57,8 @@ def test_a_complete_claim_against_which_nothing_speaks_is_upheld_at_once() -> No
         ({"mark": "ACME"}, {"listing": listing("A.C.M.E shoes")}, "mark_in_title"),
         ({"mark": "Zephyr"}, {"listing": listing("blue mug")}, "mark_not_in_title"),
         ({"mark": "Apple"}, {"listing": listing("pineapple slicer")}, "mark_not_in_title"),
-        ({"mark": "iPhone"}, {"listing": listing("case for iPhone 15")}, "mark_not_in_title"),
+        ({"mark": "iPhone"}, {"listing": listing("case for iPhone 15")}, "mark_in_title"),  # as what: `mark_use`
+        ({"mark": "Zephyr"}, {"listing": listing("blue mug with a big handle, zephyr")}, "mark_in_title"),
         ({}, {"failed_before": 1}, "same_claim_failed_before"),
         ({}, {"upheld_here": 1}, "listing_upheld_before"),
         ({}, {"seller_violations": 2}, "seller_offends_repeatedly"),
@@ -87,7 +88,6 @@ def test_what_is_not_known_fires_nothing() -> None:
     ("mark", "title"),
     [
         ("3M", "3m cable"),  # too short to be looked for in a title
-        ("Zephyr", "blue mug with a big handle, zephyr"),  # in it, but nothing says as what
         ("Zephyr", "zephir mug"),  # perhaps misspelt
     ],
 )
@@ -95,10 +95,23 @@ def test_a_title_that_says_too_little_fires_nothing(mark: str, title: str) -> No
     assert fired(Facts(listing=listing(title)), mark=mark) == {}
 
 
-def test_cues_are_those_of_the_listings_language() -> None:
-    german = msgspec.structs.replace(listing("Hülle für iPhone"), locale="de-AT")
-    assert fired(Facts(listing=german), mark="iPhone") == {"mark_not_in_title": -20}
-    assert "mark_not_in_title" not in fired(Facts(listing=listing("Hülle für iPhone")), mark="iPhone")
+@pytest.mark.parametrize(
+    ("title", "locale", "use"),
+    [
+        ("iPhone 15", "en", 1.0),
+        ("blue mug with a big handle, iPhone", "en", 0.6),
+        ("case for iPhone 15", "en", 0.2),
+        ("Hülle für iPhone", "de-AT", 0.2),
+        ("Hülle für iPhone", "en", 0.2),  # also the locale of listings that name none
+        ("Hülle für iPhone", "fr", 1.0),
+        ("blue mug", "en", None),
+        (None, "en", None),
+    ],
+)
+def test_as_what_a_mark_stands_in_the_title(title: str | None, locale: str, use: float | None) -> None:
+    facts = Facts(listing=msgspec.structs.replace(listing(title), locale=locale))
+    assert SIGNALS["mark_use"](item(mark="iPhone"), facts) == use
+    assert SIGNALS["mark_use"](item(mark=None), facts) is None
 
 
 def test_in_between_a_person_decides_and_sees_why() -> None:
