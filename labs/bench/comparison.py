@@ -24,41 +24,8 @@ MARKS: Final = 100_000
 WORDS: Final = 4_000
 PAIRS: Final = 12_000
 ROUNDS: Final = 3
-_BEFORE: Final = [
-    "b",
-    "c",
-    "d",
-    "f",
-    "g",
-    "h",
-    "j",
-    "k",
-    "l",
-    "m",
-    "n",
-    "p",
-    "r",
-    "s",
-    "t",
-    "v",
-    "w",
-    "x",
-    "z",
-    "br",
-    "ch",
-    "cl",
-    "cr",
-    "dr",
-    "fl",
-    "gr",
-    "kr",
-    "pl",
-    "sh",
-    "st",
-    "tr",
-    "th",
-]
-_AFTER: Final = ["a", "e", "i", "o", "u", "ai", "ee", "oo", "ou"]
+_BEFORE: Final = [*"bcdfghjklmnprstvwxz", "br", "ch", "cl", "cr", "dr", "fl", "gr", "kr", "pl", "sh", "st", "tr", "th"]
+_AFTER: Final = [*"aeiou", "ai", "ee", "oo", "ou"]
 
 
 def names(brands: list[str]) -> list[str]:

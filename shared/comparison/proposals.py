@@ -37,6 +37,8 @@ _JOINER, _SIGN = f"[{re.escape(_JOINERS)}]", f"[{re.escape(''.join(LEET))}]"
 _JOINS: Final = re.compile(rf"{_JOINER}(?<={_LETTER}.){_JOINER}*{_LETTER}")
 _LEETS: Final = re.compile(rf"{_SIGN}(?:(?<={_LETTER}.){_LETTER}|(?<={_LETTER}{{3}}.)(?!\w)|(?<!\w.){_LETTER}{{3}})")
 """A sign among letters, or at one end of them; the number of a model is mostly neither."""
+_NUMBERED: Final = re.compile(rf"\d(?<={_LETTER}{{4}}.)\d*(?!\w)")
+"""A number right after a word: of a model, such as ``iPhone15``."""
 _OUTSIDE: Final = re.compile(r"(?<!\w)[!+|]|[!+|](?!\w)")
 """Signs that stand for no letter: not between two characters."""
 _APART: Final = re.compile(r"(?<![^ ])(?:rn|[a-z0-9])(?: (?:rn|[a-z0-9])){3,}(?![^ ])")
@@ -101,6 +103,9 @@ class Index:
                 found += self._whole(Reading(text, JOINED), known)
             if _LEETS.search(text):
                 found += self._whole(Reading(_OUTSIDE.sub(" ", text), SPELT), known)
+            if _NUMBERED.search(text):
+                apart = _NUMBERED.sub(lambda number: " " * len(number[0]), text)
+                found += self._whole(Reading(apart, TIGHT), known)
             found += self._pairs(reading)
             for run in _APART.finditer(reading.text):
                 found += self._apart(reading, run)

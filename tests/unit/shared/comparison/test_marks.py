@@ -83,6 +83,8 @@ def shown(title: str, language: str | None = "en") -> list[tuple[str, str, str, 
         ("N1ke shoes", "Nike", "N1ke", "lookalike"),
         ("NlKE SHOES", "Nike", "NlKE", "lookalike"),
         ("R0lex watch", "Rolex", "R0lex", "lookalike"),
+        ("Case iPhone15, black", "iPhone", "iPhone", "exact"),  # the number of a model
+        ("ADIDAS2024", "Adidas", "ADIDAS", "exact"),
         ("Sarnsung Galaxy", "Samsung", "Sarnsung", "lookalike"),
         ("S@msung TV", "Samsung", "S@msung", "leet"),
         ("W4rner poster", "Warner", "W4rner", "leet"),  # an rn of its own
@@ -118,6 +120,7 @@ def test_a_mark_is_found(title: str, mark: str, place: str, rule: str) -> None:
         "Modern lamp, modern lamp",  # an ordinary word is no disguise of Modem
         "muito bom",  # rn passes for m, m not for rn
         "SARNSUNG",  # not in capitals
+        "mail4you, puma3d, bata2b",  # numbers in a word
         "",
         "\u200b\u200b",
     ],
