@@ -270,6 +270,15 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
+class Bounds(Struct, frozen=True):
+    """Where the value of a signal was when an item was weighed, as far as the rules that fired tell."""
+
+    low: float
+    high: float
+    known: bool
+    """Whether a rule about it fired; if not, it may have been unknown."""
+
+
 class Facts(Struct, frozen=True):
     """What a judgement needs beyond the item itself."""
 
@@ -283,6 +292,8 @@ class Facts(Struct, frozen=True):
     """Other upheld items of the listing."""
     seller_violations: int | None = None
     """Claims upheld against the seller or its entity, as far as they are counted."""
+    title_similarity: Bounds | None = None
+    """In a backtest, what was recorded: versions before compared otherwise."""
     ours: bool = False
     """The listing is down by our hold: another item holds it, or the lifting of its last hold has no receipt yet."""
 

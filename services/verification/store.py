@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from services.verification.item import UPHELD, Item, PastDecision
-from services.verification.recurrence import MOST, Traits, UpheldItem, owners_of, traits
+from services.verification.recurrence import MOST, Traits, UpheldItem, owners_of, plain, traits
 from shared.db import columns
 from shared.events import Listing, State
 
@@ -162,8 +162,9 @@ def upheld_of(connection: sa.Connection, owners: Iterable[str]) -> dict[str, lis
     if wanted:
         rows = connection.exec_driver_sql(_UPHELD_OF, (wanted, MOST))
         for owner, item, claim, listing, right, reason, profile, upheld_at, title, picture in rows:
+            # stored as a version before may have read it
             found.setdefault(owner, []).append(
-                UpheldItem(item, claim, listing, right, reason, profile, upheld_at, Traits(title, picture))
+                UpheldItem(item, claim, listing, right, reason, profile, upheld_at, Traits(plain(title), picture))
             )
     return found
 
