@@ -54,8 +54,16 @@ _SAVE = """
         waits = excluded.waits, next_due = excluded.next_due, revision = excluded.revision, body = excluded.body"""
 REVISIONS: Final = 20
 """Most later revisions of a listing that are kept; those on which items are judged are kept in any case."""
-_ROOM: Final = f"(select count(*) from snapshots s where s.listing = %s and not s.filed) < {REVISIONS}"
-_WATCHED: Final = f"(exists (select from snapshots s where s.listing = %s and s.filed) and {_ROOM})"
+
+
+def _watched(row: str) -> str:
+    """SQL: an item is judged on the listing of ``row``, and there is room for its content, or it is there already."""
+    there = f"from snapshots s where s.listing = {row}.listing"
+    judged = f"(exists (select {there} and s.filed) or exists (select from listings k where k.listing = {row}.listing and k.filed))"
+    room = f"(select count(*) {there} and not s.filed) < {REVISIONS}"
+    return f"({judged} and ({room} or exists (select {there} and s.digest = {row}.digest)))"
+
+
 _AGAIN: Final = """
     on conflict (listing, digest) do update set until = excluded.until, filed = snapshots.filed or excluded.filed"""
 # what a listing showed is copied only when something else takes its place
@@ -66,7 +74,7 @@ _SAVE_LISTINGS = f"""
     ), replaced as (
         insert into snapshots (listing, digest, body, bulk, seen_at, until, filed)
         select l.listing, l.digest, l.body, l.bulk, l.seen_at, told.at, l.filed from listings l join told using (listing)
-        where l.digest <> coalesce(told.digest, '') and (l.filed or {_WATCHED % ("l.listing", "l.listing")}) {_AGAIN}
+        where l.digest <> coalesce(told.digest, '') and (l.filed or {_watched("l")}) {_AGAIN}
     )
     insert into listings (listing, body, bulk, digest, seen_at, filed)
     select listing, body, bulk, digest, at, filed from told
@@ -77,8 +85,8 @@ _SAVE_PASSED = f"""
     insert into snapshots (listing, digest, body, bulk, seen_at, until, filed)
     select n.listing, n.digest, n.body, n.bulk, n.at, n.at, n.filed
     from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::bool[])
-        as n(listing, body, bulk, digest, at, filed) join listings l using (listing)
-    where n.filed or l.filed or {_WATCHED % ("n.listing", "n.listing")} {_AGAIN}"""
+        as n(listing, body, bulk, digest, at, filed)
+    where n.filed or {_watched("n")} {_AGAIN}"""
 # rows of version 0.2.0 have no digest yet
 _SAVE_FILED = """
     update listings l set filed = true, digest = n.digest from unnest(%s::text[], %s::text[]) as n(listing, digest)
@@ -311,7 +319,14 @@ def save_listings(
         connection.exec_driver_sql(_SAVE_FILED, columns(before))
     if told:
         connection.exec_driver_sql(_SAVE_LISTINGS, columns([one.row(filed) for one in told.values()]))
-    if passed:
-        # the last of equal ones: a statement may not change a row twice
-        rows = {(one.listing.listing, one.content): one.row(filed) for one in passed}
+    rows: dict[tuple[str, str | None], tuple[object, ...]] = {}
+    more: dict[str, int] = {}
+    for one in passed:
+        name = one.listing.listing
+        if (name, one.content) not in filed:
+            more[name] = more.get(name, 0) + 1
+            if more[name] > REVISIONS:
+                continue
+        rows[name, one.content] = one.row(filed)  # a statement may not change a row twice
+    if rows:
         connection.exec_driver_sql(_SAVE_PASSED, columns(rows.values()))

@@ -180,7 +180,8 @@ class VerificationBatch(Batch):
 
     def _listed(self, incoming: Incoming, data: Listing) -> list[Outgoing]:
         """Take in what the marketplace said about a listing; items that wait for it proceed."""
-        told = store.ToldListing.of(data, self._tx.now)
+        # a microsecond apart, so that what was said in one batch keeps its order
+        told = store.ToldListing.of(data, self._tx.now + dt.timedelta(microseconds=len(self._passed)))
         before = self._told.get(data.listing)
         if before is not None and before.content not in (None, told.content):
             self._passed.append(before)

@@ -84,6 +84,7 @@ def test_reviewer_holder_and_seller_see_what_an_item_is_judged_on(town: Town, pe
         "mark": "Owl",
         "classes": ["21", "25"],
         "territory": ["DE", "FR"],
+        "views": [],
     }
     for headers in (holders, sellers, reviewers):
         one = get(people, headers, f"/v1/items/{item}")
@@ -144,6 +145,42 @@ def test_a_case_has_all_that_a_reviewer_needs(parts: Parts, town: Town, people: 
     token = {"Lease-Token": leased["token"]}
     kept = people.client.post("/v1/review/lease/heartbeat", headers={**reviewers, **token}).json()
     assert (kept["cases"][0]["listing_content"], kept["cases"][0]["right"]) == (None, right)
+
+
+def test_the_seller_sees_the_design_and_no_other_document_of_the_right(
+    parts: Parts, town: Town, people: People
+) -> None:
+    holder, holders = people.open()
+    seller, sellers = people.open("seller", id="s-design")
+    _, others = people.open("seller", id="s-elsewhere")
+
+    def document(kind: str) -> str:
+        made = people.client.post(f"/v1/evidence?kind={kind}", content=f"a {kind}".encode(), headers=holders)
+        assert made.status_code == 201, made.text
+        return str(made.json()["id"])
+
+    front, proof = document("design_view"), document("ownership")
+    right = people.right(
+        holders,
+        right_type="design",
+        register="us",
+        number="D654399",
+        classes=["07-01"],
+        evidence=[front, proof],
+    )
+    town.listed(shown(MUG, "judged-4", seller))
+    (item,) = town.file(Account(holder, "holder", True, False, True), "judged-4", right=right, reason="design")
+    for headers in (holders, sellers):
+        assert get(people, headers, f"/v1/items/{item}")["right_details"]["views"] == [front]
+    parts.query("update items set told = 0 where id = %s", item)
+    for path in (f"/v1/evidence/{front}", f"/v1/evidence/{proof}"):
+        get(people, sellers, path, 404)
+    parts.query("update items set told = 1 where id = %s", item)
+    assert get(people, sellers, f"/v1/evidence/{front}")["kinds"] == ["design_view"]
+    get(people, sellers, f"/v1/evidence/{proof}", 404)
+    assert [one["id"] for one in get(people, sellers, f"/v1/evidence?about={right}")["items"]] == [front]
+    get(people, others, f"/v1/evidence/{front}", 404)
+    assert get(people, others, f"/v1/evidence?about={right}")["items"] == []
 
 
 def test_while_verification_does_not_answer_the_rest_is_shown_and_said_to_lack_it(

@@ -214,6 +214,18 @@ def test_later_revisions_stay_next_to_it_and_are_bounded(town: Town) -> None:
     assert (seen.filed.price, seen.edited) == (prices[-1], True)
 
 
+def test_nobody_fills_the_table_by_changing_to_and_fro(town: Town) -> None:
+    town.batch(listing())
+    town.batch(filed())
+    for turn in range(3):
+        edits = [msgspec.structs.replace(MUG, title=f"{turn} {number}") for number in range(2 * store.REVISIONS)]
+        town.batch(*(listing(content) for edit in edits for content in (edit, MUG)))
+    ((count,),) = town.query("select count(*) from snapshots where not filed")
+    assert count == store.REVISIONS
+    (seen,) = town.seen("i-1")
+    assert (seen.filed, seen.edited) == (MUG, False)
+
+
 def test_a_listing_that_shows_again_what_it_showed(town: Town) -> None:
     town.batch(listing())
     town.batch(filed())

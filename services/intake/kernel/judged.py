@@ -25,7 +25,9 @@ log = structlog.get_logger(__name__)
 MOST: Final = 50
 """Most items about which verification is asked at a time."""
 _DETAILS: Final = """
-    select i.id as item, i.triage, c.right_id as right, r.register, r.number, r.mark, r.classes, r.territory
+    select i.id as item, i.triage, c.right_id as right, r.register, r.number, r.mark, r.classes, r.territory,
+        array(select l.document from evidence_links l join evidence d on d.id = l.document and d.state = 'kept'
+            where l.about = r.id and 'design_view' = any(l.kinds) order by l.document) as views
     from items i join claims c on c.id = i.claim left join rights r on r.id = c.right_id where i.id = any(%s)"""
 
 
@@ -62,6 +64,8 @@ class RightDetails(Struct, kw_only=True):
     """Nice or Locarno."""
     territory: list[str] | None
     """Where it applies; null: everywhere."""
+    views: list[str]
+    """Documents that show a design."""
 
 
 def details(connection: sa.Connection, items: Iterable[str]) -> dict[str, Row]:
