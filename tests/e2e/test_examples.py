@@ -213,6 +213,15 @@ def test_a_marketplace_publishes_what_a_listing_shows(world: World, fox: str, ma
     assert done.returncode == 0, done.stderr
     claim = world.file(fox, mark, [link])
     world.notified(claim.items[0])
+
+    def content() -> dict[str, Any] | None:
+        shown = world.call(seller, "GET", f"/v1/items/{claim.items[0]}")["listing_content"]
+        return shown if shown["now"] and shown["now"].get("price") else None
+
+    shown = world.until(content)
+    assert (shown["status"], shown["now"]["price"]["amount"]) == ("known", "12.50")
+    assert shown["now"]["images"][0]["url"] == "https://cdn.market.example/owl.jpg"
+    assert shown["filed"]["title"] in ("example-shown", "A mug")  # whichever record came first
     world.do(fox, claim.items[0], "withdraw", {"ground": "error"})
     world.reach(claim.items[0], "WITHDRAWN")
 

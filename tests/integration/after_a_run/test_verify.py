@@ -207,7 +207,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
         "problem",
         "insert into verification.upheld values ('i-x', 'seller:s', 'c', 'l', 'r', 'x', 'ipp', now(), 'title', null)",
     ),
-    "content-differs": ("problem", body(ITEM, "body::jsonb - 'content'")),
+    "content-differs": ("problem", body(ITEM, 'body::jsonb || \'{"content": "x"}\'')),
     "content-twice": (
         "doubled",
         "update verification.event_log set payload = replace(payload, '\"data\":{',"
