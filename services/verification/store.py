@@ -323,6 +323,8 @@ def save_listings(
     more: dict[str, int] = {}
     for one in passed:
         name = one.listing.listing
+        if one.content == told[name].content:
+            continue  # the listing's row has it again
         if (name, one.content) not in filed:
             more[name] = more.get(name, 0) + 1
             if more[name] > REVISIONS:
