@@ -163,6 +163,8 @@ def internal_apis(bed: AttackBed) -> AttackOutcome:
         (settings.intake_url, "POST", "/internal/claims"),
         (settings.intake_url, "POST", "/internal/webhooks"),
         (settings.intake_url, "POST", "/internal/challenges"),
+        (settings.verification_url, "POST", "/internal/seen"),
+        (settings.verification_url, "GET", "/internal/revisions?item=i"),
         (settings.enforcement_url, "GET", "/internal/sellers"),
         (settings.enforcement_url, "GET", "/internal/offenders"),
         (settings.notification_url, "GET", "/internal/webhook/health?webhook=w&account=a"),

@@ -56,6 +56,7 @@ COUNTS: Final = {
     "mailbox": 1,
     "intake": 1,
     "notification": 1,
+    "verification-api": 1,
     "enforcement-api": 1,
 }
 """The processes that strangers can reach, and those that handle their mail and documents."""

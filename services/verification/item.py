@@ -114,6 +114,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     materials: tuple[Id, ...] = ()
     seller: Id | None = None
     title_digest: str | None = None
+    content: str | None = None
+    """Digest of what the listing showed then (``shared.content``); the content itself is the listing's."""
     abroad: bool = False
     mark: str | None = None
     record: Record | None = None
@@ -225,6 +227,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
         command: Id | None = None,
         by: Role = "system",
         begun_by: Moment | None = None,
+        content: str | None = None,
     ) -> ItemChanged:
         """The event that publishes this state after a change."""
         return ItemChanged(
@@ -267,6 +270,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             recurs=self.recurs,
             abroad=self.abroad,
             canary=self.canary,
+            content=content,
         )
 
 
@@ -296,6 +300,8 @@ class Facts(Struct, frozen=True):
     """In a backtest, what was recorded: versions before compared otherwise."""
     ours: bool = False
     """The listing is down by our hold: another item holds it, or the lifting of its last hold has no receipt yet."""
+    content: str | None = None
+    """Digest of what the listing shows; None: the marketplace has not said."""
 
 
 class Reopened(Struct, frozen=True, kw_only=True):

@@ -84,6 +84,10 @@ class Parts:
         self.folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
 
+    def verification(self, stack: Stack) -> Settings:
+        """Verification's tables in the same database, and its internal API where ``verification_url`` says."""
+        return self._inner(stack, "verification", self.settings.verification_url, "/internal/revisions?item=i-none")
+
     def enforcement(self, stack: Stack) -> Settings:
         """Enforcement's tables in the same database, and its internal API where ``enforcement_url`` says; its settings."""
         return self._inner(stack, "enforcement", self.settings.enforcement_url, "/internal/offenders")

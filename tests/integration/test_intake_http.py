@@ -35,10 +35,16 @@ pytestmark = pytest.mark.stack
 @pytest.fixture(scope="module")
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     taken: set[int] = set()
-    first, second = (f"http://127.0.0.1:{free_port(taken)}" for _ in range(2))
+    first, second, third = (f"http://127.0.0.1:{free_port(taken)}" for _ in range(3))
     parts = Parts(
-        stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000, enforcement_url=first, notification_url=second
+        stack,
+        tmp_path_factory.mktemp("intake"),
+        max_body_bytes=100_000,
+        enforcement_url=first,
+        notification_url=second,
+        verification_url=third,
     )
+    parts.verification(stack)
     parts.enforcement(stack)
     parts.notification(stack)
     yield parts
@@ -594,6 +600,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/claims/{claim_id}/items"): (None, PARTY_READS),
     ("GET", "/v1/claims/{claim_id}/timeline"): (None, PARTY_READS),
     ("GET", "/v1/items/{item_id}"): (None, PARTY_READS),
+    ("GET", "/v1/items/{item_id}/revisions"): (None, PARTY_READS),
     ("GET", "/v1/commands/{command_id}"): (None, PARTY_READS),
     ("GET", "/v1/inbox"): (None, ALL),
     ("GET", "/v1/inbox/{message_id}"): (None, ITS_OWN),
@@ -893,7 +900,11 @@ def test_no_answer_is_stored_or_read_as_another_type(parts: Parts, people: Peopl
         client.post("/internal/contacts", json={"ids": []}, headers=internal),
         *(
             httpx.get(f"{url}/internal/nothing", headers=internal, trust_env=False)
-            for url in (parts.settings.enforcement_url, parts.settings.notification_url)
+            for url in (
+                parts.settings.verification_url,
+                parts.settings.enforcement_url,
+                parts.settings.notification_url,
+            )
         ),
     ]
     for answer in answers:

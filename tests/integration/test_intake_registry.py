@@ -274,6 +274,56 @@ def test_a_right_is_kept_as_the_register_has_it(people: People) -> None:
     assert made["id"] in problem(exists, 409, field="number")["cure"]
 
 
+def test_a_design_is_registered_with_its_class_and_its_views(parts: Parts, people: People) -> None:
+    owner, owners = people.open()
+
+    def document(kind: str) -> str:
+        made = people.client.post(
+            f"/v1/evidence?kind={kind}", content=f"drawing {uuid.uuid4().hex}".encode(), headers=owners
+        )
+        assert made.status_code == 201, made.text
+        return str(made.json()["id"])
+
+    views = [document("design_view") for _ in range(11)]
+    proof = document("ownership")
+    asked = {"right_type": "design", "register": "us", "number": "D654321", "classes": ["02-02"]}
+
+    def register(status: int, **values: Any) -> dict[str, Any]:
+        answer = people.client.post("/v1/rights", json={**asked, **values}, headers=owners)
+        assert answer.status_code == status, answer.text
+        return dict(answer.json())
+
+    def refused(field: str, **values: Any) -> str:
+        body = register(422, **values)
+        assert (body["field"], bool(body["cure"])) == (field, True)
+        return str(body["type"]).rpartition(":")[2]
+
+    for classes in (None, []):
+        assert refused("classes", classes=classes, evidence=views[:1]) == "class_missing"
+    assert refused("evidence", evidence=[proof]) == "views_missing"
+    assert refused("evidence", evidence=views) == "too_many_views"
+    trademark = {"right_type": "trademark", "number": "5123499", "classes": None}
+    assert refused("evidence", evidence=views[:1], **trademark) == "no_views"
+    # nothing of what was refused is left
+    assert parts.query("select count(*) from rights where owner = %s", owner) == [(0,)]
+    assert parts.query("select count(*) from evidence_links where owner = %s", owner) == [(0,)]
+    made = register(201, evidence=[*views[:10], proof])
+    assert (made["status"], made["classes"]) == ("active", ["02-02"])
+    url = f"/v1/rights/{made['id']}/evidence"
+    assert problem(people.client.post(url, json={"evidence": [views[10]]}, headers=owners), 422, field="evidence")[
+        "type"
+    ].endswith("too_many_views")
+    # a design of version 0.2.0 has neither, and gets its views later
+    parts.query(
+        """insert into rights (id, owner, right_type, number, status, registered_at)
+        values ('r-old-design', %s, 'design', 'D1', 'active', now())""",
+        owner,
+    )
+    url = "/v1/rights/r-old-design/evidence"
+    for named in (proof, views[10]):
+        assert people.client.post(url, json={"evidence": [named]}, headers=owners).status_code == 200
+
+
 def test_words_with_letters_of_another_script_wait_for_a_reviewer(people: People) -> None:
     _, headers = people.open()
     made = right(people, headers, mark="\u0410CME")

@@ -357,7 +357,7 @@ HELD_ELSEWHERE = {
     },
     "notification": {"message_items", "announcements", "channels", "digests"},
     # of listings and items, by ids; the item itself is exported as intake reads it
-    "verification": {"items", "listings", "upheld", "recurrences"},
+    "verification": {"items", "listings", "snapshots", "upheld", "recurrences"},
     "enforcement": {
         "listings",
         "holds",

@@ -132,9 +132,8 @@ class Town:
         """File a claim; its items."""
         body = requests.SubmitClaim(
             right=right,
-            reason="counterfeit",
             listings=[f"https://market.example/items/{name}" for name in listings],
-            **more,
+            **{"reason": "counterfeit", **more},
         )
         refs = listings_of(body.listings, SITE)
         rules = check_claim(body, account)

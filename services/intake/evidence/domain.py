@@ -29,7 +29,19 @@ KINDS_MAX: Final = 8
 """Kinds that one document may stand for."""
 DOCUMENTS_MAX: Final = 20
 """Documents that one request may name (``requests.Documents``)."""
-MORE_KINDS: Final = ("authority", "comparison", "court", "identity", "other", "ownership", "purchase", "statement")
+VIEW: Final = "design_view"
+"""Kind of a document that shows a registered design from one side."""
+MORE_KINDS: Final = (
+    "authority",
+    "comparison",
+    "court",
+    VIEW,
+    "identity",
+    "other",
+    "ownership",
+    "purchase",
+    "statement",
+)
 """Kinds of proof besides those that policies require."""
 
 
@@ -293,6 +305,8 @@ class Ties:
     """Greatest ``told`` of the reader's items in claims where the *other* side named the document."""
     as_holder: int = 0
     """Greatest ``told`` of items whose seller named the document, in the reader's claims."""
+    view: int = 0
+    """Greatest ``told`` of the reader's items in claims on the design of which the document is a view."""
 
 
 def may_read(reader: Account, owner: str, kinds: Collection[str], ties: Ties, private: Collection[str]) -> bool:
@@ -300,13 +314,14 @@ def may_read(reader: Account, owner: str, kinds: Collection[str], ties: Ties, pr
 
     Its owner and staff may. The seller may read a complainant's document once told of the claim (row 7). The
     complainant and the principal may read a seller's once the counter was forwarded (row 12). Contacts are released
-    in the same way. No counterpart reads private kinds, such as proofs of identity.
+    in the same way. A seller may also read the views of the design that the claim is about, which its register
+    publishes. No counterpart reads private kinds, such as proofs of identity.
     """
     if reader.sees_all or reader.id == owner:
         return True
     if set(kinds) & set(private):
         return False
-    return ties.as_seller >= 1 or ties.as_holder >= 2
+    return ties.as_seller >= 1 or ties.as_holder >= 2 or ties.view >= 1
 
 
 # ---------------------------------------------------------------------------------------------------------------- links

@@ -122,7 +122,7 @@ class RegisterRight(Expiring, frozen=True, kw_only=True):
     """Reference to the proof of ownership, for the reviewer. The right is pending until a document of kind
     ``ownership`` is named or a reviewer accepts it. A reference given by an operator counts as checked."""
     evidence: Documents = []
-    """The caller's documents that prove it."""
+    """The caller's documents that prove it, and the views of a design: one to ten of kind ``design_view``."""
     owner: Id | None = None
     """Operators only: the account that owns it."""
     mark: Annotated[str, Meta(min_length=1, max_length=400)] | None = None
@@ -130,7 +130,7 @@ class RegisterRight(Expiring, frozen=True, kw_only=True):
     registrant: Line | None = None
     """The owner's name as in the register."""
     classes: Annotated[list[Annotated[str, Meta(min_length=1, max_length=8)]], Meta(max_length=100)] | None = None
-    """Trade marks: Nice, 1 to 45. Designs: Locarno, ``NN-NN``."""
+    """Trade marks: Nice, 1 to 45. Designs: Locarno, ``NN-NN``, at least one."""
     territory: Territory | None = None
     """Where it applies; for an international registration the designated countries. None: the register's, or all."""
 

@@ -115,6 +115,12 @@ class Context:
         callers = settings.internal_callers
         self.internal = None if callers is None else Callers(callers, "intake")
         own = None if settings.internal_token is None else settings.internal_token.get_secret_value()
+        self.verification = Client(
+            settings.verification_url,
+            own,
+            timeout_s=settings.internal_timeout_s,
+            authorities=settings.internal_ca,
+        )
         self.enforcement = Client(
             settings.enforcement_url,
             own,

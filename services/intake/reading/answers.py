@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from services.intake.kernel.judged import ListingContent, RightDetails
 from shared.events import Lane, RightType, Triage
 from shared.paging import Page
 
@@ -66,6 +67,9 @@ class ItemOut(Struct, kw_only=True):
     counter_round: int = 0
     triage: Triage | None = None
     """For reviewers and operators only: what the triage rules found."""
+    right_details: RightDetails | None = None
+    listing_content: ListingContent | None = None
+    """Only in the answer about one item; in lists it is null."""
 
 
 class ChangeOut(Struct, kw_only=True):

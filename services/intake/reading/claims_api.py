@@ -9,13 +9,14 @@ from typing import Any, Final
 import msgspec
 from litestar import Request, get, post
 
-from services.intake.kernel import requests
+from services.intake.kernel import judged, requests
 from services.intake.kernel.domain import Account
 from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, ItemState, context_of, known_id, out
 from services.intake.reading import answers
 from services.intake.reading import store as reading_store
 from services.intake.registry import forms
 from shared import languages
+from shared.content import Revisions
 from shared.events import ItemChanged, State, Triage
 from shared.paging import Cursor, Int, Limit, Page, key_of, page_of
 from shared.problems import language_of
@@ -61,7 +62,11 @@ async def list_items(
         limit=limit + 1,
     )
     language = language_of(request)
-    return page_of([item_out(row, request.user, language) for row in rows], limit, lambda item: (item.id,))
+    page = page_of([item_out(row, request.user, language) for row in rows], limit, lambda item: (item.id,))
+    found = await context_of(request).run(judged.details, [item.id for item in page.items])
+    for item in page.items:
+        item.right_details = judged.right_of(found[item.id])
+    return page
 
 
 @get("/v1/claims/{claim_id:str}/timeline", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
@@ -78,9 +83,24 @@ async def timeline(
 
 @get("/v1/items/{item_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["items"])
 async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers.ItemOut:
-    """One item."""
-    row = await context_of(request).read(request.user, reading_store.get_item, request.user, known_id(item_id))
-    return item_out(row, request.user, language_of(request))
+    """One item, with what it is judged on."""
+    context = context_of(request)
+    row = await context.read(request.user, reading_store.get_item, request.user, known_id(item_id))
+    item = item_out(row, request.user, language_of(request))
+    item.right_details = judged.right_of((await context.run(judged.details, [item.id]))[item.id])
+    item.listing_content = (await judged.contents(context, [item.id]))[item.id]
+    return item
+
+
+@get("/v1/items/{item_id:str}/revisions", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["items"])
+async def list_revisions(request: Request[Account, Any, Any], item_id: str) -> Revisions:
+    """What the item's listing showed since the first item was filed on it, oldest first: edits during a claim.
+
+    Besides what items are judged on, the first 20 later revisions are kept, and the present one.
+    """
+    context, id = context_of(request), known_id(item_id)
+    await context.read(request.user, reading_store.get_item, request.user, id)
+    return await judged.revisions(context, id)
 
 
 @get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["commands"])
@@ -133,4 +153,13 @@ async def internal_claims(request: Request[Any, Any, Any], data: requests.Contac
     return answers.ClaimsFacts(claims={row["claim"]: out(answers.ClaimFacts, row) for row in rows})
 
 
-ROUTES: Final = [list_claims, get_claim, list_items, timeline, get_item, get_command, internal_claims]
+ROUTES: Final = [
+    list_claims,
+    get_claim,
+    list_items,
+    timeline,
+    get_item,
+    list_revisions,
+    get_command,
+    internal_claims,
+]

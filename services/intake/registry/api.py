@@ -11,6 +11,7 @@ from litestar.params import QueryParameter
 
 from services.intake.accounts import store as accounts_store
 from services.intake.evidence import store as evidence_store
+from services.intake.evidence.domain import VIEW
 from services.intake.kernel import domain, requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.ids import new_id
@@ -64,6 +65,7 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
             raise Refused(422, "unknown_account", "There is no such account.", field="owner", cure="Open it first.")
         id = new_id("r", store.wall_ms(wall))
         documents = evidence_store.name_in(connection, data.evidence, caller.id, id, "right", now)
+        registry.check_views(made.right_type, sum(VIEW in document.kinds for document in documents), needed=True)
         document = next((document.id for document in documents if "ownership" in document.kinds), None)
         right = msgspec.structs.replace(made, proof=document or made.proof)
         # a reference is only the owner's word until somebody has looked at it; an operator vouches for its own
@@ -99,6 +101,7 @@ def plain(data: requests.RegisterRight) -> tuple[requests.RegisterRight, list[st
     number = None if data.number is None else registers.normalise(data.register, data.right_type, data.number)
     mark = None if data.mark is None else registry.mark_of(data.mark)
     classes = registry.classes_of(data.right_type, data.classes)
+    registry.check_class(data.right_type, classes)
     territory = registry.territory_of(data.register, data.right_type, data.territory)
     made = msgspec.structs.replace(
         data,

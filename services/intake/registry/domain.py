@@ -36,6 +36,8 @@ CLASSES: Final[dict[RightType, str]] = {
     "design": languages.mark("NN-NN, such as 02-02 (Locarno)"),
 }
 """What classes look like, for the types of right that have any."""
+VIEWS_MOST: Final = 10
+"""Most views of one design."""
 LONGEST: Final = dt.timedelta(days=366 * 20)
 """No right is granted or renewed for longer at a time (patents: 20 years, TRIPS article 33; others less)."""
 
@@ -125,6 +127,57 @@ def classes_of(right_type: RightType, given: Sequence[str] | None) -> tuple[str,
             )
         read[key] = plain
     return tuple(read[key] for key in sorted(read))
+
+
+def check_class(right_type: RightType, classes: Sequence[str] | None) -> None:
+    """Check that a design has a class: without one it cannot be compared with goods.
+
+    Raises:
+        Refused: it has none.
+    """
+    if right_type == "design" and not classes:
+        raise Refused(
+            422,
+            "class_missing",
+            "A design needs its Locarno class.",
+            field="classes",
+            cure="Give the class as in the register, such as 02-02.",
+        )
+
+
+def check_views(right_type: RightType, views: int, *, needed: bool) -> None:
+    """Check how many documents are named in a right as its views.
+
+    Args:
+        needed: whether a design must have one. Designs that version 0.2.0 registered may be without.
+
+    Raises:
+        Refused: none where they are needed, too many, or views of something else than a design.
+    """
+    if right_type != "design" and views:
+        raise Refused(
+            422,
+            "no_views",
+            "Only a design has views.",
+            field="evidence",
+            cure="Upload it as a document of another kind.",
+        )
+    if right_type == "design" and needed and not views:
+        raise Refused(
+            422,
+            "views_missing",
+            "Nobody can judge a design that they cannot see.",
+            field="evidence",
+            cure="Upload its views as in the register, as documents of kind `design_view`, and name them here.",
+        )
+    if views > VIEWS_MOST:
+        raise Refused(
+            422,
+            "too_many_views",
+            f"A design has at most {VIEWS_MOST} views.",
+            field="evidence",
+            cure="Name those that show most of it.",
+        )
 
 
 # ---------------------------------------------------------------------------------------------------- words of the mark

@@ -362,6 +362,7 @@ def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments
     now, wall = clock.read(connection)
     right = own_right(connection, id, me, lock=True)
     documents = evidence_store.name_in(connection, body.evidence, me.id, id, "right", now)
+    registry.check_views(right["right_type"], evidence_store.views_of(connection, id), needed=False)
     proof = next((document.id for document in documents if "ownership" in document.kinds), None)
     waited = right["pending_reason"] == "proof_missing"
     if proof is None or not (waited or right["proof"] is None):

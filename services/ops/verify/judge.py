@@ -141,6 +141,7 @@ class StoredItem(Struct):
     handled_at: dt.datetime | None = None
     sla: str | None = None
     triage: Triage | None = None
+    content: str | None = None
 
     @property
     def due(self) -> dt.datetime | None:

@@ -207,6 +207,16 @@ TAMPERED: dict[str, tuple[str, str]] = {
         "problem",
         "insert into verification.upheld values ('i-x', 'seller:s', 'c', 'l', 'r', 'x', 'ipp', now(), 'title', null)",
     ),
+    "content-differs": ("problem", body(ITEM, 'body::jsonb || \'{"content": "x"}\'')),
+    "content-twice": (
+        "doubled",
+        "update verification.event_log set payload = replace(payload, '\"data\":{',"
+        f""" '"data":{{"content":"{"ab" * 32}",') where (partition, seq) = {CHANGE}""",
+    ),
+    "snapshot-lost": (
+        "lost",
+        f"update verification.listings set digest = null where listing = (select listing from verification.items where item = {ITEM})",
+    ),
     # logs and inboxes
     "log-gap": ("lost", f"delete from verification.event_log where (partition, seq) = {CHANGE}"),
     "log-chain": (

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from services.intake.kernel import domain
 from services.intake.kernel.territory import COUNTRIES, UNIONS, countries, overlap
 from services.intake.registry import domain as registry
+from shared.events import RightType
 from shared.refusals import Refused
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
@@ -195,3 +196,38 @@ def test_a_renewal_ends_later() -> None:
             registry.check_renewal(status, before, after, NOW)
         assert reason(refused) == why
         assert refused.value.field == "expires_at"
+
+
+# ---- designs
+
+
+@pytest.mark.parametrize("classes", [None, ()])
+def test_a_design_needs_a_class(classes: tuple[str, ...] | None) -> None:
+    with pytest.raises(Refused) as refused:
+        registry.check_class("design", classes)
+    assert (reason(refused), refused.value.field) == ("class_missing", "classes")
+    registry.check_class("design", ("02-02",))
+    registry.check_class("trademark", classes)
+
+
+@pytest.mark.parametrize(
+    ("right_type", "views", "needed", "why"),
+    [
+        ("design", 0, True, "views_missing"),
+        ("design", 11, True, "too_many_views"),
+        ("design", 11, False, "too_many_views"),
+        ("trademark", 1, True, "no_views"),
+        ("copyright", 1, False, "no_views"),
+    ],
+)
+def test_what_views_a_right_may_have(right_type: RightType, views: int, needed: bool, why: str) -> None:
+    with pytest.raises(Refused) as refused:
+        registry.check_views(right_type, views, needed=needed)
+    assert (reason(refused), refused.value.field) == (why, "evidence")
+
+
+def test_a_design_has_one_to_ten_views_and_an_old_one_may_have_none() -> None:
+    for views in (1, 10):
+        registry.check_views("design", views, needed=True)
+    registry.check_views("design", 0, needed=False)
+    registry.check_views("trademark", 0, needed=True)
