@@ -11,7 +11,10 @@ from shared.events import Lane, RightType
 
 
 class CaseOut(Struct, kw_only=True):
-    """A case of the review queue. The item's whole history is at ``/v1/claims/{claim}/timeline``."""
+    """A case of the review queue.
+
+    The item's whole history is at ``/v1/claims/{claim}/timeline``, what the parties said at ``/v1/claims/{claim}/texts``.
+    """
 
     item: str
     claim: str
