@@ -392,8 +392,8 @@ class Settings(BaseSettings):
     )
     contact_key: Strong | None = Field(
         None,
-        description="Base64 of the 32-byte key that wraps each subject's key; a subject's contacts are encrypted with"
-        " the subject's key.",
+        description="Base64 of the 32-byte key that wraps each subject's key; a subject's contacts and texts are encrypted"
+        " with the subject's key.",
     )
     contact_key_other: Strong | None = Field(
         None,

@@ -222,8 +222,8 @@ _INSERT_TIMELINE: Final = """
     select * from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[])
     on conflict do nothing"""
 _UPDATE_COMMANDS: Final = """
-    update commands as c set status = n.status, code = n.code, detail = n.detail
-    from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as n(id, status, code, detail)
+    update commands as c set status = n.status, code = n.code, detail = n.detail, revision = n.revision
+    from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[]) as n(id, status, code, detail, revision)
     where c.id = n.id and c.status = 'accepted'"""
 _INSERT_MESSAGES: Final = """
     insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at, about)
@@ -263,6 +263,8 @@ class CommandUpdate(NamedTuple):
     status: Literal["applied", "refused"]
     code: str | None
     detail: str | None
+    revision: int | None = None
+    """Of the item, by which it was applied."""
 
 
 class Fold:
@@ -380,7 +382,7 @@ class Fold:
             TimelineEntry(data.item, data.revision, incoming.type, data.state.value, data.by, code, at)
         )
         if data.command is not None:
-            self._commands.append(CommandUpdate(data.command, "applied", data.code, None))
+            self._commands.append(CommandUpdate(data.command, "applied", data.code, None, data.revision))
         if review.concerns(data):
             self._case_changes[data.item] = review.follow(
                 self._case_changes.get(data.item), data, overdue=incoming.type == review.OVERDUE, at=at

@@ -40,8 +40,8 @@ from shared.marketplace import listing_url
 VERSIONS: Final = {
     "claim_receipt": 1,
     "info_request": 1,
-    "seller_notice": 1,
-    "counter_forwarded": 1,
+    "seller_notice": 2,
+    "counter_forwarded": 2,
     "counter_received": 1,
     "counter_defect": 1,
     "complaint_received": 1,

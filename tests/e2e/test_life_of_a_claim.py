@@ -141,6 +141,38 @@ def test_counters_and_how_they_end(world: World, owl: str, mark: str) -> None:
     assert world.refused(seller, default, "counter", COMPLETE)  # a final state stays final
 
 
+def test_each_side_reads_what_the_other_says_when_it_is_released(world: World, owl: str, mark: str) -> None:
+    """Rows 7, 11, 12, 14, 17, 19: explanation, counter, response and complaint, in the parties' own words."""
+    seller = world.account("s-sue", "seller")
+    links = world.offer(seller, "sue-1")
+    claim = world.file(owl, mark, links, reason="improper_use", explanation="The label is ours.")
+    (item,) = claim.items
+
+    def said(who: str) -> list[tuple[str, str]]:
+        page = world.call(who, "GET", f"/v1/claims/{claim.id}/texts")
+        return [(text["kind"], text["text"]) for text in page["items"]]
+
+    explained = ("explanation", "The label is ours.")
+    world.notified(item)
+    assert said(seller) == [explained]
+    world.do(seller, item, "counter", {"materials": ["identity"], "text": "Not finished"})
+    world.reach(item, "NOTIFIED", missing=["statement"], due=...)
+    world.do(seller, item, "counter", {**COMPLETE, "text": "It is a reference."})
+    world.reach(item, "HOLDER_RESPONSE", due=...)
+    assert said(owl) == [explained, ("counter", "It is a reference.")], "not the one that was sent back"
+    assert said("r-rita") == [explained, ("counter", "Not finished"), ("counter", "It is a reference.")]
+    world.do(owl, item, "response", {"accept": False, "text": "It is not."})
+    world.reach(item, "PLATFORM_REVIEW")
+    assert ("response", "It is not.") not in said(seller)
+    world.do("r-rita", item, "decision", {"decision": "restore"})
+    world.reach(item, "RESTORED")
+    assert ("response", "It is not.") in said(seller)
+    world.do(owl, item, "complaint", {"text": "Look again."})
+    world.reach(item, "APPEALED")
+    assert ("complaint", "Look again.") in said("r-rita")
+    assert ("complaint", "Look again.") not in said(seller)
+
+
 def test_penalties_are_reversed_when_the_counter_succeeds(world: World, owl: str, mark: str) -> None:
     """Rows 9, 10, 13: a strike by default, and its reversal; withdrawn as settled the strike stays (row 18)."""
     seller = world.account("s-cleo", "seller")

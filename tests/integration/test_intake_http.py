@@ -599,6 +599,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/claims/{claim_id}"): (None, PARTY_READS),
     ("GET", "/v1/claims/{claim_id}/items"): (None, PARTY_READS),
     ("GET", "/v1/claims/{claim_id}/timeline"): (None, PARTY_READS),
+    ("GET", "/v1/claims/{claim_id}/texts"): (None, PARTY_READS),
     ("GET", "/v1/items/{item_id}"): (None, PARTY_READS),
     ("GET", "/v1/items/{item_id}/revisions"): (None, PARTY_READS),
     ("GET", "/v1/commands/{command_id}"): (None, PARTY_READS),

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from services.intake.kernel import requests
 from services.intake.kernel.commands import RENEWING, ItemRef, command_targets
 from services.intake.kernel.domain import Account, Authorisation, Right, authority_of, check_open, lane_of, profile
-from services.intake.kernel.filings import ClaimRow, ItemRow, Rows
+from services.intake.kernel.filings import ClaimRow, Filing, ItemRow, Rows, TextKind
 from services.intake.kernel.ids import new_claim_ids, new_id
 from services.intake.kernel.listings import ListingRef
 from shared import events, policy
 from shared.refusals import Refused
+
+_KINDS: Final[dict[str, TextKind]] = {"counter": "counter", "respond": "response", "complain": "complaint"}
+"""Kind of a command's text, by command."""
 
 # -------------------------------------------------------------------------------------------------------------- claims
 
@@ -85,6 +88,48 @@ def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
             cure="Split the claim." if account.registered else "Have your account verified, or split the claim.",
         )
     return rules
+
+
+def explained(claim: requests.ExplainedClaim, listings: Sequence[ListingRef]) -> dict[str, str]:
+    """What the claim says about single listings, by listing.
+
+    Raises:
+        Refused: a link is none of the claim's, or its listing is explained twice.
+    """
+    links = {ref.link: ref.listing for ref in listings}
+    found: dict[str, str] = {}
+    for index, one in enumerate(claim.explanations):
+        listing = links.get(one.listing)
+        if listing is None:
+            raise Refused(
+                422,
+                "not_in_claim",
+                "An explanation is about a listing that the claim does not name.",
+                field=f"explanations[{index}].listing",
+                cure="Give the link exactly as in `listings`; of links to the same listing, the first.",
+            )
+        if listing in found:
+            raise Refused(
+                422,
+                "explained_twice",
+                "A listing has two explanations.",
+                field=f"explanations[{index}].listing",
+                cure="Give one explanation for each listing.",
+            )
+        found[listing] = one.text
+    return found
+
+
+def words_of(filing: Filing, rows: Rows) -> list[tuple[str, str, TextKind]]:
+    """(id, text, kind) of what a request says: under the id of the claim or item, or of the first of its commands."""
+    body = filing.body
+    if isinstance(body, requests.ExplainedClaim):
+        claim = [] if body.explanation is None else [(rows.resource, body.explanation)]
+        said = filing.explained or {}
+        items = [(item.id, said[item.listing]) for item in rows.items if item.listing in said]
+        return [(id, text, "explanation") for id, text in (*claim, *items)]
+    text = getattr(body, "text", None)
+    return [] if text is None else [(rows.resource, text, _KINDS[filing.kind])]
 
 
 def claim_rows(

@@ -18,9 +18,11 @@ from services.intake.filing import domain as filing_domain
 from services.intake.filing import quotas as limits
 from services.intake.kernel import domain, requests
 from services.intake.kernel.commands import RENEWING, ItemRef
-from services.intake.kernel.filings import Filed, Filing, Rows
+from services.intake.kernel.filings import Filed, Filing, Rows, TextKind, TextRow
 from services.intake.kernel.outbox import QueuedCommand, insert_commands
-from services.intake.kernel.store import accounts, grants, rights, wall_ms
+from services.intake.kernel.refusals import account_closed
+from services.intake.kernel.security import Contacts
+from services.intake.kernel.store import accounts, grants, rights, subject_keys, wall_ms
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
 from shared import db, events, policy
@@ -49,6 +51,7 @@ def file(
     wall: dt.datetime,
     partitions: int,
     held_max: int = policy.Misuse().held_max,
+    contacts: Contacts | None = None,
 ) -> list[Filed | Refused]:
     """Accept or refuse requests, in order, and write what was accepted: all in the caller's transaction.
 
@@ -56,6 +59,7 @@ def file(
 
     Args:
         held_max: items of an account that may wait for the end of a suspension.
+        contacts: seals what parties say; None: none of the requests says anything.
     """
     results: list[Filed | Refused | None] = [None] * len(filings)
     _replay(connection, filings, range(len(filings)), results)
@@ -63,6 +67,8 @@ def file(
     claims = [index for index in todo if filings[index].kind == "submit_claim"]
     others = [index for index in todo if filings[index].kind != "submit_claim"]
     ms = wall_ms(wall)
+    saying = {filings[index].account.id for index in todo if requests.worded(filings[index].body)}
+    keys = subject_keys(connection, saying, contacts.new_key) if saying and contacts is not None else {}
     wanted = {id for index in todo for id in getattr(filings[index].body, "evidence", ())}
     documents = evidence_store.lock(connection, wanted) if wanted else {}
     made: list[tuple[int, Rows]] = []
@@ -73,6 +79,8 @@ def file(
                 named = _with_documents(filings[index], documents)
                 rows = how(filings[index])
                 rows.documents = named
+                if saying and (said := filing_domain.words_of(filings[index], rows)):
+                    rows.texts = _sealed(filings[index].account.id, rows.answer["claim"], said, keys, contacts)
                 made.append((index, rows))
             except Refused as refused:
                 results[index] = refused
@@ -117,6 +125,27 @@ def file(
         assert result is not None
         final.append(result)
     return final
+
+
+def _sealed(
+    account: str,
+    claim: str,
+    said: Sequence[tuple[str, str, TextKind]],
+    keys: Mapping[str, bytes],
+    contacts: Contacts | None,
+) -> list[TextRow]:
+    """What a party says, sealed under its key.
+
+    Raises:
+        Refused: the account was erased: nothing of it is kept, even if a process still trusts its token.
+    """
+    assert contacts is not None
+    wrapped = keys.get(account)
+    if wrapped is None:
+        raise account_closed()
+    return [
+        TextRow(id, claim, account, kind, contacts.seal_words(account, wrapped, id, text)) for id, text, kind in said
+    ]
 
 
 def _with_documents(filing: Filing, known: Mapping[str, Document]) -> Sequence[Document]:
@@ -358,6 +387,11 @@ _INSERT_ITEMS: Final = """
     select * from unnest(%s::text[], %s::text[], %s::text[], %s::bool[], %s::text[], %s::timestamptz[])"""
 
 
+_INSERT_TEXTS: Final = """
+    insert into texts (id, claim, account, kind, sealed)
+    select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bytea[])"""
+
+
 def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], partitions: int) -> None:
     claims = [rows.claim for _, rows in accepted if rows.claim is not None]
     if claims:
@@ -396,8 +430,19 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
             both["traceparent"] = [*submitted["traceparent"], *([None] * len(filed))]
         both |= {name: [*([None] * count), *filings[name]] for name in ("type", "payload")}
         db.copy(connection, "admission_queue", {"kind": [*(["submit"] * count), *filings["kind"]], **both})
+    texts = [text for _, rows in accepted for text in rows.texts]
+    if texts:
+        connection.exec_driver_sql(_INSERT_TEXTS, db.columns(texts))
     commands = [
-        QueuedCommand(rows.command_kind, "standard", "", command, filing.trace, filing.via)
+        QueuedCommand(
+            rows.command_kind,
+            "standard",
+            "",
+            command,
+            filing.trace,
+            filing.via,
+            rows.texts[0].id if rows.texts else None,
+        )
         for filing, rows in accepted
         for command in rows.commands
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import unicodedata
 from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
@@ -33,6 +34,14 @@ Text = Annotated[
     str, Meta(min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]+$(?!\n)")
 ]
 """A few lines of plain text."""
+_WORDS: Final = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+$(?!\n)"
+"""No control characters, and none that turn the direction of what stands around them: others read it as a quotation."""
+WORDS_MOST: Final = 4000
+ITEM_WORDS_MOST: Final = 1000
+Words = Annotated[str, Meta(min_length=1, max_length=WORDS_MOST, pattern=_WORDS)]
+"""What a party writes, in any language. Kept sealed. Normalised (NFC), without white space around it."""
+ItemWords = Annotated[str, Meta(min_length=1, max_length=ITEM_WORDS_MOST, pattern=_WORDS)]
+"""The same about one listing."""
 LINK_MOST: Final = 2000
 MATERIALS_MOST: Final = 20
 Link = Annotated[str, Meta(min_length=1, max_length=LINK_MOST)]
@@ -70,6 +79,27 @@ def _utc(given: In, name: str) -> None:
     if utc is None or not 1900 <= utc.year <= 2300:
         raise ValueError(f"Expected a time between the years 1900 and 2300 - at `$.{name}`")
     msgspec.structs.force_setattr(given, name, utc)
+
+
+def _normalise(given: In, name: str, most: int, *, nested: bool = False) -> None:
+    """Normalise a text, if there is one.
+
+    Args:
+        nested: the decoder adds where the struct is.
+
+    Raises:
+        ValueError: it is blank, or too long in its normal form.
+    """
+    text = getattr(given, name)
+    if text is None:
+        return
+    normal = unicodedata.normalize("NFC", text).strip()
+    where = "" if nested else f" - at `$.{name}`"
+    if not normal:
+        raise ValueError(f"Expected a text that is not blank{where}")
+    if len(normal) > most:
+        raise ValueError(f"Expected `str` of length <= {most}{where}")
+    msgspec.structs.force_setattr(given, name, normal)
 
 
 class OpenAccount(In, frozen=True, kw_only=True):
@@ -295,6 +325,59 @@ class Complain(In, frozen=True, kw_only=True):
     """The caller's documents; their kinds count as materials."""
 
 
+class ItemExplanation(In, frozen=True, kw_only=True):
+    """What the complainant says about one listing of its claim."""
+
+    listing: Link
+    """The listing's link, as in ``listings``."""
+    text: ItemWords
+
+    def __post_init__(self) -> None:
+        _normalise(self, "text", ITEM_WORDS_MOST, nested=True)
+
+
+class ExplainedClaim(SubmitClaim, frozen=True, kw_only=True):
+    """A claim as it is filed by HTTP: the complainant may explain it."""
+
+    explanation: Words | None = None
+    """Why the listings infringe, in the complainant's own words."""
+    explanations: Annotated[list[ItemExplanation], Meta(max_length=300)] = []
+    """The same about single listings, one each."""
+
+    def __post_init__(self) -> None:
+        _normalise(self, "explanation", WORDS_MOST)
+
+
+class WordedCounter(Counter, frozen=True, kw_only=True):
+    """A counter as it is filed by HTTP."""
+
+    text: Words | None = None
+    """Why the claim is wrong, in the seller's own words."""
+
+    def __post_init__(self) -> None:
+        _normalise(self, "text", WORDS_MOST)
+
+
+class WordedResponse(Respond, frozen=True, kw_only=True):
+    """A response as it is filed by HTTP."""
+
+    text: Words | None = None
+    """What the holder says to the counter, in its own words."""
+
+    def __post_init__(self) -> None:
+        _normalise(self, "text", WORDS_MOST)
+
+
+class WordedComplaint(Complain, frozen=True, kw_only=True):
+    """A complaint as it is filed by HTTP."""
+
+    text: Words | None = None
+    """Why the decision is wrong, in the party's own words."""
+
+    def __post_init__(self) -> None:
+        _normalise(self, "text", WORDS_MOST)
+
+
 class Decide(In, frozen=True, kw_only=True):
     """A reviewer's decision."""
 
@@ -483,6 +566,27 @@ COMMANDS: Final[dict[str, type[In]]] = {
     "decide": Decide,
 }
 """Command name -> what it carries. ``shared.events.COMMANDS`` has the event of each."""
+
+
+WORDED: Final[dict[str, type[In]]] = {
+    "submit_claim": ExplainedClaim,
+    "counter": WordedCounter,
+    "respond": WordedResponse,
+    "complain": WordedComplaint,
+}
+"""Requests with which a party may say something in its own words, as they are filed by HTTP. A topic, which could not
+erase it, has them without these fields."""
+_WORDS_IN: Final = frozenset({"text", "explanation", "explanations"})
+
+
+def worded(request: In) -> bool:
+    """Whether a party says something in its own words with a claim or command."""
+    return any(getattr(request, name, None) for name in _WORDS_IN)
+
+
+def is_worded(kind: str, field: str | None) -> bool:
+    """Whether a field of a request is one in which a party says something in its own words."""
+    return field in _WORDS_IN and kind in WORDED and field in WORDED[kind].__struct_fields__
 
 
 def decode(body: bytes | memoryview, kind: type[In]) -> Any:

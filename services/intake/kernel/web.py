@@ -349,7 +349,7 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
 def on_key_missing(request: Request[Any, Any, Any], _: security.KeyMissing) -> Response[Problem]:
     """Answer 503: nothing can be sealed without the installation's key."""
     log.error("contact_key is not set")
-    return on_refused(request, busy("Contacts and files cannot be stored at present."))
+    return on_refused(request, busy("Personal data and files cannot be stored at present."))
 
 
 async def answered(call: Awaitable[_T], unavailable: Refused) -> _T:

@@ -85,6 +85,21 @@ class ChangeOut(Struct, kw_only=True):
     at: dt.datetime
 
 
+class TextOut(Struct, kw_only=True):
+    """What a party said in its own words, as far as the life cycle has released it to the caller."""
+
+    id: str
+    """Of the claim or item that it explains, or of the first of the commands that it came with."""
+    kind: Literal["explanation", "counter", "response", "complaint"]
+    part: Literal["holder", "seller"]
+    """Whose words they are."""
+    at: dt.datetime
+    items: list[str]
+    """Items that it is about; empty: the whole claim."""
+    text: str | None
+    """As it was written: show it as plain text. Null: its author was erased, or has removed its data."""
+
+
 class CommandOut(Struct, kw_only=True):
     """A command and what became of it; ``detail`` says why it was refused and how to cure it."""
 

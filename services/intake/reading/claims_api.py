@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+from cryptography.exceptions import InvalidTag
 from litestar import Request, get, post
 
-from services.intake.kernel import judged, requests
+from services.intake.kernel import judged, requests, store
 from services.intake.kernel.domain import Account
-from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, ItemState, context_of, known_id, out
+from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Context, ItemState, context_of, known_id, out
 from services.intake.reading import answers
 from services.intake.reading import store as reading_store
 from services.intake.registry import forms
 from shared import languages
 from shared.content import Revisions
 from shared.events import ItemChanged, State, Triage
-from shared.paging import Cursor, Int, Limit, Page, key_of, page_of
+from shared.paging import Cursor, Int, Limit, Page, cursor_of, key_of, page_of
 from shared.problems import language_of
 
 
@@ -79,6 +81,33 @@ async def timeline(
         request.user, reading_store.timeline, request.user, known_id(claim_id), after=after, limit=limit + 1
     )
     return page_of([out(answers.ChangeOut, row) for row in rows], limit, lambda change: (change.item, change.revision))
+
+
+@get("/v1/claims/{claim_id:str}/texts", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
+async def list_texts(
+    request: Request[Account, Any, Any], claim_id: str, cursor: Cursor = None, limit: Limit = 50
+) -> Page[answers.TextOut]:
+    """What the parties said about a claim in their own words, as far as it is released to the caller.
+
+    A page may have fewer entries than `limit`; `next` says whether there are more.
+    """
+    context, caller = context_of(request), request.user
+    (after,) = key_of(cursor, tuple[str]) or (None,)
+    rows, last = await context.read(caller, reading_store.texts, caller, known_id(claim_id), after=after, limit=limit)
+    authors = {row["account"] for row in rows}
+    keys = await context.run(store.subject_keys, authors) if authors else {}
+    return Page(
+        items=[out(answers.TextOut, {**row, "text": _opened(context, keys, row)}) for row in rows],
+        next=None if last is None else cursor_of(last),
+    )
+
+
+def _opened(context: Context, keys: Mapping[str, bytes], row: Mapping[str, Any]) -> str | None:
+    wrapped = keys.get(row["account"])
+    if wrapped is not None:
+        with contextlib.suppress(InvalidTag):  # sealed under a key that was destroyed since
+            return context.contacts.open_words(row["account"], wrapped, row["id"], bytes(row["sealed"]))
+    return None
 
 
 @get("/v1/items/{item_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["items"])
@@ -158,6 +187,7 @@ ROUTES: Final = [
     get_claim,
     list_items,
     timeline,
+    list_texts,
     get_item,
     list_revisions,
     get_command,

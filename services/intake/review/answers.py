@@ -33,7 +33,10 @@ class CaseTriage(Struct, kw_only=True):
 
 
 class CaseOut(Struct, kw_only=True):
-    """A case of the review queue. The item's whole history is at ``/v1/claims/{claim}/timeline``."""
+    """A case of the review queue.
+
+    The item's whole history is at ``/v1/claims/{claim}/timeline``, what the parties said at ``/v1/claims/{claim}/texts``.
+    """
 
     item: str
     claim: str

@@ -168,6 +168,12 @@ PARTS: Final = (
         order by id""",
     ),
     Part(
+        "texts",
+        "intake.texts",
+        "select id, claim, kind, sealed from intake.texts where account = %(s)s order by id",
+        sealed=("sealed", "text:{id}", "text"),
+    ),
+    Part(
         "inbox",
         "intake.messages",
         """select id, claim, about, kind, items, channel, template, version, digest, sent_at, read_at from intake.messages

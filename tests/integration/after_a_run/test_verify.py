@@ -130,6 +130,19 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "claim-missing": ("lost", f"delete from intake.claims where id = {CLAIM}"),
     "command-missing": ("lost", f"delete from intake.commands where id = {COMMAND}"),
     "acknowledged-item-missing": ("lost", f"delete from intake.items where id = {ITEM}"),
+    "text-missing": ("lost", f"update intake.commands set text = 'k-none' where id = {COMMAND}"),
+    "text-without-place": (
+        "problem",
+        f"insert into intake.texts select {ITEM}, 'c-none', id, 'explanation', '' from intake.accounts limit 1",
+    ),
+    "text-without-place of a command": (
+        "problem",
+        "insert into intake.texts select k.id, k.claim, k.by, 'complaint', '' from intake.commands k where k.kind = 'counter' limit 1",
+    ),
+    "command-revision": (
+        "problem",
+        f"update intake.commands set revision = revision + 1 where id = {COMMAND}",
+    ),
     "claim-unasked": ("problem", f"delete from intake.submissions where resource = {CLAIM}"),
     "submission-twice": (
         "doubled",
