@@ -96,7 +96,7 @@ say "contacts: both have one, both accounts are $STATE"
 RUN=$(date +%s)
 answer=$(api "$OPERATOR_TOKEN" POST "$INTAKE/v1/rights" -d @- <<EOF
 {"owner": "$HOLDER", "right_type": "trademark", "mark": "Owl and Moon",
- "number": "$RUN", "proof": "certificate-$RUN"}
+ "number": "$RUN", "seen": "certificate-$RUN"}
 EOF
 )
 RIGHT=$(field id "$answer")

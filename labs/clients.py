@@ -144,8 +144,12 @@ class HttpClient:
             self._expect(await self.call("POST", f"/v1/accounts/{account}/verify", known, token=self._operator), 200)
 
     async def register_right(self, owner: str, body: dict[str, Any]) -> str:
-        """Register a right; returns its id."""
-        response = await self.call("POST", "/v1/rights", {**body, "owner": owner}, token=self._operator)
+        """Register a right as an operator who has seen its proof; returns its id."""
+        body = {**body, "owner": owner}
+        response = await self.call("POST", "/v1/rights", {**body, "seen": body["proof"]}, token=self._operator)
+        if response.status_code == 422 and response.json().get("field") == "seen":
+            # version 0.2.0 takes an operator's `proof` for that
+            response = await self.call("POST", "/v1/rights", body, token=self._operator)
         self._expect(response, 201)
         right: str = response.json()["id"]
         return right

@@ -15,7 +15,7 @@ import httpx
 
 from deploy.local import fleet
 from deploy.local.children import free_port
-from labs.attacks.bed import ANSWERS_S, CONTACT, Attack, AttackBed, AttackOutcome, listed
+from labs.attacks.bed import ACCEPTED, ANSWERS_S, CONTACT, Attack, AttackBed, AttackOutcome, listed
 from labs.attacks.floods import new_bogus_token
 
 TIMEOUT_S: Final = 10.0
@@ -61,7 +61,7 @@ def conflict_of_interest(bed: AttackBed) -> AttackOutcome:
     bed.must(reviewer, "PUT", "/v1/review/conflicts", {"accounts": [holder.account]})
     answers = bed.statuses(
         [
-            partial(reviewer.request, "POST", f"/v1/rights/{right}/decision", {"accept": True}),
+            partial(reviewer.request, "POST", f"/v1/rights/{right}/decision", ACCEPTED),
             partial(reviewer.request, "POST", f"/v1/accounts/{holder.account}/verify", {"identity_verified": True}),
         ]
     )

@@ -38,6 +38,7 @@ PAUSE_S: Final = 0.25
 """Seconds between two requests of the honest client."""
 SITE: Final = "https://market.example/items/"
 CONTACT: Final = {"name": "Ada Example", "address": "Road 1\nTown", "email": "ada@honest.example"}
+ACCEPTED: Final = {"accept": True, "seen": "register"}
 LATER: Final = frozenset({429, 503})
 """Answers that tell a client to come back later."""
 Size = Literal["short", "full"]
@@ -242,11 +243,11 @@ class AttackBed:
         return f"{next(self._numbers):07d}"
 
     def right(self, owner: Person, *, active: bool = True, number: str | None = None) -> str:
-        """Register a trade mark; with `active`, a reviewer brings it into force if necessary. Returns its id."""
+        """Register a trade mark; with `active`, a reviewer accepts it. Returns its id."""
         body = {"right_type": "trademark", "register": "us", "number": number or self.number(), "proof": "doc-1"}
         made = self.must(owner, "POST", "/v1/rights", body)
-        if active and made["status"] != "active":
-            self.must(self.reviewer, "POST", f"/v1/rights/{made['id']}/decision", {"accept": True})
+        if active:
+            self.must(self.reviewer, "POST", f"/v1/rights/{made['id']}/decision", ACCEPTED)
         return str(made["id"])
 
     def claim(self, owner: Person, right: str, *listings: str, **values: Any) -> dict[str, Any]:

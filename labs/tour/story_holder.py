@@ -88,13 +88,16 @@ def registers(tour: Tour, cast: HolderStory) -> None:
     document = tour.call(cast.owl, "POST", "/v1/evidence?kind=ownership", _certificate(), expect=201)
     named = tour.call(cast.owl, "POST", f"/v1/rights/{cast.right}/evidence", {"evidence": [document["id"]]})
     must(named is not None, "the certificate was not named")
-    right = tour.until(
-        "the right is active",
-        lambda: (r := tour.call(cast.owl, "GET", f"/v1/rights/{cast.right}"))["status"] == "active" and r,
-    )
+    right = tour.call(cast.owl, "GET", f"/v1/rights/{cast.right}")
+    must(right["pending_reason"] == "proof_unseen", "the certificate does not wait for a reviewer")
     tour.say(
-        f"Owl uploads the certificate (a picture, {document['media_type']}) and names it in the right: `{right['status']}`."
+        f"Owl uploads the certificate (a picture, {document['media_type']}) and names it in the right: still `{right['status']}`."
     )
+    accepted = {"accept": True, "documents": [document["id"]]}
+    tour.call("r-rita", "POST", f"/v1/rights/{cast.right}/decision", accepted, expect=200)
+    right = tour.call(cast.owl, "GET", f"/v1/rights/{cast.right}")
+    must(right["status"] == "active", "the right is not in force")
+    tour.say(f"A reviewer looks at the certificate, and accepts it: `{right['status']}`.")
 
 
 def _certificate() -> bytes:

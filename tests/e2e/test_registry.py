@@ -56,7 +56,13 @@ def test_a_right_expires_and_is_renewed(world: World) -> None:
         "evidence": [world.document(holder, b"certificate", "ownership")],
     }
     right = world.call(holder, "POST", "/v1/rights", asked)
-    assert (right["status"], right["mark"], right["normalised"]) == ("active", "EXPIRY", ["number", "mark"])
+    assert (right["pending_reason"], right["mark"], right["normalised"]) == (
+        "proof_unseen",
+        "EXPIRY",
+        ["number", "mark"],
+    )
+    decision = {"accept": True, "documents": asked["evidence"]}
+    assert world.call("operator", "POST", f"/v1/rights/{right['id']}/decision", decision) == {"changed": True}
     world.to(begins + 2 * DAY)
     (warning,) = world.until(lambda: told(world, holder, "about to expire"))
     assert right["id"] in warning

@@ -155,9 +155,9 @@ class World:
         return account
 
     def right(self, owner: str, kind: str = "trademark") -> str:
-        """A right for whose proof an operator vouches."""
+        """A right whose proof an operator has seen."""
         number = next(self._numbers)
-        body = {"right_type": kind, "number": str(1_000_000 + number), "proof": f"proof-{number}", "owner": owner}
+        body = {"right_type": kind, "number": str(1_000_000 + number), "seen": f"proof-{number}", "owner": owner}
         return str(self.call("operator", "POST", "/v1/rights", body)["id"])
 
     def document(self, who: str, content: bytes, kind: str, name: str | None = None) -> str:

@@ -212,7 +212,7 @@ class People:
         return made.json()["account"], {"Authorization": f"Bearer {made.json()['token']}"}
 
     def right(self, headers: dict[str, str], **values: Any) -> str:
-        """A right of the account, for whose proof an operator vouches unless there is another or none."""
+        """A right of the account, whose proof an operator has seen unless another one, or none, is given."""
         return str(self.registered(headers, **{"number": "1234567", **values})["id"])
 
     def registered(self, headers: dict[str, str], **values: Any) -> dict[str, Any]:
@@ -220,10 +220,15 @@ class People:
         body = {"right_type": "trademark", **values}
         if not {"proof", "evidence"} & values.keys():
             owner = self.client.get("/v1/me", headers=headers).json()["id"]
-            body, headers = {**body, "proof": "doc-1", "owner": owner}, self.operator
+            body, headers = {**body, "seen": "doc-1", "owner": owner}, self.operator
         made = self.client.post("/v1/rights", json=body, headers=headers)
         assert made.status_code == 201, made.text
         return dict(made.json())
+
+    def decide(self, headers: dict[str, str], right: str, accept: bool = True, **values: Any) -> httpx.Response:
+        """A reviewer's decision on a right: unless it says more, its proof was seen elsewhere, or cannot be read."""
+        body = {"accept": accept, **(values or ({"seen": "register"} if accept else {"code": "unreadable"}))}
+        return self.client.post(f"/v1/rights/{right}/decision", json=body, headers=headers)
 
     def webhook(
         self, parts: Parts, headers: dict[str, str], url: str = "https://1.1.1.1/hook", **more: Any

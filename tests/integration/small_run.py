@@ -76,8 +76,8 @@ class SmallRun:
         self.call(name, "PUT", "/v1/contact", contact)
 
     def right(self, owner: str, kind: str, number: str) -> str:
-        """A right for whose proof an operator vouches."""
-        body = {"right_type": kind, "number": number, "proof": f"proof-{number}", "owner": owner}
+        """A right whose proof an operator has seen."""
+        body = {"right_type": kind, "number": number, "seen": f"proof-{number}", "owner": owner}
         return str(self.call("operator", "POST", "/v1/rights", body)["id"])
 
     def seed(self, listings: dict[str, str]) -> None:

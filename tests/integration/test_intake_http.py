@@ -580,7 +580,10 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/rights/{right_id}/assignment"): ({"to": "{holder_b}"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/name"): ({"registrant": "New Name Ltd"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/evidence"): (None, _row(422, HIDDEN, NO, NO, NO, 422, NO)),
-    ("POST", "/v1/rights/{right_id}/decision"): ({"accept": False}, _row(NO, NO, NO, NO, OK, OK, NO)),
+    ("POST", "/v1/rights/{right_id}/decision"): (
+        {"accept": False, "code": "unreadable"},
+        _row(NO, NO, NO, NO, OK, OK, NO),
+    ),
     ("PATCH", "/v1/rights/{right_id}"): ({"status": "active"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/authorisations"): ({"agent": "a-operator"}, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/authorisations"): (None, ALL),
@@ -905,7 +908,7 @@ def test_no_party_learns_which_reviewer_acted(people: People) -> None:
     owner, headers = people.open()
     reviewer, reviewers = people.open("reviewer")
     right = people.right(headers, proof=None)
-    decided = people.client.post(f"/v1/rights/{right}/decision", json={"accept": True}, headers=reviewers)
+    decided = people.decide(reviewers, right)
     assert decided.status_code == 200, decided.text
     verified = people.client.post(f"/v1/accounts/{owner}/verify", json={"good_faith": True}, headers=reviewers)
     assert verified.status_code == 200, verified.text

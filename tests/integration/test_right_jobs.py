@@ -86,7 +86,9 @@ def test_no_change_of_a_right_waits_for_intake(parts: Parts, people: People) -> 
         lambda c: registry_store.end_authorisation(
             c, registry_store.list_authorisations(c, mine, "", 1)[0]["id"], mine, "ended", PARTITIONS
         ),
-        lambda c: registry_store.decide_right(c, waiting, requests.DecideRight(accept=True), OPERATOR, PARTITIONS),
+        lambda c: registry_store.decide_right(
+            c, waiting, requests.DecideRight(accept=True, seen="register"), OPERATOR, PARTITIONS
+        ),
         lambda c: registry_store.assign_right(c, id, requests.AssignRight(to=heir), mine, PARTITIONS),
     ]
     with parts.engine.begin() as filing:
@@ -274,7 +276,7 @@ def test_a_reviewers_decision_is_not_undone_by_a_request_under_way(parts: Parts,
         _, reviewers = people.open("reviewer")
         with ThreadPoolExecutor(2) as pool:
             with parts.engine.begin() as connection:
-                accept = requests.DecideRight(accept=True)
+                accept = requests.DecideRight(accept=True, seen="register")
                 registry_store.decide_right(connection, theirs, accept, Account("a-rev", "reviewer"), PARTITIONS)
                 answers: list[Future[httpx.Response]] = [
                     pool.submit(people.client.patch, f"/v1/rights/{mine}", json={"status": status}, headers=olds)
@@ -375,7 +377,7 @@ def test_nobody_decides_about_an_account_it_has_to_do_with(parts: Parts, people:
         return bool(problem(answer, 403)["type"].endswith(":conflict_of_interest"))
 
     def decide() -> httpx.Response:
-        return people.client.post(f"/v1/rights/{theirs}/decision", json={"accept": True}, headers=reviewers)
+        return people.decide(reviewers, theirs)
 
     for account in (rival, owner):  # whose right it is, and who would lose one
         conflict(account)

@@ -280,9 +280,9 @@ def named(ids: Iterable[str], account: str, known: Mapping[str, Document]) -> li
     return list(found.values())
 
 
-def materials(given: Iterable[str], documents: Iterable[Document]) -> list[str]:
-    """Kinds of proof on file: those that the request names, and those of its documents."""
-    return sorted({*given, *(kind for document in documents for kind in document.kinds)})
+def kinds_of(documents: Iterable[Document]) -> set[str]:
+    """Kinds of proof of the documents."""
+    return {kind for document in documents for kind in document.kinds}
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,6 +193,16 @@ def name_in(
     return documents
 
 
+def lock_named(connection: sa.Connection, about: str) -> set[str]:
+    """Lock the documents named in a right that are still kept and were not found to be forged. Returns their ids."""
+    rows = connection.exec_driver_sql(
+        """select d.id from evidence d join evidence_links l on l.document = d.id
+        where l.about = %s and d.state = 'kept' and d.forged is null order by d.id for share of d""",
+        (about,),
+    )
+    return set(rows.scalars())
+
+
 def kinds_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tuple[str, str], set[str]]:
     """Kinds of proof of the documents named so far, by (claim, owner), except those found to be forged."""
     found: dict[tuple[str, str], set[str]] = {}

@@ -151,6 +151,7 @@ def tell_items(
             role="system",
             accepted_at=now,
             status=status,
+            materials=domain.proven_by_right(status),
         )
         made.append(outbox.QueuedCommand("change_right", lane, complainant, command))
     outbox.put_commands(connection, made, partitions)
