@@ -69,11 +69,11 @@ wait_for() {
 # Two accounts
 
 answer=$(api "$OPERATOR_TOKEN" POST "$INTAKE/v1/accounts" \
-  -d '{"role": "holder", "identity_verified": true}')
+  -d '{"role": "holder", "identity_verified": true, "seen": "desk"}')
 HOLDER=$(field account "$answer")
 HOLDER_TOKEN=$(field token "$answer")
 answer=$(api "$OPERATOR_TOKEN" POST "$INTAKE/v1/accounts" \
-  -d '{"role": "seller", "identity_verified": true}')
+  -d '{"role": "seller", "identity_verified": true, "seen": "desk"}')
 SELLER=$(field account "$answer")
 SELLER_TOKEN=$(field token "$answer")
 say "accounts: holder $HOLDER, seller $SELLER"

@@ -39,6 +39,7 @@ PAUSE_S: Final = 0.25
 SITE: Final = "https://market.example/items/"
 CONTACT: Final = {"name": "Ada Example", "address": "Road 1\nTown", "email": "ada@honest.example"}
 ACCEPTED: Final = {"accept": True, "seen": "register"}
+SEEN: Final = {"identity_verified": True, "seen": "office"}
 LATER: Final = frozenset({429, 503})
 """Answers that tell a client to come back later."""
 Size = Literal["short", "full"]
@@ -233,9 +234,12 @@ class AttackBed:
             raise StackError(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
         return answer.json() if answer.content else None
 
-    def person(self, role: str = "holder", *, address: str | None = None, **values: Any) -> Person:
-        """Open a verified account."""
-        opened = self.must(self.admin, "POST", "/v1/accounts", {"role": role, "identity_verified": True, **values})
+    def person(
+        self, role: str = "holder", *, address: str | None = None, verified: bool = True, **values: Any
+    ) -> Person:
+        """Open an account, verified or not."""
+        body = {"role": role, **(SEEN if verified else {}), **values}
+        opened = self.must(self.admin, "POST", "/v1/accounts", body)
         return Person(opened["account"], opened["token"], self.client(address))
 
     def number(self) -> str:

@@ -265,7 +265,7 @@ def test_information_is_missing(world: World) -> None:
     world.do(fox, cured.items[0], "information")
     world.until(lambda: any(c["what"] == "needs_info" for c in world.timeline(cured)[1:]))
     assert world.item(cured.items[0])["state"] == "NEEDS_INFO"  # nothing has changed yet
-    world.call("operator", "POST", f"/v1/accounts/{fox}/verify", {"identity_verified": True})
+    world.call("operator", "POST", f"/v1/accounts/{fox}/verify", {"identity_verified": True, "seen": "office"})
     world.do(fox, cured.items[0], "information")
     shown = world.notified(cured.items[0])
     assert shown["sla"] == "met"

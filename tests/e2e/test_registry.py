@@ -33,7 +33,10 @@ def test_an_address_is_confirmed_by_a_code_that_came_by_mail(world: World) -> No
     code = world.secrets.add("code of h-code", found[0])
     me = world.call(holder, "POST", "/v1/contact/confirmation", {"code": code})
     assert (me["state"], me["email_confirmed"]) == ("email_confirmed", True)
-    world.call("r-rita", "POST", f"/v1/accounts/{holder}/verify", {"identity_verified": True})
+    passport = world.document(holder, b"passport", "identity")
+    world.call(holder, "POST", "/v1/me/evidence", {"evidence": [passport]})
+    verdict = {"identity_verified": True, "documents": [passport]}
+    world.call("r-rita", "POST", f"/v1/accounts/{holder}/verify", verdict)
     assert world.call(holder, "GET", "/v1/me")["state"] == "verified"
     world.until(lambda: told(world, holder, "account verified"))
     inbox = world.until(lambda: len(found := world.call(holder, "GET", "/v1/inbox")["items"]) == 2 and found)

@@ -140,7 +140,7 @@ class World:
 
     def account(self, name: str, role: str = "holder", *, verified: bool = True, opened_by: str = "operator") -> str:
         """An account with a contact; opened by nobody (``opened_by`` empty), it is an unregistered holder's."""
-        body = {"role": role, "id": name, "identity_verified": verified} if opened_by else {}
+        body = {"role": role, "id": name, "identity_verified": verified, "seen": "office"} if opened_by else {}
         made = self.call(opened_by, "POST", "/v1/accounts", body)
         account = name = str(made["account"])
         self.tokens[account] = self.secrets.add(f"token of {account}", made["token"])

@@ -206,10 +206,16 @@ class People:
 
     def open(self, role: str = "holder", **values: Any) -> tuple[str, dict[str, str]]:
         """(account id, headers) of a new verified account."""
-        body = {"role": role, "identity_verified": True, **values}
+        verified = values.pop("identity_verified", True)
+        body = {"role": role, **({"identity_verified": True, "seen": "office"} if verified else {}), **values}
         made = self.client.post("/v1/accounts", json=body, headers=self.operator)
         assert made.status_code == 201, made.text
         return made.json()["account"], {"Authorization": f"Bearer {made.json()['token']}"}
+
+    def verify(self, headers: dict[str, str], account: str, verified: bool = True, **values: Any) -> httpx.Response:
+        """A reviewer's verdict on an account's identity: unless it says more, it was seen elsewhere."""
+        body = {"identity_verified": verified, **(values or ({"seen": "office"} if verified else {}))}
+        return self.client.post(f"/v1/accounts/{account}/verify", json=body, headers=headers)
 
     def right(self, headers: dict[str, str], **values: Any) -> str:
         """A right of the account, whose proof an operator has seen unless another one, or none, is given."""

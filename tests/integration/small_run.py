@@ -70,7 +70,7 @@ class SmallRun:
 
     def account(self, name: str, role: str, *, verified: bool = True) -> None:
         """An account with a contact."""
-        body = {"role": role, "id": name, "identity_verified": verified}
+        body = {"role": role, "id": name, "identity_verified": verified, "seen": "office"}
         self.tokens[name] = self.call("operator", "POST", "/v1/accounts", body)["token"]
         contact = {"name": name, "address": "1 Long Lane", "email": f"{name}@mail.example"}
         self.call(name, "PUT", "/v1/contact", contact)

@@ -123,7 +123,7 @@ def test_an_address_is_confirmed_by_a_code(parts: Parts, people: People) -> None
     assert state() == "email_confirmed"
     people.client.delete("/v1/contact", headers=headers)
     assert state() == "applied"
-    people.client.post(f"/v1/accounts/{account}/verify", json={"identity_verified": True}, headers=people.operator)
+    people.verify(people.operator, account)
     assert state() == "verified"
     assert notices(parts, account)[-1]["kind"] == "account_verified"
 
@@ -202,6 +202,7 @@ def test_a_suspended_account_begins_nothing_new_and_a_closed_one_is_refused(part
         ("closed", "abuse"),
         ("open", "abuse"),
         ("suspended", "abuse"),
+        ("verified", None),
     ]
     assert [said["kind"] for said in notices(parts, account)] == [
         "account_suspended",

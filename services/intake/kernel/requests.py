@@ -80,7 +80,9 @@ class OpenAccount(In, frozen=True, kw_only=True):
     id: Id | None = None
     """Operators only: the id to use, e.g. a seller's at the marketplace."""
     identity_verified: bool = False
-    """Operators only."""
+    """Operators only, who say in ``seen`` what it rests on."""
+    seen: Id | None = None
+    """Operators only: where the caller has seen who the account's owner is, such as a file number."""
     good_faith: bool = False
     """Operators only."""
 
@@ -194,6 +196,12 @@ class Verify(In, frozen=True, kw_only=True):
     """What an operator or reviewer has verified about an account."""
 
     identity_verified: bool | UnsetType = UNSET
+    documents: Documents = []
+    """Documents named in the account that the verdict on its identity rests on, one of kind ``identity`` among them."""
+    seen: Id | None = None
+    """Where else its owner's identity was seen, such as a file number."""
+    code: Id | None = None
+    """Why a verification is withdrawn."""
     email_confirmed: Literal[True] | UnsetType = UNSET
     """The address on file is known to be the account's, for example because the marketplace confirmed it.
 

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
+from services.intake.evidence.domain import check_named
 from services.intake.kernel.requests import Register
 from services.intake.kernel.territory import COUNTRIES, UNIONS, countries
 from shared import languages, right_refusals
@@ -201,15 +202,7 @@ def check_decision(
     Raises:
         Refused: it accepts nothing, rests on a document that is not there, or gives no reason that its owner can cure.
     """
-    for index, document in enumerate(documents):
-        if document not in named:
-            raise Refused(
-                422,
-                "unknown_document",
-                "No such document is named in the right.",
-                field=f"documents[{index}]",
-                cure="Name documents of GET /v1/evidence?about=<the right>, other than forged ones.",
-            )
+    check_named(documents, named)
     if accept and not documents and seen is None:
         raise Refused(
             422,

@@ -56,7 +56,7 @@ PARTS: Final = (
     Part(
         "account_history",
         "intake.account_changes",
-        "select kind, by, at, code from intake.account_changes where account = %(s)s order by id",
+        "select kind, by, at, code, documents, seen from intake.account_changes where account = %(s)s order by id",
         ("by",),
     ),
     Part(

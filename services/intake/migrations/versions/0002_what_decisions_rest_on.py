@@ -1,4 +1,4 @@
-"""Who accepted a right, and what the decision rests on. Rights of 0.2.0 stay as they are, and say by which rules.
+"""What decisions on rights and identities rest on, and who accepted a right. Rights of 0.2.0 say by which rules.
 
 Revision ID: 0002
 """
@@ -16,5 +16,5 @@ def upgrade() -> None:
         "alter table rights add column accepted text default 'rules_0_2_0'"
         " check (accepted in ('person', 'canary', 'rules_0_2_0')), add column documents_at timestamptz"
     )
-    op.execute("alter table right_changes add column documents text[]")
-    op.execute("alter table right_changes add column seen text")
+    for table in ("right_changes", "account_changes"):
+        op.execute(f"alter table {table} add column documents text[], add column seen text")
