@@ -729,7 +729,7 @@ def test_a_document_proves_a_right_once_a_person_accepted_it(parts: Parts, peopl
     foreign = kept(people, people.open()[1], b"of another")
     assert refused(documents=[]) == ("documents", "nothing_accepted")
     assert refused(documents=[ownership, foreign]) == ("documents[1]", "unknown_document")
-    assert refused(accept=False) == ("code", "unknown_code")
+    assert refused(accept=False, code=None) == ("code", "unknown_code")
     assert refused(accept=False, code="because") == ("code", "unknown_code")
     assert told() == []
 

@@ -573,7 +573,9 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
                 expires_at=far,
             )
             name = f"r-{uuid.uuid4().hex}"
-            made.append(registry_store.add_right(connection, name, owner, form, owner, PARTITIONS, proven=True)["id"])
+            made.append(
+                registry_store.add_right(connection, name, owner, form, owner, PARTITIONS, accepted="person")["id"]
+            )
         registry_store.add_authorisation(connection, owner, requests.Authorise(agent=agent), PARTITIONS)
     mark, second = made
     claims = {}
