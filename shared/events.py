@@ -257,6 +257,8 @@ class ChangeRight(Command, frozen=True, kw_only=True):
     """Row 22: the right or authorisation that an item rests on changed; by ``system``."""
 
     status: Literal["active", "expired", "lost", "unauthorised"]
+    materials: tuple[Id, ...] = ()
+    """What a right in force proves by itself: ``ownership``, since somebody accepted its documents."""
 
 
 class AccountNotice(Data, frozen=True, kw_only=True):

@@ -126,7 +126,9 @@ def complainants(url: str, count: int, operator: str) -> list[tuple[str, str]]:
         for number in range(count):
             account = (
                 client.post(
-                    "/v1/accounts", headers={"Authorization": f"Bearer {operator}"}, json={"identity_verified": True}
+                    "/v1/accounts",
+                    headers={"Authorization": f"Bearer {operator}"},
+                    json={"identity_verified": True, "seen": "bench"},
                 )
                 .raise_for_status()
                 .json()

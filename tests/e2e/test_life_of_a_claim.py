@@ -297,7 +297,7 @@ def test_information_is_missing(world: World) -> None:
     world.do(fox, cured.items[0], "information")
     world.until(lambda: any(c["what"] == "needs_info" for c in world.timeline(cured)[1:]))
     assert world.item(cured.items[0])["state"] == "NEEDS_INFO"  # nothing has changed yet
-    world.call("operator", "POST", f"/v1/accounts/{fox}/verify", {"identity_verified": True})
+    world.call("operator", "POST", f"/v1/accounts/{fox}/verify", {"identity_verified": True, "seen": "office"})
     world.do(fox, cured.items[0], "information")
     shown = world.notified(cured.items[0])
     assert shown["sla"] == "met"
@@ -315,14 +315,16 @@ def test_documents_cure_a_claim(world: World) -> None:
     hare = world.account("h-hare")
     seller = world.account("s-fritz", "seller")
     right = str(world.call(hare, "POST", "/v1/rights", {"right_type": "trademark", "number": "1999999"})["id"])
-    world.call("operator", "PATCH", f"/v1/rights/{right}", {"status": "active"})
     passport = world.document(hare, b"passport", "identity")
     claim = world.file(hare, right, world.offer(seller, "fritz-1"), evidence=[passport])
     (item,) = claim.items
-    assert world.reach(item, "NEEDS_INFO", due=...)["missing"] == ["ownership"]
+    assert world.reach(item, "NEEDS_INFO", due=...)["missing"] == ["right", "ownership"]
     certificate = world.document(hare, b"certificate", "ownership")
     world.call(seller, "GET", f"/v1/evidence/{certificate}", expect=404)
     world.do(hare, item, "information", {"evidence": [certificate]})
+    assert world.item(item)["missing"] == ["right"]
+    world.call(hare, "POST", f"/v1/rights/{right}/evidence", {"evidence": [certificate]})
+    world.call("operator", "POST", f"/v1/rights/{right}/decision", {"accept": True, "documents": [certificate]})
     world.notified(item)
     link = world.call(seller, "POST", f"/v1/evidence/{certificate}/link")["url"]
     assert world.http.get(link).content == b"certificate"

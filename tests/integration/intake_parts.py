@@ -210,13 +210,19 @@ class People:
 
     def open(self, role: str = "holder", **values: Any) -> tuple[str, dict[str, str]]:
         """(account id, headers) of a new verified account."""
-        body = {"role": role, "identity_verified": True, **values}
+        verified = values.pop("identity_verified", True)
+        body = {"role": role, **({"identity_verified": True, "seen": "office"} if verified else {}), **values}
         made = self.client.post("/v1/accounts", json=body, headers=self.operator)
         assert made.status_code == 201, made.text
         return made.json()["account"], {"Authorization": f"Bearer {made.json()['token']}"}
 
+    def verify(self, headers: dict[str, str], account: str, verified: bool = True, **values: Any) -> httpx.Response:
+        """A reviewer's verdict on an account's identity: unless it says more, it was seen elsewhere."""
+        body = {"identity_verified": verified, **(values or ({"seen": "office"} if verified else {}))}
+        return self.client.post(f"/v1/accounts/{account}/verify", json=body, headers=headers)
+
     def right(self, headers: dict[str, str], **values: Any) -> str:
-        """A right of the account, for whose proof an operator vouches unless there is another or none."""
+        """A right of the account, whose proof an operator has seen unless another one, or none, is given."""
         return str(self.registered(headers, **{"number": "1234567", **values})["id"])
 
     def registered(self, headers: dict[str, str], **values: Any) -> dict[str, Any]:
@@ -224,10 +230,15 @@ class People:
         body = {"right_type": "trademark", **values}
         if not {"proof", "evidence"} & values.keys():
             owner = self.client.get("/v1/me", headers=headers).json()["id"]
-            body, headers = {**body, "proof": "doc-1", "owner": owner}, self.operator
+            body, headers = {**body, "seen": "doc-1", "owner": owner}, self.operator
         made = self.client.post("/v1/rights", json=body, headers=headers)
         assert made.status_code == 201, made.text
         return dict(made.json())
+
+    def decide(self, headers: dict[str, str], right: str, accept: bool = True, **values: Any) -> httpx.Response:
+        """A reviewer's decision on a right: unless it says more, its proof was seen elsewhere, or cannot be read."""
+        body = {"accept": accept, **(values or ({"seen": "register"} if accept else {"code": "unreadable"}))}
+        return self.client.post(f"/v1/rights/{right}/decision", json=body, headers=headers)
 
     def webhook(
         self, parts: Parts, headers: dict[str, str], url: str = "https://1.1.1.1/hook", **more: Any

@@ -219,7 +219,7 @@ def test_an_unverified_account_names_ten_listings_and_waits_in_bulk(client: http
     right = people.right(headers)
     problem(client.post("/v1/claims", json=body(right, *map(str, range(11))), headers=headers), 422, field="listings")
     assert people.claim(headers, right, *map(str, range(10)))["lane"] == "bulk"
-    client.post(f"/v1/accounts/{made['account']}/verify", json={"identity_verified": True}, headers=people.operator)
+    people.verify(people.operator, made["account"])
     assert people.claim(headers, right, *map(str, range(11)))["lane"] == "standard"
     client.post(f"/v1/accounts/{made['account']}/verify", json={"good_faith": True}, headers=people.operator)
     assert people.claim(headers, right, "1")["lane"] == "express"
@@ -484,7 +484,14 @@ def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, 
 
 @pytest.mark.parametrize(
     "change",
-    [{"role": "operator"}, {"role": "seller"}, {"id": "a-operator"}, {"identity_verified": True}, {"good_faith": True}],
+    [
+        {"role": "operator"},
+        {"role": "seller"},
+        {"id": "a-operator"},
+        {"identity_verified": True},
+        {"seen": "x"},
+        {"good_faith": True},
+    ],
 )
 def test_nobody_makes_itself_more_than_a_holder(
     client: httpx.Client, holder: tuple[str, dict[str, str], str], change: dict[str, Any]
@@ -586,7 +593,10 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/rights/{right_id}/assignment"): ({"to": "{holder_b}"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/name"): ({"registrant": "New Name Ltd"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/evidence"): (None, _row(422, HIDDEN, NO, NO, NO, 422, NO)),
-    ("POST", "/v1/rights/{right_id}/decision"): ({"accept": False}, _row(NO, NO, NO, NO, OK, OK, NO)),
+    ("POST", "/v1/rights/{right_id}/decision"): (
+        {"accept": False, "code": "unreadable"},
+        _row(NO, NO, NO, NO, OK, OK, NO),
+    ),
     ("PATCH", "/v1/rights/{right_id}"): ({"status": "active"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/authorisations"): ({"agent": "a-operator"}, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/authorisations"): (None, ALL),
@@ -917,7 +927,7 @@ def test_no_party_learns_which_reviewer_acted(people: People) -> None:
     owner, headers = people.open()
     reviewer, reviewers = people.open("reviewer")
     right = people.right(headers, proof=None)
-    decided = people.client.post(f"/v1/rights/{right}/decision", json={"accept": True}, headers=reviewers)
+    decided = people.decide(reviewers, right)
     assert decided.status_code == 200, decided.text
     verified = people.client.post(f"/v1/accounts/{owner}/verify", json={"good_faith": True}, headers=reviewers)
     assert verified.status_code == 200, verified.text

@@ -54,6 +54,7 @@ class Judge:
         self.items: dict[str, Item] = {}
         self.applied: Counter[str] = Counter()
         self.refused: list[events.CommandRefused] = []
+        self.unknown: set[str] = set()
         self._service = Intake(parts.settings, background=False)
         self._numbers = itertools.count(1)
 
@@ -61,6 +62,8 @@ class Judge:
         self._service.close()
 
     def facts(self, listing: str) -> Facts:
+        if listing in self.unknown:
+            return Facts(None)
         return Facts(events.Listing(listing=listing, seller=f"s-{listing}", state="visible"))
 
     def run(self) -> None:
@@ -83,6 +86,19 @@ class Judge:
                     data = msgspec.json.decode(row["payload"], type=events.TYPES[row["type"]])
                 changes += self._judge(data, now)
             self._fold(Tx(connection, now, wall, list(range(PARTITIONS)), {}, frozenset()), changes)
+
+    def listed(self, item: str) -> None:
+        """The item's listing becomes known."""
+        listing = self.items[item].listing
+        self.unknown.discard(listing)
+        known = self.facts(listing)
+        assert known.listing is not None
+        with self.parts.engine.begin() as connection:
+            now, wall = clock.read(connection)
+            outcome = decide(self.items[item], known.listing, known, MANUAL, now)
+            assert outcome.item is not None
+            self.items[item] = outcome.item
+            self._fold(Tx(connection, now, wall, list(range(PARTITIONS)), {}, frozenset()), list(outcome.changes))
 
     def fire(self, item: str) -> None:
         """The item's next timer."""
@@ -704,3 +720,23 @@ def test_leases_are_given_quickly_from_a_long_queue(parts: Parts, people: People
     began = time.monotonic()
     assert len(taken(ann.lease(reason="rare"))) == 1
     assert time.monotonic() - began < 5
+
+
+def test_a_right_accepted_while_the_listing_is_looked_up_is_told_again(
+    parts: Parts, people: People, judge: Judge
+) -> None:
+    _, headers = people.open()
+    right = people.right(headers, proof=None)
+    listing = uuid.uuid4().hex
+    judge.unknown.add(listing)
+    item = people.claim(headers, right, listing)["items"][0]["item"]
+    judge.run()
+    assert people.decide(people.operator, right).json() == {"changed": True}
+    parts.tell_rights()
+    judge.run()
+    assert judge.items[item].state is S.RECEIVED
+    judge.listed(item)
+    assert (judge.items[item].state, judge.items[item].missing) == (S.NEEDS_INFO, ("right", "ownership"))
+    parts.tell_rights()
+    judge.run()
+    assert judge.items[item].state is S.UNDER_REVIEW

@@ -292,9 +292,29 @@ def named(ids: Iterable[str], account: str, known: Mapping[str, Document]) -> li
     return list(found.values())
 
 
-def materials(given: Iterable[str], documents: Iterable[Document]) -> list[str]:
-    """Kinds of proof on file: those that the request names, and those of its documents."""
-    return sorted({*given, *(kind for document in documents for kind in document.kinds)})
+def check_named(ids: Iterable[str], named: Collection[str]) -> None:
+    """Check that a decision rests on documents that are there.
+
+    Args:
+        named: documents named in the right or account, still kept and not found to be forged.
+
+    Raises:
+        Refused: naming the first that is not.
+    """
+    for index, id in enumerate(ids):
+        if id not in named:
+            raise Refused(
+                422,
+                "unknown_document",
+                "No such document is named there.",
+                field=f"documents[{index}]",
+                cure="Name documents of GET /v1/evidence?about=<id>, other than forged ones.",
+            )
+
+
+def kinds_of(documents: Iterable[Document]) -> set[str]:
+    """Kinds of proof of the documents."""
+    return {kind for document in documents for kind in document.kinds}
 
 
 @dataclass(frozen=True, slots=True)

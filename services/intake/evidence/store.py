@@ -194,6 +194,16 @@ def name_in(
     return documents
 
 
+def lock_named(connection: sa.Connection, about: str) -> dict[str, Document]:
+    """Lock the documents named in a right or account that are still kept and were not found to be forged, by id."""
+    rows = connection.exec_driver_sql(
+        """select d.id, d.account, d.kinds from evidence d join evidence_links l on l.document = d.id
+        where l.about = %s and d.state = 'kept' and d.forged is null order by d.id for share of d""",
+        (about,),
+    )
+    return {row.id: Document(row.id, row.account, tuple(row.kinds)) for row in rows}
+
+
 def kinds_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tuple[str, str], set[str]]:
     """Kinds of proof of the documents named so far, by (claim, owner), except those found to be forged."""
     found: dict[tuple[str, str], set[str]] = {}

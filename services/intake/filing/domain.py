@@ -10,7 +10,16 @@ import msgspec
 
 from services.intake.kernel import requests
 from services.intake.kernel.commands import RENEWING, ItemRef, command_targets
-from services.intake.kernel.domain import Account, Authorisation, Right, authority_of, check_open, lane_of, profile
+from services.intake.kernel.domain import (
+    Account,
+    Authorisation,
+    Right,
+    authority_of,
+    check_open,
+    lane_of,
+    profile,
+    proven_by_right,
+)
 from services.intake.kernel.filings import ClaimRow, Filing, ItemRow, Rows, TextKind
 from services.intake.kernel.ids import new_claim_ids, new_id
 from services.intake.kernel.listings import ListingRef
@@ -23,9 +32,18 @@ _KINDS: Final[dict[str, TextKind]] = {"counter": "counter", "respond": "response
 # -------------------------------------------------------------------------------------------------------------- claims
 
 
-def materials_of(right: Right, given: Iterable[str]) -> tuple[str, ...]:
-    """Kinds of proof on file: those named, and ``ownership`` if the right has a proof of it."""
-    return tuple(sorted({*given, "ownership"} if right.proof else set(given)))
+STATED: Final = frozenset({"accuracy", "contact", "good_faith_belief", "signature", "work"})
+"""Elements that a complainant states by filing (17 U.S.C. 512(c)(3)(A)). Each other one is a kind of proof."""
+
+
+def counted(given: Iterable[str], kinds: Iterable[str]) -> set[str]:
+    """What counts of a holder's materials: the kinds of its documents, and of what it merely says the statements."""
+    return {*kinds, *STATED.intersection(given)}
+
+
+def materials_of(right: Right, counting: Iterable[str]) -> tuple[str, ...]:
+    """Materials on file: those that count, and what the right proves."""
+    return tuple(sorted({*counting, *proven_by_right(right.status)}))
 
 
 def check_canary(account: Account, listings: Sequence[ListingRef], own: str) -> None:
@@ -144,9 +162,13 @@ def claim_rows(
     channel: str,
     now: dt.datetime,
     wall_ms: int,
+    kinds: Iterable[str] = (),
     recurs: str | None = None,
 ) -> Rows:
     """The rows of a claim that is accepted now.
+
+    Args:
+        kinds: what the documents that it names prove.
 
     Raises:
         Refused: the right is not the principal's, the reason does not fit it, or the complainant may not file for it.
@@ -210,7 +232,7 @@ def claim_rows(
         authority=authority,
         mark=right.mark,
         recurs=recurs,
-        materials=materials_of(right, claim.materials),
+        materials=materials_of(right, counted(claim.materials, kinds)),
         accepted_at=now,
     )
     return Rows(
@@ -267,10 +289,12 @@ def command_rows(
     standing: Callable[[ItemRef], dict[str, Any]],
     now: dt.datetime,
     wall_ms: int,
+    kinds: Iterable[str] = (),
 ) -> Rows:
     """The rows of a command that is accepted now, for one item or all of a claim.
 
     Args:
+        kinds: what the documents that it names prove. Of a holder nothing else counts as proof (``counted``).
         standing: identity, authority, right and materials of an item's claim as they are now (``add_information``, and a
             holder's ``complain``).
     """
@@ -283,8 +307,14 @@ def command_rows(
     for item in targets:
         extra = fields
         if "materials" in fields:
-            on_file = standing(item) if kind in RENEWING and part == "holder" else {"materials": ()}
-            extra = {**on_file, "materials": tuple(sorted({*on_file["materials"], *fields["materials"]}))}
+            if kind in RENEWING and part == "holder":
+                on_file = standing(item)
+                extra = {
+                    **on_file,
+                    "materials": tuple(sorted({*on_file["materials"], *counted(fields["materials"], kinds)})),
+                }
+            else:
+                extra = {"materials": tuple(sorted({*fields["materials"], *kinds}))}
         made.append(
             event(
                 command=new_id("k", wall_ms),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import compress
 from operator import not_
 from typing import Any, Final
@@ -73,11 +73,11 @@ def file(
     documents = evidence_store.lock(connection, wanted) if wanted else {}
     made: list[tuple[int, Rows]] = []
 
-    def decide(indexes: Sequence[int], how: Callable[[Filing], Rows]) -> None:
+    def decide(indexes: Sequence[int], how: Callable[[Filing, Collection[str]], Rows]) -> None:
         for index in indexes:
             try:
                 named = _with_documents(filings[index], documents)
-                rows = how(filings[index])
+                rows = how(filings[index], evidence.kinds_of(named))
                 rows.documents = named
                 if saying and (said := filing_domain.words_of(filings[index], rows)):
                     rows.texts = _sealed(filings[index].account.id, rows.answer["claim"], said, keys, contacts)
@@ -149,7 +149,7 @@ def _sealed(
 
 
 def _with_documents(filing: Filing, known: Mapping[str, Document]) -> Sequence[Document]:
-    """The documents that a request names. Adds their kinds to its materials, or makes the first one its proof.
+    """The documents that a request names. The first one is the proof of an action or result that names no other.
 
     Raises:
         Refused: one is not the account's.
@@ -161,8 +161,6 @@ def _with_documents(filing: Filing, known: Mapping[str, Document]) -> Sequence[D
     named = evidence.named(ids, filing.account.id, known)
     if isinstance(body, requests.ReportAction | requests.ReportResult):
         filing.body = msgspec.structs.replace(body, proof=body.proof or named[0].id)
-    elif isinstance(body, requests.SubmitClaim | requests.AddInformation | requests.Counter | requests.Complain):
-        filing.body = msgspec.structs.replace(body, materials=evidence.materials(body.materials, named))
     return named
 
 
@@ -198,7 +196,7 @@ def _replay(
 
 def _claim_maker(
     connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int, limited: limits.FilingLimits | None
-) -> Callable[[Filing], Rows]:
+) -> Callable[[Filing, Collection[str]], Rows]:
     bodies = [filing.body for filing in filings]
     known = rights(connection, [body.right for body in bodies if isinstance(body, requests.SubmitClaim)])
     pairs = [
@@ -209,7 +207,7 @@ def _claim_maker(
     granted = grants(connection, pairs)
     principals = accounts(connection, [principal for _, principal in pairs]) if pairs else {}
 
-    def make(filing: Filing) -> Rows:
+    def make(filing: Filing, kinds: Collection[str]) -> Rows:
         body = filing.body
         assert isinstance(body, requests.SubmitClaim)
         assert filing.rules is not None
@@ -230,6 +228,8 @@ def _claim_maker(
             recurs=filing.recurs,
             now=filing.accepted_at or now,
             wall_ms=ms,
+            # what proved the older item proves its near copy
+            kinds=kinds if filing.recurs is None else {*kinds, *body.materials},
         )
         if limited is not None:
             limited.took(filing.account, len(rows.items), route)
@@ -243,7 +243,7 @@ def _claim_maker(
 
 def _command_maker(
     connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int
-) -> Callable[[Filing], Rows]:
+) -> Callable[[Filing, Collection[str]], Rows]:
     items = [filing.item for filing in filings if filing.item is not None]
     claims = [filing.claim for filing in filings if filing.item is None]
     refs: dict[str, list[ItemRef]] = {}
@@ -272,8 +272,8 @@ def _command_maker(
         rows = connection.exec_driver_sql("select item from held_items where item = any(%s)", (fresh,))
         held = frozenset(rows.scalars())
 
-    def make(filing: Filing) -> Rows:
-        rows = decide(filing)
+    def make(filing: Filing, kinds: Collection[str]) -> Rows:
+        rows = decide(filing, kinds)
         if held and any(command.item in held for command in rows.commands):
             raise Refused(
                 409,
@@ -283,7 +283,7 @@ def _command_maker(
             )
         return rows
 
-    def decide(filing: Filing) -> Rows:
+    def decide(filing: Filing, kinds: Collection[str]) -> Rows:
         if isinstance(filing.body, requests.Decide):
             return review.decide_rows(
                 filing.body,
@@ -306,6 +306,7 @@ def _command_maker(
             standing=standing,
             now=filing.accepted_at or now,
             wall_ms=ms,
+            kinds=kinds,
         )
 
     return make

@@ -110,7 +110,9 @@ class OpenAccount(In, frozen=True, kw_only=True):
     id: Id | None = None
     """Operators only: the id to use, e.g. a seller's at the marketplace."""
     identity_verified: bool = False
-    """Operators only."""
+    """Operators only, who say in ``seen`` what it rests on."""
+    seen: Id | None = None
+    """Operators only: where the caller has seen who the account's owner is, such as a file number."""
     good_faith: bool = False
     """Operators only."""
 
@@ -149,10 +151,12 @@ class RegisterRight(Expiring, frozen=True, kw_only=True):
     """Where it is registered. The number must fit that register's format (docs/reference/http.md, "Rights")."""
     expires_at: Time | None = None
     proof: Id | None = None
-    """Reference to the proof of ownership, for the reviewer. The right is pending until a document of kind
-    ``ownership`` is named or a reviewer accepts it. A reference given by an operator counts as checked."""
+    """Reference to the proof of ownership, for the reviewer. It proves nothing by itself."""
     evidence: Documents = []
-    """The caller's documents that prove it, and the views of a design: one to ten of kind ``design_view``."""
+    """The caller's documents that prove it, and the views of a design: one to ten of kind ``design_view``. A reviewer
+    looks at them; until then the right is pending."""
+    seen: Id | None = None
+    """Operators only: where the caller has seen the proof, such as a file number. The right is accepted by that."""
     owner: Id | None = None
     """Operators only: the account that owns it."""
     mark: Annotated[str, Meta(min_length=1, max_length=400)] | None = None
@@ -201,7 +205,11 @@ class DecideRight(In, frozen=True, kw_only=True):
 
     accept: bool
     code: Id | None = None
-    """Why it is refused."""
+    """Why it is refused (``shared/right_refusals.py``)."""
+    documents: Documents = []
+    """The right's documents that the decision rests on."""
+    seen: Id | None = None
+    """Where else the proof was seen, such as a register's entry or a file number."""
 
 
 class Authorise(Expiring, frozen=True, kw_only=True):
@@ -219,6 +227,12 @@ class Verify(In, frozen=True, kw_only=True):
     """What an operator or reviewer has verified about an account."""
 
     identity_verified: bool | UnsetType = UNSET
+    documents: Documents = []
+    """Documents named in the account that the verdict on its identity rests on, one of kind ``identity`` among them."""
+    seen: Id | None = None
+    """Where else its owner's identity was seen, such as a file number."""
+    code: Id | None = None
+    """Why a verification is withdrawn."""
     email_confirmed: Literal[True] | UnsetType = UNSET
     """The address on file is known to be the account's, for example because the marketplace confirmed it.
 
@@ -263,17 +277,18 @@ class SubmitClaim(In, frozen=True, kw_only=True):
     abroad: bool = False
     """The holder has no residence in the country of the profile's law, which may give it longer to answer."""
     materials: Materials = []
-    """Kinds of proof on file, e.g. ``statement``."""
+    """What the complainant states, such as ``signature``. Kinds of proof count only by documents (``evidence``)."""
     evidence: Documents = []
-    """The caller's documents; their kinds count as materials."""
+    """The caller's documents. Their kinds count as materials."""
 
 
 class AddInformation(In, frozen=True, kw_only=True):
     """What was missing; identity, authority and right are looked up again."""
 
     materials: Materials = []
+    """What the complainant states, such as ``signature``. Kinds of proof count only by documents (``evidence``)."""
     evidence: Documents = []
-    """The caller's documents; their kinds count as materials."""
+    """The caller's documents. Their kinds count as materials."""
 
 
 class Withdraw(In, frozen=True, kw_only=True):
@@ -321,6 +336,7 @@ class Complain(In, frozen=True, kw_only=True):
     """A complaint against the decision that ended the item's case; what is new is named by reference."""
 
     materials: Materials = []
+    """Of a holder, only what it states; its kinds of proof count only by documents (``evidence``)."""
     evidence: Documents = []
     """The caller's documents; their kinds count as materials."""
 

@@ -358,7 +358,7 @@ def sealed_contacts(connection: sa.Connection, ids: Iterable[str]) -> list[tuple
 def rights(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Right]:
     """Rights by id, as a claim needs them."""
     rows = connection.exec_driver_sql(
-        """select id, owner, right_type, status, expires_at, proof, mark, territory,
+        """select id, owner, right_type, status, expires_at, mark, territory,
             coalesce(pending_reason, '') = 'refused' from rights where id = any(%s)""",
         (sorted(set(ids)),),
     )

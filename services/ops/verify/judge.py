@@ -580,5 +580,5 @@ def _arguments(command: Command) -> dict[str, Any]:
                 "looked": command.looked,
             }
         case ChangeRight():
-            return {"status": command.status}
+            return {"status": command.status, "materials": frozenset(command.materials)}
     return {}

@@ -571,6 +571,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "beginning-wrong": ("problem", f"update notification.messages set begun_by = 'read' where id = {MESSAGE}"),
     "inbox-message": ("problem", f"delete from intake.messages where id = {MESSAGE}"),
+    "right-unaccepted": ("problem", "update intake.rights set accepted = null where status = 'active'"),
     "document-gone": (
         "problem",
         f"{DOCUMENT} values ('d-1', 'h', '{{other}}', '', 1, 'text/plain', 'gone', now());"

@@ -191,7 +191,7 @@ def test_documents_are_named_by_their_owner_alone() -> None:
             evidence.named(ids, "a-1", known)
         # another's answers as one that does not exist
         assert (caught.value.reason, caught.value.field) == ("unknown_document", "evidence[1]")
-    assert evidence.materials(["statement"], [known["d-1"]]) == ["ownership", "statement"]
+    assert evidence.kinds_of([known["d-1"]]) == {"ownership"}
 
 
 def test_kinds_are_those_that_policies_ask_for() -> None:

@@ -179,6 +179,20 @@ class TestRow4:
         world.submit(right_type="copyright", reason="copied_image_or_text", materials=(), good_faith=True)
         assert world.state is S.NOTIFIED
 
+    def test_4_a_right_that_is_accepted_proves_ownership(self) -> None:
+        world = World()
+        world.submit(right_status="pending", materials=())
+        assert (world.state, world.got.missing) == (S.NEEDS_INFO, ("right", "ownership"))
+        outcome = world.right("active", materials=("ownership",))
+        assert (world.state, world.got.materials) == (S.NOTIFIED, ("ownership",))
+        assert outcome.changes[0].data.via[0] is S.UNDER_REVIEW
+
+    def test_4_a_right_that_only_comes_into_force_leaves_the_rest_missing(self) -> None:
+        world = World()
+        world.submit(right_status="pending", materials=())
+        world.right("active")
+        assert (world.state, world.got.missing) == (S.NEEDS_INFO, ("ownership",))
+
     def test_4_window_begins_with_the_request(self) -> None:
         world = World()
         world.submit(materials=())
