@@ -233,9 +233,13 @@ class AttackBed:
         return answer.json() if answer.content else None
 
     def person(self, role: str = "holder", *, address: str | None = None, **values: Any) -> Person:
-        """Open a verified account."""
+        """Open a verified account; a holder's has a confirmed contact, without which it could not file."""
         opened = self.must(self.admin, "POST", "/v1/accounts", {"role": role, "identity_verified": True, **values})
-        return Person(opened["account"], opened["token"], self.client(address))
+        person = Person(opened["account"], opened["token"], self.client(address))
+        if role == "holder":
+            self.must(person, "PUT", "/v1/contact", CONTACT)
+            self.must(self.admin, "POST", f"/v1/accounts/{person.account}/verify", {"email_confirmed": True})
+        return person
 
     def number(self) -> str:
         """An unused registration number in the USPTO's format."""

@@ -204,12 +204,24 @@ class People:
         self.client = client
         self.operator = {"Authorization": f"Bearer {operator}"}
 
-    def open(self, role: str = "holder", **values: Any) -> tuple[str, dict[str, str]]:
-        """(account id, headers) of a new verified account."""
+    def open(self, role: str = "holder", *, contact: bool | None = None, **values: Any) -> tuple[str, dict[str, str]]:
+        """(account id, headers) of a new verified account; a holder's has a confirmed contact unless ``contact`` is False."""
         body = {"role": role, "identity_verified": True, **values}
         made = self.client.post("/v1/accounts", json=body, headers=self.operator)
         assert made.status_code == 201, made.text
-        return made.json()["account"], {"Authorization": f"Bearer {made.json()['token']}"}
+        account, headers = made.json()["account"], {"Authorization": f"Bearer {made.json()['token']}"}
+        if role == "holder" if contact is None else contact:
+            self.contact(account, headers)
+        return account, headers
+
+    def contact(self, account: str, headers: dict[str, str], **values: Any) -> None:
+        """Put the account's contact on file, and have an operator say that the address is its own."""
+        body = {**CONTACT, "email": f"{account}@on-file.example", **values}
+        put = self.client.put("/v1/contact", json=body, headers=headers)
+        assert put.status_code == 204, put.text
+        path = f"/v1/accounts/{account}/verify"
+        said = self.client.post(path, json={"email_confirmed": True}, headers=self.operator)
+        assert said.status_code == 200, said.text
 
     def right(self, headers: dict[str, str], **values: Any) -> str:
         """A right of the account, for whose proof an operator vouches unless there is another or none."""
@@ -248,6 +260,13 @@ class People:
         made = self.client.post("/v1/claims", json=body, headers=headers)
         assert made.status_code == 202, made.text
         return dict(made.json())
+
+
+def on_file(connection: sa.Connection, *accounts: str) -> None:
+    """As if the accounts had given their contacts and confirmed their addresses; nothing of it can be read."""
+    for account in accounts:
+        connection.exec_driver_sql("insert into contacts (account, sealed) values (%s, '')", (account,))
+    connection.exec_driver_sql("update accounts set email_confirmed_at = now() where id = any(%s)", (list(accounts),))
 
 
 def sell(engine: sa.Engine, item: str, seller: str, *, state: str = "NOTIFIED", told: int = 1) -> None:
