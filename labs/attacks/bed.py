@@ -237,10 +237,14 @@ class AttackBed:
     def person(
         self, role: str = "holder", *, address: str | None = None, verified: bool = True, **values: Any
     ) -> Person:
-        """Open an account, verified or not."""
+        """Open an account, verified or not; a holder's has a confirmed contact, without which it could not file."""
         body = {"role": role, **(SEEN if verified else {}), **values}
         opened = self.must(self.admin, "POST", "/v1/accounts", body)
-        return Person(opened["account"], opened["token"], self.client(address))
+        person = Person(opened["account"], opened["token"], self.client(address))
+        if role == "holder":
+            self.must(person, "PUT", "/v1/contact", CONTACT)
+            self.must(self.admin, "POST", f"/v1/accounts/{person.account}/verify", {"email_confirmed": True})
+        return person
 
     def number(self) -> str:
         """An unused registration number in the USPTO's format."""

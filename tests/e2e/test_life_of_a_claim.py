@@ -284,7 +284,6 @@ def test_complaints(world: World, owl: str, mark: str) -> None:
 def test_information_is_missing(world: World) -> None:
     """Row 4: asked, added, judged again; or not, and lapsed. The 24 hours stand still meanwhile."""
     fox = world.account("h-fox", verified=False)
-    world.call("operator", "POST", f"/v1/accounts/{fox}/verify", {"email_confirmed": True})
     right = world.right(fox)
     seller = world.account("s-dora", "seller")
     links = world.offer(seller, "dora-1", "dora-2")

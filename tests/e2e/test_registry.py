@@ -23,7 +23,7 @@ def told(world: World, account: str, words: str) -> list[str]:
 
 
 def test_an_address_is_confirmed_by_a_code_that_came_by_mail(world: World) -> None:
-    holder = world.account("h-code", verified=False)
+    holder = world.account("h-code", verified=False, confirmed=False)
     assert world.call(holder, "GET", "/v1/me")["state"] == "applied"
     world.call(holder, "POST", "/v1/contact/code", expect=202)
     (text,) = world.until(lambda: told(world, holder, "Confirm your e-mail"))

@@ -138,7 +138,15 @@ class World:
         assert good, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
-    def account(self, name: str, role: str = "holder", *, verified: bool = True, opened_by: str = "operator") -> str:
+    def account(
+        self,
+        name: str,
+        role: str = "holder",
+        *,
+        verified: bool = True,
+        confirmed: bool = True,
+        opened_by: str = "operator",
+    ) -> str:
         """An account with a contact; opened by nobody (``opened_by`` empty), it is an unregistered holder's."""
         body = {"role": role, "id": name, "identity_verified": verified, "seen": "office"} if opened_by else {}
         made = self.call(opened_by, "POST", "/v1/accounts", body)
@@ -150,7 +158,7 @@ class World:
             "email": self.secrets.add(f"e-mail of {account}", f"{name}@private.example"),
         }
         self.call(account, "PUT", "/v1/contact", contact)
-        if opened_by and verified:
+        if confirmed:
             self.call("operator", "POST", f"/v1/accounts/{account}/verify", {"email_confirmed": True})
         return account
 

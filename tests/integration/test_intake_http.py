@@ -216,6 +216,7 @@ def test_a_body_of_unknown_length_is_limited_too(people: People, holder: tuple[s
 def test_an_unverified_account_names_ten_listings_and_waits_in_bulk(client: httpx.Client, people: People) -> None:
     made = client.post("/v1/accounts", json={}).json()
     headers = {"Authorization": f"Bearer {made['token']}"}
+    people.contact(made["account"], headers)
     right = people.right(headers)
     problem(client.post("/v1/claims", json=body(right, *map(str, range(11))), headers=headers), 422, field="listings")
     assert people.claim(headers, right, *map(str, range(10)))["lane"] == "bulk"
@@ -266,6 +267,38 @@ def test_an_agent_files_with_the_authority_that_it_has(
     assert people.client.post("/v1/authorisations", json=authorise, headers=owners).status_code == 201
     assert told() == ["unauthorised", "active"]
     assert filed() == "authorised"
+
+
+def test_a_claim_needs_somebody_whom_the_seller_can_reach(people: People) -> None:
+    """Of both: the complainant, and the principal whose name the notice gives."""
+    owner, owners = people.open(contact=False)
+    agent, agents = people.open(contact=False)
+    right = people.right(owners)
+    people.client.post("/v1/authorisations", json={"agent": agent}, headers=owners)
+    code = {"Idempotency-Key": uuid.uuid4().hex}
+
+    def refused(headers: dict[str, str], **values: Any) -> tuple[str, str | None]:
+        answer = people.client.post("/v1/claims", json=body(right, "l", **values), headers={**headers, **code})
+        found = problem(answer, 422)
+        assert "/v1/contact" in found["cure"]
+        return found["type"].rpartition(":")[2], found.get("field")
+
+    assert refused(owners) == ("no_contact", None)
+    people.client.put("/v1/contact", json=CONTACT, headers=owners)
+    assert refused(owners) == ("contact_unconfirmed", None)
+    assert refused(agents, principal=owner) == ("no_contact", None)
+    people.contact(agent, agents)
+    assert refused(agents, principal=owner) == ("contact_unconfirmed", "principal")
+    people.client.delete("/v1/contact", headers=owners)
+    assert refused(agents, principal=owner) == ("no_contact", "principal")
+    people.contact(owner, owners)
+    people.claim(agents, right, "l", principal=owner)
+    people.claim(owners, right, "m")
+    # another address is nobody's until it is confirmed; the same one stays confirmed
+    people.contact(owner, owners, name="Renamed")
+    people.claim(owners, right, "n")
+    people.client.put("/v1/contact", json={**CONTACT, "email": "moved@example.org"}, headers=owners)
+    assert refused(owners) == ("contact_unconfirmed", None)
 
 
 def test_a_number_is_held_against_its_register(people: People) -> None:
@@ -372,7 +405,7 @@ def test_contacts_are_kept_encrypted_and_can_be_erased(parts: Parts, people: Peo
     assert people.client.put("/v1/contact", json=moved, headers=headers).status_code == 204
     asked = people.client.post("/internal/contacts", json={"ids": [account]}, headers=internal)
     assert not asked.json()["contacts"][account]["confirmed"]
-    other = people.open()[0]
+    other = people.open(contact=False)[0]
     problem(
         people.client.post(f"/v1/accounts/{other}/verify", json=known, headers=people.operator),
         422,
@@ -450,8 +483,8 @@ def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, 
     owner, owners = people.open()
     agent, agents = people.open()
     seller, sellers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
-    for headers, name in ((owners, "Owner"), (agents, "Agent"), (sellers, "Seller")):
-        people.client.put("/v1/contact", json={**CONTACT, "name": name}, headers=headers)
+    for account, headers, name in ((owner, owners, "Owner"), (agent, agents, "Agent"), (seller, sellers, "Seller")):
+        people.contact(account, headers, name=name)
     people.client.post("/v1/authorisations", json={"agent": agent}, headers=owners)
     made = people.claim(agents, people.right(owners), "listing", principal=owner)
     item = made["items"][0]["item"]

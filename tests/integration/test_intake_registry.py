@@ -26,7 +26,7 @@ from services.intake.kernel.listings import listings_of
 from services.intake.registry import store as registry_store
 from shared import policy, site_links
 from shared.refusals import Refused
-from tests.integration.intake_parts import CONTACT, PARTITIONS, Parts, People
+from tests.integration.intake_parts import CONTACT, PARTITIONS, Parts, People, on_file
 from tests.integration.test_intake_http import body, problem
 
 pytestmark = pytest.mark.stack
@@ -202,6 +202,7 @@ def test_a_suspended_account_begins_nothing_new_and_a_closed_one_is_refused(part
         ("closed", "abuse"),
         ("open", "abuse"),
         ("suspended", "abuse"),
+        ("email_confirmed", None),
         ("verified", None),
     ]
     assert [said["kind"] for said in notices(parts, account)] == [
@@ -612,6 +613,7 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
     with parts.engine.begin() as connection:
         for account in people.values():
             store.open_account(connection, account, "company", by=None)
+        on_file(connection, *people)
         made = []
         for _ in range(2):
             form = requests.RegisterRight(

@@ -23,7 +23,7 @@ from shared import clock, db, events, migrate, topics
 from shared.events import ItemSubmitted, Listing, RecurrenceFound
 from shared.runtime import Incoming, Outgoing, Tx
 from shared.site_links import SiteLinks
-from tests.integration.intake_parts import PARTITIONS, Parts, _with_database
+from tests.integration.intake_parts import PARTITIONS, Parts, _with_database, on_file
 
 pytestmark = [
     pytest.mark.stack,
@@ -56,6 +56,7 @@ class Town:
         with parts.engine.begin() as connection:
             for account in (HOLDER, AGENT):
                 store.open_account(connection, account, "company", by=None)
+            on_file(connection, HOLDER.id, AGENT.id)
         self.right("r-1")
 
     def close(self) -> None:
@@ -306,6 +307,8 @@ def test_each_right_for_itself(town: Town) -> None:
         "update rights set owner = 'a-agent'",
         "update accounts set status = 'suspended' where id = 'a-agent'",
         "update authorisations set status = 'ended'",
+        "update accounts set email_confirmed_at = null where id = 'a-agent'",
+        "delete from contacts where account = 'a-holder'",
     ],
 )
 def test_only_the_event_where_nobody_could_file(town: Town, sql: str) -> None:

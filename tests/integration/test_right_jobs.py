@@ -392,7 +392,7 @@ def test_nobody_decides_about_an_account_it_has_to_do_with(parts: Parts, people:
 
 
 def test_a_verification_that_is_withdrawn_is_in_the_history(parts: Parts, people: People) -> None:
-    account, headers = people.open()
+    account, headers = people.open(contact=False)
     reviewer, reviewers = people.open("reviewer")
     passport, other = (
         people.client.post(f"/v1/evidence?kind={kind}", content=kind.encode(), headers=headers).json()["id"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,8 +13,10 @@ from services.intake.kernel.commands import RENEWING, ItemRef, command_targets
 from services.intake.kernel.domain import (
     Account,
     Authorisation,
+    OnFile,
     Right,
     authority_of,
+    check_on_file,
     check_open,
     lane_of,
     profile,
@@ -158,20 +160,25 @@ def claim_rows(
     complainant: Account,
     right: Right | None,
     granted: Iterable[Authorisation],
+    contacts: Mapping[str, OnFile],
     over_quota: bool,
     channel: str,
     now: dt.datetime,
     wall_ms: int,
     kinds: Iterable[str] = (),
     recurs: str | None = None,
+    behalf: bool = False,
 ) -> Rows:
     """The rows of a claim that is accepted now.
 
     Args:
         kinds: what the documents that it names prove.
+        contacts: of the complainant and the principal. A canary needs none: it claims from itself.
+        behalf: an upstream files for the complainant, and names it.
 
     Raises:
-        Refused: the right is not the principal's, the reason does not fit it, or the complainant may not file for it.
+        Refused: the right is not the principal's, the reason does not fit it, the complainant may not file for it, or
+            the seller could not be told whom to reach.
     """
     principal = claim.principal or complainant.id
     if right is None or right.owner != principal:
@@ -207,6 +214,10 @@ def claim_rows(
             field="principal",
             cure="Have the principal authorise you (POST /v1/authorisations) for this right and its territory, then file again.",
         )
+    if not complainant.canary:
+        check_on_file(contacts.get(complainant.id, "missing"), field="on_behalf_of" if behalf else None)
+        if principal != complainant.id:
+            check_on_file(contacts.get(principal, "missing"), field="principal")
     lane = lane_of(complainant, over_quota, asked=recurs is None)
     claim_id, item_ids = new_claim_ids(wall_ms, len(listings))
     terms = events.ItemSubmitted(

@@ -22,7 +22,7 @@ from services.intake.kernel.filings import Filed, Filing, Rows, TextKind, TextRo
 from services.intake.kernel.outbox import QueuedCommand, insert_commands
 from services.intake.kernel.refusals import account_closed
 from services.intake.kernel.security import Contacts
-from services.intake.kernel.store import accounts, grants, rights, subject_keys, wall_ms
+from services.intake.kernel.store import accounts, grants, on_file, rights, subject_keys, wall_ms
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
 from shared import db, events, policy
@@ -206,6 +206,7 @@ def _claim_maker(
     ]
     granted = grants(connection, pairs)
     principals = accounts(connection, [principal for _, principal in pairs]) if pairs else {}
+    contacts = on_file(connection, {filing.account.id for filing in filings}.union(*pairs))
 
     def make(filing: Filing, kinds: Collection[str]) -> Rows:
         body = filing.body
@@ -226,6 +227,8 @@ def _claim_maker(
             over_quota=filing.over_quota or route != "usual",
             channel=filing.channel,
             recurs=filing.recurs,
+            behalf=filing.recurs is None and filing.via is not None,
+            contacts=contacts,
             now=filing.accepted_at or now,
             wall_ms=ms,
             # what proved the older item proves its near copy

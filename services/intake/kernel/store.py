@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from services.intake.kernel.domain import Account, Authorisation, Right, state_of
+from services.intake.kernel.domain import Account, Authorisation, OnFile, Right, state_of
 from services.intake.kernel.refusals import account_closed, not_found
 from shared import clock, db, events
 from shared.migrate import PARTY
@@ -350,6 +350,17 @@ def sealed_contacts(connection: sa.Connection, ids: Iterable[str]) -> list[tuple
         (sorted(set(ids)),),
     )
     return [(account, bytes(wrapped), bytes(sealed)) for account, wrapped, sealed in rows]
+
+
+def on_file(connection: sa.Connection, ids: Iterable[str]) -> dict[str, OnFile]:
+    """Whether accounts' contacts are on file and confirmed, by account. It is read here, not from a cached account."""
+    rows = connection.exec_driver_sql(
+        """select a.id, case when c.account is null then 'missing' when a.email_confirmed_at is null then 'unconfirmed'
+            else 'confirmed' end as contact
+        from accounts a left join contacts c on c.account = a.id where a.id = any(%s)""",
+        (sorted(set(ids)),),
+    )
+    return {row.id: row.contact for row in rows}
 
 
 # ------------------------------------------------------------------------------------------- rights and authorisations

@@ -294,7 +294,8 @@ def claim(**values: object) -> requests.SubmitClaim:
 
 
 def rows(body: requests.SubmitClaim, account: Account = HOLDER, right: Right | None = RIGHT, **values: object) -> Rows:
-    options: dict[str, object] = {"granted": (), "over_quota": False, **values}
+    contacts = dict.fromkeys((account.id, body.principal), "confirmed")
+    options: dict[str, object] = {"granted": (), "over_quota": False, "contacts": contacts, **values}
     return filing_domain.claim_rows(
         body,
         listings.listings_of(body.listings, SITE),
@@ -326,6 +327,30 @@ def test_what_a_claim_needs(body: requests.SubmitClaim, field: str, reason: str)
     with pytest.raises(Refused) as refused:
         rows(body)
     assert (refused.value.status, refused.value.field, refused.value.reason) == (422, field, reason)
+
+
+@pytest.mark.parametrize("contact", ["missing", "unconfirmed"])
+@pytest.mark.parametrize(
+    ("of", "more", "field"),
+    [("a-2", {}, None), ("a-2", {"behalf": True}, "on_behalf_of"), ("a-1", {}, "principal")],
+)
+def test_the_seller_is_told_whom_to_reach(contact: str, of: str, more: dict[str, object], field: str | None) -> None:
+    agent = Account("a-2", "holder", True, False, True)
+    options = {"granted": [Authorisation(None, None)], **more}
+    contacts = {"a-1": "confirmed", "a-2": "confirmed"}
+    assert rows(claim(principal="a-1"), agent, contacts=contacts, **options).items
+    known = (
+        {**contacts, of: contact} if contact == "unconfirmed" else {who: "confirmed" for who in contacts if who != of}
+    )
+    with pytest.raises(Refused) as refused:
+        rows(claim(principal="a-1"), agent, contacts=known, **options)
+    reason = {"missing": "no_contact", "unconfirmed": "contact_unconfirmed"}[contact]
+    assert (refused.value.status, refused.value.reason, refused.value.field) == (422, reason, field)
+    assert "/v1/contact" in refused.value.cure
+    # whoever may not file for the principal learns nothing about it, and a canary tells nobody
+    with pytest.raises(Refused, match="not authorised"):
+        rows(claim(principal="a-1"), agent, contacts=known)
+    assert rows(claim(), Account("a-1", "holder", canary=True), contacts={}).items
 
 
 def test_the_number_of_listings_is_limited() -> None:
