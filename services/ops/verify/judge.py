@@ -362,7 +362,7 @@ class Judge:
             judged.abandoned = True  # gaps and forks: the fold reports them
             return
         try:
-            self._repeat(judged, outcome)
+            self._repeat_in_order(judged, outcome)
         except Disagreement as disagreement:
             self._disagree(judged, disagreement)
         judged.revision += len(revisions)
@@ -372,6 +372,25 @@ class Judge:
         self._add(
             disagreement.category, disagreement.kind, f"{judged.filed.item}/{judged.revision + 1}: {disagreement}"
         )
+
+    def _repeat_in_order(self, judged: JudgedItem, outcome: Outcome) -> None:
+        """Repeat what caused the changes, after as few of the silent notices as the changes agree with.
+
+        An item may leave a state twice before its notice is sent. Only the changes show in which absence that was.
+        """
+        silent, model, commands = judged.silent, judged.model.copy(), judged.commands.copy()
+        for before in range(len(silent) + 1):
+            judged.silent = silent[:before]
+            try:
+                self._repeat(judged, outcome)
+            except Disagreement:
+                if before == len(silent):
+                    raise
+                judged.model.__dict__.update(model)
+                judged.commands = commands.copy()
+            else:
+                judged.silent += silent[before:]
+                return
 
     def _repeat(self, judged: JudgedItem, outcome: Outcome) -> None:
         """Repeat on the model what caused the changes, and compare."""
