@@ -175,55 +175,24 @@ def test_an_upstream_files_by_topic(world: World, fox: str, mark: str) -> None:
         return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
     seller = world.account("s-example-up", "seller")
-    (link,) = world.offer(seller, "example-up")
+    (link,) = world.offer(seller, "example-up", brand="Owl", price={"amount": "12.50", "currency": "EUR"})
     status, answer = send(mark)
     assert (status, answer["accepted"], answer["account"]) == (0, True, fox)
     filed = world.call("operator", "GET", f"/v1/claims/{answer['claim']}")
     assert (filed["complainant"], filed["via"]) == (fox, "u-desk")
     (item,) = (one["id"] for one in world.call("operator", "GET", f"/v1/claims/{filed['id']}/items")["items"])
     world.notified(item)
+    # what the marketplace published of the listing is what all sides see
+    for reader in (fox, seller, "operator"):
+        shown = world.call(reader, "GET", f"/v1/items/{item}")["listing_content"]
+        assert (shown["status"], shown["edited"], shown["filed"]["brand"]) == ("known", False, "Owl")
+        assert shown["filed"]["price"] == {"amount": "12.50", "currency": "EUR"}
     world.do(fox, item, "withdraw", {"ground": "error"})
     world.reach(item, "WITHDRAWN")
 
     status, answer = send("r-none")
     assert (status, answer["accepted"], answer["reason"]) == (1, False, "right_not_owned")
     assert answer["cure"]
-
-
-def test_a_marketplace_publishes_what_a_listing_shows(world: World, fox: str, mark: str, tmp_path: Path) -> None:
-    seller = world.account("s-example-shown", "seller")
-    (link,) = world.offer(seller, "example-shown")
-    picture = tmp_path / "owl.jpg"
-    picture.write_bytes(b"an owl")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "examples/listing_producer.py",
-            "example-shown",
-            *("--kafka", world.settings.kafka, "--seller", seller, "--title", "A mug"),
-            *("--revision", "7", "--price", "12.50", "EUR"),
-            *("--picture", f"front={picture}=https://cdn.market.example/owl.jpg"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    claim = world.file(fox, mark, [link])
-    world.notified(claim.items[0])
-
-    def content() -> dict[str, Any] | None:
-        shown = world.call(seller, "GET", f"/v1/items/{claim.items[0]}")["listing_content"]
-        return shown if shown["now"] and shown["now"].get("price") else None
-
-    shown = world.until(content)
-    assert (shown["status"], shown["now"]["price"]["amount"]) == ("known", "12.50")
-    assert shown["now"]["images"][0]["url"] == "https://cdn.market.example/owl.jpg"
-    assert shown["filed"]["title"] in ("example-shown", "A mug")  # whichever record came first
-    world.do(fox, claim.items[0], "withdraw", {"ground": "error"})
-    world.reach(claim.items[0], "WITHDRAWN")
 
 
 def test_a_party_receives_webhooks(world: World, fox: str, mark: str) -> None:

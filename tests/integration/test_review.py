@@ -704,12 +704,28 @@ def test_a_group_of_requests_shares_a_transaction_and_no_decision(people: People
     assert judge.applied[item] == 1
 
 
-def test_leases_are_given_quickly_from_a_long_queue(parts: Parts, people: People) -> None:
+def test_leases_are_given_quickly_from_a_long_queue(parts: Parts, people: People, judge: Judge) -> None:
     """A backlog: the most urgent of 200,000 without reading them all, whatever the filter's luck."""
+    (like,) = claim(people, judge)
     parts.query(
         """insert into cases select 'i-big' || n, 'c-big' || n / 3, 'l' || n, 'a-1', 'a-1', 's-1', 'trademark',
             case when n = 150000 then 'rare' else 'improper_use' end, 'general', 'ipp', 'ipp-2026-11', 'standard',
             'UNDER_REVIEW', null, 1, 1, 2, now() + n * interval '1 second', now() from generate_series(1, 200000) as n"""
+    )
+    # items and claims of those that are leased below, like one that was filed
+    leased = [*range(1, 21), 150_000]
+    parts.query(
+        """insert into claims select (jsonb_populate_record(c, jsonb_build_object('id', 'c-big' || n))).* from claims c,
+            (select distinct n / 3 as n from unnest(%s::int[]) as n) as n where c.id = (select claim from items where id = %s)""",
+        leased,
+        like,
+    )
+    parts.query(
+        """insert into items select (jsonb_populate_record(i,
+            jsonb_build_object('id', 'i-big' || n, 'claim', 'c-big' || n / 3, 'listing', 'l' || n))).*
+        from items i, unnest(%s::int[]) as n where i.id = %s""",
+        leased,
+        like,
     )
     parts.query("analyze cases")
     ann = Desk(people)

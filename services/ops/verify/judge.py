@@ -177,7 +177,7 @@ class StoredItem(Struct):
 _KEPT: Final = tuple(
     name
     for name in ItemChanged.__struct_fields__
-    if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage")
+    if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage", "content")
 )
 """Fields of a change that describe the item; the others describe the change, or follow from it."""
 
