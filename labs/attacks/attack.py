@@ -36,6 +36,7 @@ from labs.attacks.floods import FLOODS
 from labs.attacks.outbound import OUTBOUND
 from labs.attacks.races import RACES
 from labs.attacks.upstream import ENVIRONMENT, UPSTREAMS
+from labs.attacks.words import WORDS
 from services.ops.terminal import JsonOption, YesOption, console, errors, print_json, progress, table
 from shared import db
 from shared.failures import CommandError
@@ -48,6 +49,7 @@ ATTACKS: Final[Sequence[Attack]] = (
     *RACES,
     *ACCOUNTS,
     *OUTBOUND,
+    *WORDS,
     *UPSTREAMS,
     REVOKES_BOOTSTRAP,
 )
