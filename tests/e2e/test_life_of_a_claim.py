@@ -321,7 +321,7 @@ def test_documents_cure_a_claim(world: World) -> None:
     certificate = world.document(hare, b"certificate", "ownership")
     world.call(seller, "GET", f"/v1/evidence/{certificate}", expect=404)
     world.do(hare, item, "information", {"evidence": [certificate]})
-    assert world.item(item)["missing"] == ["right"]
+    world.until(lambda: world.item(item)["missing"] == ["right"])
     world.call(hare, "POST", f"/v1/rights/{right}/evidence", {"evidence": [certificate]})
     world.call("operator", "POST", f"/v1/rights/{right}/decision", {"accept": True, "documents": [certificate]})
     world.notified(item)
