@@ -6,7 +6,8 @@ The installation names the upstream and its account, and says for whom it may ac
     GOODFAITH_UPSTREAM_MAY='{"portal": {"accounts": ["*"], "commands": ["submit_claim"]}}'
 
 On a local stack, set both before `make up`, run `eval "$(.venv/bin/goodfaith env)"`, and open the account `a-portal`
-with role `upstream` (POST /v1/accounts, with the operator's token). Then, for a holder and its right:
+with role `upstream` (POST /v1/accounts, with the operator's token). Then, for a holder with a confirmed address and
+its right:
 
     python examples/upstream_producer.py portal --account "$HOLDER" --right "$RIGHT" https://market.example/items/1
 

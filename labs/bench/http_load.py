@@ -120,17 +120,25 @@ def _child(url: str, tokens: list[tuple[str, str]], connections: int, items: int
 
 
 def complainants(url: str, count: int, operator: str) -> list[tuple[str, str]]:
-    """Open verified accounts with a right each; returns (token, right) pairs."""
+    """Open verified accounts with a contact and a right each; returns (token, right) pairs."""
     made = []
+    staff = {"Authorization": f"Bearer {operator}"}
     with httpx.Client(base_url=url, timeout=30) as client:
         for number in range(count):
             account = (
-                client.post(
-                    "/v1/accounts", headers={"Authorization": f"Bearer {operator}"}, json={"identity_verified": True}
-                )
+                client.post("/v1/accounts", headers=staff, json={"identity_verified": True, "seen": "bench"})
                 .raise_for_status()
                 .json()
             )
+            name = f"bench-{number}"
+            client.put(
+                "/v1/contact",
+                headers={"Authorization": f"Bearer {account['token']}"},
+                json={"name": name, "address": "1 Long Lane", "email": f"{name}@party.example"},
+            ).raise_for_status()
+            client.post(
+                f"/v1/accounts/{account['account']}/verify", headers=staff, json={"email_confirmed": True}
+            ).raise_for_status()
             right = (
                 client.post(
                     "/v1/rights",

@@ -136,7 +136,10 @@ class ThroughputBench:
         http = HttpClient(self.settings)
         try:
             holders = [f"bench-holder-{n}" for n in range(HOLDERS)]
-            http.all(http.open_account("holder", holder, None) for holder in holders)
+            http.all(
+                http.open_account("holder", holder, (holder, "1 Long Lane", f"{holder}@party.example"))
+                for holder in holders
+            )
             body = {"right_type": "copyright", "proof": "work-1"}
             rights = http.all(http.register_right(holder, body) for holder in holders)
         finally:

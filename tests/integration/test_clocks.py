@@ -27,7 +27,7 @@ from shared.events import Data
 from shared.runtime import Tx
 from shared.runtime.types import Incoming
 from shared.topics import CLOCK
-from tests.integration.intake_parts import PARTITIONS, Parts, wait
+from tests.integration.intake_parts import PARTITIONS, Parts, on_file, wait
 from tests.integration.test_intake_worker import BOUND, HOLDER, file, read, running, submit, upto
 from tests.patience import PATIENCE_S
 
@@ -44,6 +44,7 @@ def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     with parts.engine.begin() as connection:
         for account in (HOLDER, Account("a-market", "upstream")):
             store.open_account(connection, account, "company", by=None)
+        on_file(connection, HOLDER.id)
         connection.exec_driver_sql(
             """insert into rights (id, owner, right_type, number, status, proof, registered_at)
             values ('r-1', %s, 'trademark', '1', 'active', 'd', now())""",

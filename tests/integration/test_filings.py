@@ -21,7 +21,7 @@ from services.intake.worker import Intake
 from services.streams import filings, reconcile
 from services.streams.views import Meta
 from shared import clock, db, events, site_links
-from tests.integration.intake_parts import PARTITIONS, Parts
+from tests.integration.intake_parts import PARTITIONS, Parts, on_file
 from tests.integration.test_intake_worker import pull
 
 pytestmark = pytest.mark.stack
@@ -40,6 +40,7 @@ def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
                 values (%s, %s, 'trademark', '1', 'active', 'd', now())""",
                 (f"r-{account.id}", account.id),
             )
+        on_file(connection, *(account.id for account in HOLDERS))
     yield parts
     parts.close()
 

@@ -35,10 +35,16 @@ pytestmark = pytest.mark.stack
 @pytest.fixture(scope="module")
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     taken: set[int] = set()
-    first, second = (f"http://127.0.0.1:{free_port(taken)}" for _ in range(2))
+    first, second, third = (f"http://127.0.0.1:{free_port(taken)}" for _ in range(3))
     parts = Parts(
-        stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000, enforcement_url=first, notification_url=second
+        stack,
+        tmp_path_factory.mktemp("intake"),
+        max_body_bytes=100_000,
+        enforcement_url=first,
+        notification_url=second,
+        verification_url=third,
     )
+    parts.verification(stack)
     parts.enforcement(stack)
     parts.notification(stack)
     yield parts
@@ -210,10 +216,11 @@ def test_a_body_of_unknown_length_is_limited_too(people: People, holder: tuple[s
 def test_an_unverified_account_names_ten_listings_and_waits_in_bulk(client: httpx.Client, people: People) -> None:
     made = client.post("/v1/accounts", json={}).json()
     headers = {"Authorization": f"Bearer {made['token']}"}
+    people.contact(made["account"], headers)
     right = people.right(headers)
     problem(client.post("/v1/claims", json=body(right, *map(str, range(11))), headers=headers), 422, field="listings")
     assert people.claim(headers, right, *map(str, range(10)))["lane"] == "bulk"
-    client.post(f"/v1/accounts/{made['account']}/verify", json={"identity_verified": True}, headers=people.operator)
+    people.verify(people.operator, made["account"])
     assert people.claim(headers, right, *map(str, range(11)))["lane"] == "standard"
     client.post(f"/v1/accounts/{made['account']}/verify", json={"good_faith": True}, headers=people.operator)
     assert people.claim(headers, right, "1")["lane"] == "express"
@@ -260,6 +267,38 @@ def test_an_agent_files_with_the_authority_that_it_has(
     assert people.client.post("/v1/authorisations", json=authorise, headers=owners).status_code == 201
     assert told() == ["unauthorised", "active"]
     assert filed() == "authorised"
+
+
+def test_a_claim_needs_somebody_whom_the_seller_can_reach(people: People) -> None:
+    """Of both: the complainant, and the principal whose name the notice gives."""
+    owner, owners = people.open(contact=False)
+    agent, agents = people.open(contact=False)
+    right = people.right(owners)
+    people.client.post("/v1/authorisations", json={"agent": agent}, headers=owners)
+    code = {"Idempotency-Key": uuid.uuid4().hex}
+
+    def refused(headers: dict[str, str], **values: Any) -> tuple[str, str | None]:
+        answer = people.client.post("/v1/claims", json=body(right, "l", **values), headers={**headers, **code})
+        found = problem(answer, 422)
+        assert "/v1/contact" in found["cure"]
+        return found["type"].rpartition(":")[2], found.get("field")
+
+    assert refused(owners) == ("no_contact", None)
+    people.client.put("/v1/contact", json=CONTACT, headers=owners)
+    assert refused(owners) == ("contact_unconfirmed", None)
+    assert refused(agents, principal=owner) == ("no_contact", None)
+    people.contact(agent, agents)
+    assert refused(agents, principal=owner) == ("contact_unconfirmed", "principal")
+    people.client.delete("/v1/contact", headers=owners)
+    assert refused(agents, principal=owner) == ("no_contact", "principal")
+    people.contact(owner, owners)
+    people.claim(agents, right, "l", principal=owner)
+    people.claim(owners, right, "m")
+    # another address is nobody's until it is confirmed; the same one stays confirmed
+    people.contact(owner, owners, name="Renamed")
+    people.claim(owners, right, "n")
+    people.client.put("/v1/contact", json={**CONTACT, "email": "moved@example.org"}, headers=owners)
+    assert refused(owners) == ("contact_unconfirmed", None)
 
 
 def test_a_number_is_held_against_its_register(people: People) -> None:
@@ -366,7 +405,7 @@ def test_contacts_are_kept_encrypted_and_can_be_erased(parts: Parts, people: Peo
     assert people.client.put("/v1/contact", json=moved, headers=headers).status_code == 204
     asked = people.client.post("/internal/contacts", json={"ids": [account]}, headers=internal)
     assert not asked.json()["contacts"][account]["confirmed"]
-    other = people.open()[0]
+    other = people.open(contact=False)[0]
     problem(
         people.client.post(f"/v1/accounts/{other}/verify", json=known, headers=people.operator),
         422,
@@ -444,8 +483,8 @@ def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, 
     owner, owners = people.open()
     agent, agents = people.open()
     seller, sellers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
-    for headers, name in ((owners, "Owner"), (agents, "Agent"), (sellers, "Seller")):
-        people.client.put("/v1/contact", json={**CONTACT, "name": name}, headers=headers)
+    for account, headers, name in ((owner, owners, "Owner"), (agent, agents, "Agent"), (seller, sellers, "Seller")):
+        people.contact(account, headers, name=name)
     people.client.post("/v1/authorisations", json={"agent": agent}, headers=owners)
     made = people.claim(agents, people.right(owners), "listing", principal=owner)
     item = made["items"][0]["item"]
@@ -478,7 +517,14 @@ def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, 
 
 @pytest.mark.parametrize(
     "change",
-    [{"role": "operator"}, {"role": "seller"}, {"id": "a-operator"}, {"identity_verified": True}, {"good_faith": True}],
+    [
+        {"role": "operator"},
+        {"role": "seller"},
+        {"id": "a-operator"},
+        {"identity_verified": True},
+        {"seen": "x"},
+        {"good_faith": True},
+    ],
 )
 def test_nobody_makes_itself_more_than_a_holder(
     client: httpx.Client, holder: tuple[str, dict[str, str], str], change: dict[str, Any]
@@ -580,7 +626,10 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/rights/{right_id}/assignment"): ({"to": "{holder_b}"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/name"): ({"registrant": "New Name Ltd"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/evidence"): (None, _row(422, HIDDEN, NO, NO, NO, 422, NO)),
-    ("POST", "/v1/rights/{right_id}/decision"): ({"accept": False}, _row(NO, NO, NO, NO, OK, OK, NO)),
+    ("POST", "/v1/rights/{right_id}/decision"): (
+        {"accept": False, "code": "unreadable"},
+        _row(NO, NO, NO, NO, OK, OK, NO),
+    ),
     ("PATCH", "/v1/rights/{right_id}"): ({"status": "active"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/authorisations"): ({"agent": "a-operator"}, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/authorisations"): (None, ALL),
@@ -593,7 +642,9 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/claims/{claim_id}"): (None, PARTY_READS),
     ("GET", "/v1/claims/{claim_id}/items"): (None, PARTY_READS),
     ("GET", "/v1/claims/{claim_id}/timeline"): (None, PARTY_READS),
+    ("GET", "/v1/claims/{claim_id}/texts"): (None, PARTY_READS),
     ("GET", "/v1/items/{item_id}"): (None, PARTY_READS),
+    ("GET", "/v1/items/{item_id}/revisions"): (None, PARTY_READS),
     ("GET", "/v1/commands/{command_id}"): (None, PARTY_READS),
     ("GET", "/v1/inbox"): (None, ALL),
     ("GET", "/v1/inbox/{message_id}"): (None, ITS_OWN),
@@ -893,7 +944,11 @@ def test_no_answer_is_stored_or_read_as_another_type(parts: Parts, people: Peopl
         client.post("/internal/contacts", json={"ids": []}, headers=internal),
         *(
             httpx.get(f"{url}/internal/nothing", headers=internal, trust_env=False)
-            for url in (parts.settings.enforcement_url, parts.settings.notification_url)
+            for url in (
+                parts.settings.verification_url,
+                parts.settings.enforcement_url,
+                parts.settings.notification_url,
+            )
         ),
     ]
     for answer in answers:
@@ -905,7 +960,7 @@ def test_no_party_learns_which_reviewer_acted(people: People) -> None:
     owner, headers = people.open()
     reviewer, reviewers = people.open("reviewer")
     right = people.right(headers, proof=None)
-    decided = people.client.post(f"/v1/rights/{right}/decision", json={"accept": True}, headers=reviewers)
+    decided = people.decide(reviewers, right)
     assert decided.status_code == 200, decided.text
     verified = people.client.post(f"/v1/accounts/{owner}/verify", json={"good_faith": True}, headers=reviewers)
     assert verified.status_code == 200, verified.text

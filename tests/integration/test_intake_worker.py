@@ -30,7 +30,7 @@ from shared import clock, db, events, site_links, topics
 from shared.runtime import Tx, Worker
 from shared.runtime.types import Service
 from shared.settings import Relayed
-from tests.integration.intake_parts import PARTITIONS, Parts, wait
+from tests.integration.intake_parts import PARTITIONS, Parts, on_file, wait
 from tests.patience import PATIENCE_S
 
 pytestmark = [
@@ -39,7 +39,7 @@ pytestmark = [
 ]
 BOUND: Any = {
     "market": {
-        "accounts": ["a-holder", "a-none", "a-operator"],
+        "accounts": ["a-holder", "a-bare", "a-none", "a-operator"],
         "commands": [name for name in get_args(Relayed) if name != "complain"],
     }
 }
@@ -59,15 +59,21 @@ def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     with parts.engine.begin() as connection:
         for account in (
             HOLDER,
+            Account("a-bare", "holder", True, False, True),
             Account("a-market", "upstream"),
             Account("s-1", "seller"),
             Account("a-operator", "operator"),
         ):
             store.open_account(connection, account, "company", by=None)
+        on_file(connection, HOLDER.id)
         connection.exec_driver_sql(
             """insert into rights (id, owner, right_type, number, status, proof, registered_at)
             values ('r-1', %s, 'trademark', '1', 'active', 'd', now())""",
             (HOLDER.id,),
+        )
+        connection.exec_driver_sql(
+            """insert into rights (id, owner, right_type, number, status, proof, registered_at)
+            values ('r-bare', 'a-bare', 'trademark', '2', 'active', 'd', now())"""
         )
     yield parts
     parts.close()
@@ -710,6 +716,11 @@ REFUSED: list[tuple[bytes | None, str, str | None]] = [
     (request_event("e-301", "submit_claim", {**CLAIM, "listings": CLAIM["listings"] * 301}), "invalid", "listings"),  # type: ignore[operator]
     (request_event("e-right", "submit_claim", {**CLAIM, "right": "r-none"}), "right_not_owned", "right"),
     (request_event("e-document", "submit_claim", {**CLAIM, "evidence": ["d-none"]}), "unknown_document", "evidence[0]"),
+    (
+        request_event("e-bare", "submit_claim", {**CLAIM, "right": "r-bare", "on_behalf_of": "a-bare"}),
+        "no_contact",
+        "on_behalf_of",
+    ),
     (request_event("e-self", "submit_claim", {**CLAIM, "on_behalf_of": None}), "not_your_role", "on_behalf_of"),
     (request_event("e-who", "submit_claim", {**CLAIM, "on_behalf_of": "a-none"}), "unknown_account", "on_behalf_of"),
     (

@@ -120,9 +120,8 @@ def case(parts: Parts, people: People) -> Case:
     sides = {name: people.open() for name in ("owner", "agent", "stranger")}
     sides |= {name: people.open("seller", id=f"s-{name}-{end}") for name in ("anna", "ben", "elsewhere")}
     sides |= {"reviewer": people.open("reviewer"), "operator": people.open("operator")}
-    for name, (_, headers) in sides.items():
-        contact = {**CONTACT, "name": f"Private {name}", "email": f"{name}@private.example"}
-        assert people.client.put("/v1/contact", json=contact, headers=headers).status_code == 204
+    for name, (account, headers) in sides.items():
+        people.contact(account, headers, name=f"Private {name}", email=f"{name}@private.example")
     owner, agent = sides["owner"], sides["agent"]
     people.client.post("/v1/authorisations", json={"agent": agent[0]}, headers=owner[1])
     right = people.right(owner[1])
@@ -203,7 +202,6 @@ SEALED = {"name": "Ada Sealed", "capacity": "director"}
 def subject(people: People) -> tuple[str, Headers]:
     """A holder with everything that is sealed or kept of one."""
     account, headers = people.open()
-    assert people.client.put("/v1/contact", json=CONTACT, headers=headers).status_code == 204
     text = people.client.get("/v1/good-faith/declaration", headers=headers).json()
     signed = {"version": text["version"], "sha256": text["sha256"], **SEALED}
     assert people.client.post("/v1/good-faith/declaration", json=signed, headers=headers).status_code < 300
@@ -254,7 +252,7 @@ def test_erasing_destroys_the_key_and_closes_intake(parts: Parts, people: People
 
 def test_who_is_erased_leaves_nothing_behind_by_an_old_token(people: People, parts: Parts) -> None:
     """A process that still trusts a token for a moment cannot bring back what was erased."""
-    account, headers = people.open()
+    account, headers = people.open(contact=False)
     parts.query("update accounts set erased_at = now() where id = %s", account)
     assert people.client.put("/v1/contact", json=CONTACT, headers=headers).status_code == 401
     assert people.client.post("/v1/tokens", headers=headers).status_code == 401
@@ -357,7 +355,7 @@ HELD_ELSEWHERE = {
     },
     "notification": {"message_items", "announcements", "channels", "digests"},
     # of listings and items, by ids; the item itself is exported as intake reads it
-    "verification": {"items", "listings", "upheld", "recurrences"},
+    "verification": {"items", "listings", "snapshots", "upheld", "recurrences"},
     "enforcement": {
         "listings",
         "holds",
@@ -424,9 +422,10 @@ def test_an_export_has_all_of_ones_own_and_nothing_of_others(
     reviewer, _ = people.open("reviewer", id=f"r-secret-{uuid.uuid4().hex[:6]}")
     right = people.right(headers)
     document = people.client.get("/v1/evidence", headers=headers).json()["items"][0]["id"]
-    made = people.claim(headers, right, "of-the-seller", evidence=[document])
+    made = people.claim(headers, right, "of-the-seller", evidence=[document], explanation="Ada explains")
     item = made["items"][0]["item"]
     sell(parts.engine, item, seller, state="HOLDER_RESPONSE", told=2)
+    assert people.client.post(f"/v1/items/{item}/counter", json={"text": "123"}, headers=sellers).status_code == 202
     tell(parts, account, made["claim"], "counter_forwarded", item)
     parts.query("insert into timeline values (%s, 1, 't', 'NOTIFIED', 'system', null, now())", item)
     parts.query(
@@ -439,9 +438,16 @@ def test_an_export_has_all_of_ones_own_and_nothing_of_others(
     assert held["contact"][0]["contact"]["name"] == CONTACT["name"]
     assert held["declarations"][0]["signed_by"]["name"] == SEALED["name"]
     assert {one["name"] for one in held["documents"]} >= {"identity-of-ada.txt", "ownership-of-ada.txt"}
+    assert held["texts"] == [
+        {"id": made["claim"], "claim": made["claim"], "kind": "explanation", "text": "Ada explains"}
+    ]
     assert [one["id"] for one in held["items"]] == [item]
     assert (held["claims"][0]["id"], held["inbox"][0]["claim"]) == (made["claim"], made["claim"])
-    assert [one["by"] for one in held["account_history"]] == ["staff"]
+    assert [(one["kind"], one["by"]) for one in held["account_history"]] == [
+        ("verified", "staff"),
+        ("email_confirmed", "staff"),
+        ("verified", "staff"),
+    ]
     assert {one["reader"] for one in held["documents_read_by"]} == {"staff", seller}
     assert len(held["tokens"]) == 1
     assert set(held["tokens"][0]) == {"created_wall", "expires_wall", "name"}
@@ -454,6 +460,8 @@ def test_an_export_has_all_of_ones_own_and_nothing_of_others(
     _, theirs, text = exported(whole, parts, seller, tmp_path / "theirs.json")
     assert ([one["id"] for one in theirs["items"]], theirs["claims"], theirs["documents"]) == ([item], [], [])
     assert [one["document"] for one in theirs["documents_read"]] == [document]
+    assert [one["text"] for one in theirs["texts"]] == ["123"]
+    assert "Ada explains" not in text
     assert not {"Ada Sealed", "identity-of-ada.txt"} & set(re.findall(r"Ada Sealed|identity-of-ada\.txt", text))
     assert theirs["contact"][0]["contact"]["name"] == "Private Counterpart"
 

@@ -23,7 +23,7 @@ from shared import clock, db, events, migrate, topics
 from shared.events import ItemSubmitted, Listing, RecurrenceFound
 from shared.runtime import Incoming, Outgoing, Tx
 from shared.site_links import SiteLinks
-from tests.integration.intake_parts import PARTITIONS, Parts, _with_database
+from tests.integration.intake_parts import PARTITIONS, Parts, _with_database, on_file
 
 pytestmark = [
     pytest.mark.stack,
@@ -56,6 +56,7 @@ class Town:
         with parts.engine.begin() as connection:
             for account in (HOLDER, AGENT):
                 store.open_account(connection, account, "company", by=None)
+            on_file(connection, HOLDER.id, AGENT.id)
         self.right("r-1")
 
     def close(self) -> None:
@@ -132,9 +133,8 @@ class Town:
         """File a claim; its items."""
         body = requests.SubmitClaim(
             right=right,
-            reason="counterfeit",
             listings=[f"https://market.example/items/{name}" for name in listings],
-            **more,
+            **{"reason": "counterfeit", **more},
         )
         refs = listings_of(body.listings, SITE)
         rules = check_claim(body, account)
@@ -181,7 +181,7 @@ def town(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tow
 
 def test_a_near_copy_becomes_a_claim_of_its_own(town: Town) -> None:
     town.offer("l-1", image_hash=PICTURE)
-    old = town.uphold("l-1", materials=["statement"])
+    old = town.uphold("l-1", materials=["signature"])
     town.offer("l-2", AGAIN)
     (found,) = town.found
     assert (found.listing, found.before, found.item, found.seller, found.title) == ("l-2", "l-1", old, "s-1", 100)
@@ -195,7 +195,7 @@ def test_a_near_copy_becomes_a_claim_of_its_own(town: Town) -> None:
         "counterfeit",
     )
     assert (terms.authority, terms.identity_verified, terms.lane) == ("owner", True, "standard")
-    assert set(terms.materials) == {"ownership", "statement"}
+    assert set(terms.materials) == {"ownership", "signature"}
     ((state, last),) = town.parts.query("select state, last from items where id = %s", terms.item)
     assert (state, msgspec.json.decode(last)["recurs"]) == ("UNDER_REVIEW", old)  # a person decides
     assert town.parts.query("select account, idempotency_key from submissions where resource = %s", terms.claim) == [
@@ -307,6 +307,8 @@ def test_each_right_for_itself(town: Town) -> None:
         "update rights set owner = 'a-agent'",
         "update accounts set status = 'suspended' where id = 'a-agent'",
         "update authorisations set status = 'ended'",
+        "update accounts set email_confirmed_at = null where id = 'a-agent'",
+        "delete from contacts where account = 'a-holder'",
     ],
 )
 def test_only_the_event_where_nobody_could_file(town: Town, sql: str) -> None:

@@ -1,8 +1,8 @@
 """Row 20: the system files a claim for a listing that verification found to be a near copy of an upheld one.
 
 The claim repeats the older one for one listing, under the policy in force. It is filed only if its complainant could
-file it now: the right is active and the principal's, the account open, the authorisation good. Otherwise
-verification's event stands alone.
+file it now: the right is active and the principal's, the account open, the authorisation good, the contacts confirmed.
+Otherwise verification's event stands alone.
 """
 
 from __future__ import annotations

@@ -87,6 +87,37 @@ def check_open(account: Account, field: str | None = None) -> None:
         )
 
 
+OnFile = Literal["missing", "unconfirmed", "confirmed"]
+"""Whether an account's contact data are on file, and its address confirmed."""
+
+
+def check_on_file(contact: OnFile, field: str | None = None) -> None:
+    """Check that the seller can be told whom to reach (row 7). An unconfirmed address may be a stranger's.
+
+    Args:
+        field: the request's field that names the account.
+
+    Raises:
+        Refused: 422, nothing on file, or the address is not confirmed.
+    """
+    if contact == "missing":
+        raise Refused(
+            422,
+            "no_contact",
+            "The account has no contact data on file. The seller is to receive them with the claim.",
+            field=field,
+            cure="Its owner gives them (PUT /v1/contact) and confirms the address. Then file again.",
+        )
+    if contact == "unconfirmed":
+        raise Refused(
+            422,
+            "contact_unconfirmed",
+            "The account has not confirmed its address. The seller is to receive it with the claim.",
+            field=field,
+            cure="Its owner has a code sent there (POST /v1/contact/code) and returns it (POST /v1/contact/confirmation).",
+        )
+
+
 def check_lends(owner: Account, day: dt.date, field: str | None = None) -> None:
     """Check that other accounts may act with this one's rights. Not while it is suspended, or they would act for it.
 
@@ -130,7 +161,6 @@ class Right:
     right_type: events.RightType
     status: Literal["active", "expired", "lost", "pending"]
     expires_at: dt.datetime | None = None
-    proof: str | None = None
     mark: str | None = None
     territory: Collection[str] | None = None
     refused: bool = False
@@ -190,6 +220,11 @@ def right_standing(*, owns: bool, status: str, covered: bool) -> RightStanding |
     if status == "expired":
         return "expired"
     return "active" if covered else "unauthorised"
+
+
+def proven_by_right(status: str) -> tuple[str, ...]:
+    """Kinds of proof that a right with this status is by itself: a person accepted the documents of one in force."""
+    return ("ownership",) if status in ("active", "expired") else ()
 
 
 def profile(name: str) -> policy.Policy:

@@ -141,6 +141,7 @@ class StoredItem(Struct):
     handled_at: dt.datetime | None = None
     sla: str | None = None
     triage: Triage | None = None
+    content: str | None = None
 
     @property
     def due(self) -> dt.datetime | None:
@@ -176,7 +177,7 @@ class StoredItem(Struct):
 _KEPT: Final = tuple(
     name
     for name in ItemChanged.__struct_fields__
-    if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage")
+    if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage", "content")
 )
 """Fields of a change that describe the item; the others describe the change, or follow from it."""
 
@@ -579,5 +580,5 @@ def _arguments(command: Command) -> dict[str, Any]:
                 "looked": command.looked,
             }
         case ChangeRight():
-            return {"status": command.status}
+            return {"status": command.status, "materials": frozenset(command.materials)}
     return {}

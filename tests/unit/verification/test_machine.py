@@ -312,9 +312,15 @@ class LifeCycle(RuleBasedStateMachine):
         rest = {"decision": decision, "code": code}
         self.both("decide", Decide, by, "reviewer", lag, rest, {"decision": decision, "by": by, "code": code})
 
-    @rule(lag=DELAYS, status=st.sampled_from(["active", "active", "expired", "lost", "unauthorised"]))
-    def right_changes(self, lag: dt.timedelta, status: str) -> None:
-        self.both("right", ChangeRight, "intake", "system", lag, {"status": status}, {"status": status})
+    @rule(
+        lag=DELAYS,
+        status=st.sampled_from(["active", "active", "expired", "lost", "unauthorised"]),
+        ownership=st.booleans(),
+    )
+    def right_changes(self, lag: dt.timedelta, status: str, ownership: bool = False) -> None:
+        materials = ("ownership",) if ownership else ()
+        rest = {"status": status, "materials": materials}
+        self.both("right", ChangeRight, "intake", "system", lag, rest, {**rest, "materials": frozenset(materials)})
 
     # ---- what holds
 

@@ -70,6 +70,7 @@ class World:
         self.policy = rules
         self.now = now
         self.listing = listing
+        self.content: str | None = None
         self.original: str | None = None
         self.ours = False
         self.failed_before = 0
@@ -96,7 +97,9 @@ class World:
     @property
     def facts(self) -> Facts:
         """What the store would say."""
-        return Facts(self.listing, self.original, failed_before=self.failed_before, ours=self.ours)
+        return Facts(
+            self.listing, self.original, failed_before=self.failed_before, ours=self.ours, content=self.content
+        )
 
     # ---- steps
 
@@ -146,12 +149,18 @@ class World:
                     command=fold.command,
                     by=fold.by,
                     begun_by=fold.begun_by,
+                    content=fold.content,
                 )
                 assert again == fold
             elif self.item is not None and self.changes:
                 last = self.changes[-1].data
                 again = after.change(
-                    previous=last.previous, via=last.via, rule=last.rule, command=last.command, by=last.by
+                    previous=last.previous,
+                    via=last.via,
+                    rule=last.rule,
+                    command=last.command,
+                    by=last.by,
+                    content=last.content,
                 )
                 assert again == last, "public state changed without an event"
         if outcome.refused is not None:
