@@ -130,6 +130,13 @@ class SmallRun:
             # from the first event on time runs only a little, so that moments differ
             clock.set_anchor(connection, business=now + ahead, rate=0.001)
 
+    def freeze(self) -> None:
+        """Let business time stand still. Then no watermark follows, which only some of the processes would read."""
+        with self.engine.connect() as connection:
+            now, _ = clock.read(connection)
+            clock.set_anchor(connection, business=now, rate=0)
+        self.settle()
+
     def settle(self, timeout_s: float = 120.0) -> None:
         """Wait until nothing is under way."""
         watch = Watch(self.engine, self.settings)

@@ -30,6 +30,7 @@ def run() -> Iterator[SmallRun]:
         report = verify_stack(run.settings, wait_s=60)
         assert report.clean, report.kinds
         run.views = watched(run)
+        run.freeze()
         run.fleet.stop()
         yield run
     finally:
