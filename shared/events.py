@@ -474,6 +474,23 @@ class NoticeSent(Data, frozen=True, kw_only=True):
         return self.sent_at if self.begins_at is None else self.begins_at
 
 
+class NoticeUnreached(Data, frozen=True, kw_only=True):
+    """A seller's notice lies in an inbox that nobody owns, so this item's window does not begin.
+
+    If the seller is reached later, a ``NoticeSent`` of the same message follows.
+    """
+
+    item: Id
+    claim: Id
+    listing: Id
+    message: Id
+    kind: Literal["seller_notice"] = "seller_notice"
+    revision: int
+    """Revision of the item that the message is about."""
+    at: dt.datetime
+    """When it was put there."""
+
+
 class MessageSent(Data, frozen=True, kw_only=True):
     """A message to a party about a claim was handed over: one event per message, keyed by its first item's listing."""
 
@@ -758,11 +775,13 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.item.handled.v1": ItemChanged,
     "goodfaith.item.window_opened.v1": ItemChanged,
     "goodfaith.item.stands.v1": ItemChanged,
+    "goodfaith.item.unreached.v1": ItemChanged,
     "goodfaith.item.overdue.v1": ItemChanged,
     "goodfaith.item.reminded.v1": ItemChanged,
     "goodfaith.recurrence.found.v1": RecurrenceFound,
     "goodfaith.command.refused.v1": CommandRefused,
     "goodfaith.notice.sent.v1": NoticeSent,
+    "goodfaith.notice.unreached.v1": NoticeUnreached,
     "goodfaith.message.sent.v1": MessageSent,
     "goodfaith.account.told.v1": AccountTold,
     "goodfaith.webhook.disabled.v1": WebhookDisabled,

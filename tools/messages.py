@@ -125,7 +125,12 @@ def of_messages() -> Texts:
             found[said].add(f"services/notification/templates/{name}")
     for said in strings.in_layout():
         found[said].add("services/notification/layout.py")
-    for table in (render.SAYS, render.STATES, {kind: render.words(kind) for kind in render.SAYS}):
+    for table in (
+        render.SAYS,
+        render.STATES,
+        render.UPHELD_UNREACHED,
+        {kind: render.words(kind) for kind in render.SAYS},
+    ):
         found.enter("services/notification/render.py", *table.values())
     for table in (wording.RIGHTS, wording.ELEMENTS, wording.NAMES):
         found.enter("services/notification/wording.py", *table.values())

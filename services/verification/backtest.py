@@ -29,6 +29,7 @@ from shared.events import (
     ItemSubmitted,
     Listing,
     NoticeSent,
+    NoticeUnreached,
     State,
 )
 from shared.policy import Policy
@@ -53,7 +54,7 @@ class Input(Struct, frozen=True):
 
     wall: dt.datetime
     now: dt.datetime
-    data: ItemSubmitted | Command | NoticeSent | HoldChanged | Listing
+    data: ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | Listing
 
 
 class Timeline:
@@ -225,6 +226,8 @@ class Replay:
             return
         if isinstance(data, NoticeSent):
             self._notice(turn, track, data, given.now)
+        elif isinstance(data, NoticeUnreached):
+            self._unreached(turn, track, data, given.now)
         elif isinstance(data, HoldChanged):
             if data.held:
                 track.receipts.append(turn)
@@ -253,6 +256,21 @@ class Replay:
         # a notice that opened nothing (of a revision that does not exist) leaves the spell to one that does
         if which and self.items.get(data.item) is not before:
             spells[which - 1].done = True
+
+    def _unreached(self, turn: int, track: Track, data: NoticeUnreached, now: dt.datetime) -> None:
+        """A seller was not reached. Where the policy proceeds all the same, its notice counts as sent."""
+        spells = track.spells.get(data.kind, [])
+        if self._lead is None:
+            which = self.seen[turn] = sum(spell.revision <= data.revision for spell in spells)
+        else:
+            which = self._lead.seen[turn]
+            if not 0 < which <= len(spells) or spells[which - 1].done:
+                return  # its state does not come, comes later, or has had its notice
+            data = msgspec.structs.replace(data, revision=spells[which - 1].revision)
+        if which and track.policy.sellers.unreachable == "proceed":
+            self._judge(data.item, self._make_up(self.items[data.item], data.kind, spells[which - 1]), now)
+        else:
+            self._judge(data.item, data, now)
 
     def _decision(self, turn: int, data: Decide, now: dt.datetime) -> None:
         item = self.items[data.item]
@@ -386,6 +404,8 @@ class Replay:
         """
         found = False
         for item in list(self.items.values()):
+            if item.unreached:
+                continue  # its notice was recorded as read by nobody
             for kind in item.awaits:
                 spell = self.tracks[item.item].spells[kind][-1]
                 if not spell.done and kind not in lead.items[item.item].awaits:

@@ -50,6 +50,7 @@ class _Carried:
     held: bool
     upheld: bool
     notice_seen: dt.datetime | None
+    unreached: bool
     counter_round: int
     counter_due: dt.datetime | None
     counter_at: dt.datetime | None

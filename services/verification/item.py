@@ -146,6 +146,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     noticed_at: dt.datetime | None = None
     notice_seen: dt.datetime | None = None
     """When the seller was notified, until the next published change copies it to ``noticed_at``."""
+    unreached: bool = False
+    """The seller's notice lies in an inbox that nobody owns."""
     counter_round: int = 0
     counter_due: dt.datetime | None = None
     """Latest time at which a counter is in time; None: its window has not begun."""

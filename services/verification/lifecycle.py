@@ -54,6 +54,7 @@ from shared.events import (
     ItemSubmitted,
     Listing,
     NoticeSent,
+    NoticeUnreached,
     ReportAction,
     ReportResult,
     Respond,
@@ -64,7 +65,7 @@ from shared.policy import Policy
 
 __all__ = ["TABLE", "Change", "Facts", "Frame", "Item", "Outcome", "Reopened", "Row", "Timer", "decide", "fire"]
 
-Event = ItemSubmitted | Command | NoticeSent | HoldChanged | Listing | Reopened
+Event = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | Listing | Reopened
 
 BACK: Final = "the state before"
 STAY: Final = "(the same)"
@@ -184,6 +185,18 @@ TABLE: Final[tuple[Row, ...]] = (
          when=review.receipt_awaited, do=review.receipted, emit="handled"),
     _row(8, "accepted", S.NOTIFIED, Accept, S.UPHELD, by=SELLER),
     _row(9, "window-ended", S.NOTIFIED, "window", S.UPHELD_BY_DEFAULT),
+    _row(9, "unreached", S.NOTIFIED, NoticeUnreached, AGAIN, "nobody owns the seller's inbox: no window begins until it is reached",
+         when=notices.unreached, do=notices.note_unreached, emit="unreached"),
+    _row(9, "unreached", (S.COUNTERED, S.LITIGATION, S.SUSPENDED), NoticeUnreached, STAY, "noted, for the item's return",
+         when=notices.unreached_before, do=notices.note_unreached, emit=""),
+    _row(9, "put-to-person", S.NOTIFIED, AUTO, S.APPEALED, "not reached, and `sellers.unreachable` = review: a person looks at the takedown",
+         when=notices.person_decides, do=complaints.audit, keeps="stopped"),
+    _row(9, "reached", S.APPEALED, NoticeSent, BACK, "read by the seller, or the seller acts: its `window` begins",
+         when=notices.reached, do=notices.begin_after_all),
+    _row(9, "reached", S.APPEALED, AUTO, BACK, "it was reached while the item was in court, or suspended",
+         when=notices.reached_meanwhile),
+    _row(9, "upheld-unreached", S.APPEALED, Decide, S.UPHELD_BY_DEFAULT, "confirmed by a person; a counter is not late before the seller is reached",
+         by=REVIEWER, when=complaints.confirms_unreached, do=complaints.give_reason),
 
     # --- counter-notification
     _row(10, "countered", COUNTERABLE, Counter, S.COUNTERED,
@@ -450,15 +463,21 @@ def _command(item: Item | None, command: Command, facts: Facts, policy: Policy, 
         )
     when = min(command.accepted_at, now)
 
-    # timers due before the command was accepted fire first
     changes: tuple[Change, ...] = ()
     lookup = released = False
+    # timers due before the command was accepted fire first
     while item.timers and item.timers[0].due < when:
         fired = fire(item, facts, policy, when)
         assert fired.item is not None
         item = fired.item
         changes += fired.changes
         lookup, released = lookup or fired.lookup, fired.released
+    if item.unreached and command.role == "seller":
+        # whoever acts has been reached, even if it has not read the notice
+        heard = decide(item, _reached(item, command, when), facts, policy, now)
+        assert heard.item is not None
+        item = heard.item
+        changes += heard.changes
 
     outcome = _judge(item, item, command, facts, policy, now, when)
     if item.lapse is not None and when <= item.lapse.due:
@@ -476,6 +495,22 @@ def _command(item: Item | None, command: Command, facts: Facts, policy: Policy, 
         lookup or outcome.lookup,
         outcome.released if moved else released,
         outcome.ignored,
+    )
+
+
+def _reached(item: Item, command: Command, when: dt.datetime) -> NoticeSent:
+    """The notice that lies in the seller's inbox, as if it were read when the seller acts."""
+    until = (frame.until for frame in reversed(item.stack) if "seller_notice" in frame.awaits)
+    return NoticeSent(
+        item=item.item,
+        claim=item.claim,
+        listing=item.listing,
+        message=command.command,
+        kind="seller_notice",
+        revision=next(until, item.revision),
+        sent_at=when,
+        begins_at=when,
+        begun_by="read",
     )
 
 

@@ -386,6 +386,14 @@ class Notice(Part, frozen=True, kw_only=True):
     """From the sending: after this it counts as delivered and read, whatever is known. Not for ``sent``."""
 
 
+class Sellers(Part, frozen=True, kw_only=True):
+    """A seller whose notice can only be put into an inbox that nobody owns."""
+
+    unreachable: Literal["proceed", "wait", "review"] = "proceed"
+    """``proceed``: as if it had been reached. Otherwise no window begins until it is; with ``review`` a person decides
+    meanwhile."""
+
+
 class GoodFaith(Part, frozen=True, kw_only=True):
     """The good-faith mechanism (docs/explanation/domain.md, "Good faith"). The newest ``ipp`` judges accounts."""
 
@@ -504,6 +512,7 @@ class Policy(Part, frozen=True, kw_only=True):
     accounts: Accounts = Accounts()
     registry: Registry = Registry()
     notice: Notice = Notice()
+    sellers: Sellers = Sellers()
     quiet: QuietHours | None = None
     erasure: Erasure = Erasure()
     good_faith: GoodFaith = GoodFaith()

@@ -34,7 +34,7 @@ import sqlalchemy as sa
 from services.ops.idle import present, writers
 from services.ops.verify.findings import EXAMPLES, Finding, Table, Tally
 from services.ops.verify.fold import Fold
-from services.ops.verify.judge import HOLD, NOTICE, Judge
+from services.ops.verify.judge import HOLD, NOTICE, UNREACHED, Judge
 from services.ops.verify.records import Reading, committed
 from services.ops.verify.telling import ACCOUNT, told_of_sanction
 from shared import clock, topics
@@ -97,6 +97,10 @@ _FILED: Final = """
     from intake.event_log where type not in (
         'goodfaith.dead_letter.v1', 'goodfaith.account.notice.v1', 'goodfaith.account.channels.v1', 'goodfaith.message.read.v1',
         'goodfaith.account.erased.v1', 'goodfaith.sanction.lift.v1', 'goodfaith.claim.filed.v1')"""
+_BY_NOTICE: Final = quoted(
+    f"goodfaith.item.{kind}.v1" for kind in ("window_opened", "stands", "unreached", "notified", "appealed")
+)
+"""Changes that a notice may cause."""
 _NOTICE: Final = """
     insert into v_notice select d ->> 'message', d ->> 'item', (d ->> 'revision')::int, d ->> 'kind', (d ->> 'sent_at')::timestamptz,
         coalesce(d ->> 'begins_at', d ->> 'sent_at')::timestamptz, coalesce(d ->> 'begun_by', 'sent')
@@ -273,10 +277,11 @@ class Evidence:
         if self.has("notification"):
             opened = self.rows(
                 "select split_part(split_part(payload, '\"causationid\":\"', 2), '\"', 1) from verification.event_log"
-                f" where partition = {partition} and type in ('goodfaith.item.window_opened.v1', 'goodfaith.item.stands.v1')"
+                f" where partition = {partition} and type in ({_BY_NOTICE})"
             )
             notices = source.format(schema="notification", topic=self.name(topics.NOTIFICATION))
-            judge.learn(self.rows(f"{notices} and type = '{NOTICE}' order by seq"), {cause for (cause,) in opened})
+            kinds = quoted((NOTICE, UNREACHED))
+            judge.learn(self.rows(f"{notices} and type in ({kinds}) order by seq"), {cause for (cause,) in opened})
         if self.has("enforcement"):
             receipts = source.format(schema="enforcement", topic=self.name(topics.ENFORCEMENT))
             judge.learn(self.rows(f"{receipts} and type = '{HOLD}' and payload like '%%\"held\":true%%'"))

@@ -36,6 +36,7 @@ LASTING: Final = (
     "ours",
     "band",
     "noticed",
+    "unreached",
     "handled",
     "sla",
     "sla_due",
@@ -134,6 +135,7 @@ class ItemModel(ItemState):
         self.look()
         self.held = self.policy.rules.removal == "on_notice"
         self.counter_until = None
+        self.unreached = False
         self.waiting = frozenset({"seller_notice"})
 
     def returned(self) -> None:
@@ -147,6 +149,10 @@ class ItemModel(ItemState):
             self.admit()
         elif self.state == "UNDER_REVIEW":
             self.by_rule()
+        elif self.state == "NOTIFIED":
+            self.put_to_person()
+        elif self.state == "APPEALED" and self.kept[-1].state == "NOTIFIED" and not self.unreached:
+            self.back()
 
     def suspend(self) -> None:
         """Enter SUSPENDED (row 22)."""
@@ -192,8 +198,16 @@ class ItemModel(ItemState):
     def sent(self, kind: str, begins: dt.datetime, now: dt.datetime) -> bool:
         """A notice of the present or a saved state was sent. Returns whether it began a window of the present one."""
         self.at(now)
+        if (
+            kind == "seller_notice"
+            and self.unreached
+            and self.state == "APPEALED"
+            and self.kept[-1].state == "NOTIFIED"
+        ):
+            self.back()
         first = kind == "seller_notice" and self.noticed is None
         if kind in self.waiting:
+            self.unreached = self.unreached and kind != "seller_notice"
             if first:
                 self.noticed = begins
             left = self._begin(kind, begins, self._present(None))
@@ -208,14 +222,35 @@ class ItemModel(ItemState):
                 if self.silence_means_nothing and kind == "seller_notice":
                     left = left._replace(upheld=left.upheld or left.held)
                 self.kept = (*self.kept[:number], left, *self.kept[number + 1 :])
+                self.unreached = self.unreached and kind != "seller_notice"
                 if first:
                     self.noticed = begins
                 return False
         if first and self.state in AFTER_NOTICE:
-            self.noticed = begins
+            self.noticed, self.unreached = begins, False
             if self.counter_until is None and not self.silence_means_nothing:
                 self.counter_until = self.end(self.timers.window, begins)
         return False
+
+    def not_reached(self, now: dt.datetime) -> bool:
+        """The seller's notice went where nobody reads it. Returns whether that is news about the present state."""
+        self.at(now)
+        if self.unreached:
+            return False
+        if self.state == "NOTIFIED" and "seller_notice" in self.waiting:
+            self.unreached = True
+            self.put_to_person()
+            self.done()
+            return True
+        if self.state in ("COUNTERED", "LITIGATION", "SUSPENDED"):
+            self.unreached = any("seller_notice" in was.waiting for was in self.kept)
+        return False
+
+    def put_to_person(self) -> None:
+        """Row 9: under some profiles a person looks at a takedown of which the seller cannot be told."""
+        if self.unreached and self.policy.sellers.unreachable == "review":
+            self.complained |= {"platform"}
+            self.appeal(self.when)
 
     @property
     def silence_means_nothing(self) -> bool:
@@ -335,11 +370,20 @@ class ItemModel(ItemState):
         else:
             self.deadline = {name: max(due, self.now) for name, due in self.deadline.items()}
         self.audited()
+        if self.state == "NOTIFIED":
+            self.put_to_person()
 
-    def command(self, name: str, accepted_at: dt.datetime, now: dt.datetime, **arguments: Any) -> bool:
-        """Apply a command of the right party, as of when it was accepted. Returns whether it was applied."""
+    def command(
+        self, name: str, accepted_at: dt.datetime, now: dt.datetime, *, by_seller: bool = False, **arguments: Any
+    ) -> bool:
+        """Apply a command of the right party, as of when it was accepted. Returns whether it was applied.
+
+        A seller that acts has been reached (row 9).
+        """
         when = min(accepted_at, now)
         self.pass_to(when, excluding=True)
+        if self.unreached and by_seller and self.sent("seller_notice", when, now):
+            self.revision += 1
         here = self.copy()
         if self.undo is not None and when <= self.undo.due:
             facts = {key: here[key] for key in LASTING}
@@ -484,7 +528,9 @@ class ItemModel(ItemState):
         """Apply a decision; False: it does not fit the state."""
         match self.state, decision:
             case "APPEALED", "confirm":
-                if self.kept[-1].state == "DUPLICATE" and not self.original:
+                if self.kept[-1].state == "NOTIFIED":
+                    self.go("UPHELD_BY_DEFAULT")
+                elif self.kept[-1].state == "DUPLICATE" and not self.original:
                     self.kept = self.kept[:-1]
                     self.given_up = False
                     self.received()
@@ -493,7 +539,7 @@ class ItemModel(ItemState):
             case "APPEALED", "reverse":
                 was = self.kept[-1].state
                 self.kept = self.kept[:-1]
-                if was in UPHELD:
+                if was in UPHELD or was == "NOTIFIED":
                     self.go("RESTORED")
                 elif was == "RESTORED":
                     self.go("UPHELD_AFTER_COUNTER")

@@ -145,6 +145,7 @@ class ItemState:
         self.late = 0
         self.refiled = 0
         self.noticed: dt.datetime | None = None
+        self.unreached = False
         self.counter_until: dt.datetime | None = None
         self.countered: dt.datetime | None = None
         self.decided: dt.datetime | None = None

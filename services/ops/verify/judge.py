@@ -35,6 +35,7 @@ from shared.events import (
     ItemSubmitted,
     Listing,
     NoticeSent,
+    NoticeUnreached,
     ReportAction,
     ReportResult,
     Respond,
@@ -44,9 +45,10 @@ from shared.events import (
 )
 
 Add = Callable[[Category, str, str], None]
-Input = ItemSubmitted | Command | NoticeSent | HoldChanged
+Input = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged
 SUBMITTED: Final = "goodfaith.item.submitted.v1"
 NOTICE: Final = "goodfaith.notice.sent.v1"
+UNREACHED: Final = "goodfaith.notice.unreached.v1"
 HOLD: Final = "goodfaith.hold.changed.v1"
 AS_FILED: Final = {
     name: name
@@ -94,7 +96,7 @@ _data = msgspec.json.Decoder(_Data)
 _decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     name: msgspec.json.Decoder(kind)
     for name, kind in TYPES.items()
-    if name in (SUBMITTED, NOTICE, HOLD) or issubclass(kind, Command)
+    if name in (SUBMITTED, NOTICE, UNREACHED, HOLD) or issubclass(kind, Command)
 }
 
 
@@ -238,7 +240,7 @@ class JudgedItem:
         self.model = ItemModel(rules)
         self.model.ours = True  # by the marketplace's contract only the programme removes a listing
         self.commands: deque[OpenCommand] = deque()
-        self.silent: list[NoticeSent] = []
+        self.silent: list[NoticeSent | NoticeUnreached] = []
         self.outcome: Outcome | None = None
         self.revision = 0
         self.ended_before = False
@@ -286,7 +288,7 @@ class Judge:
             judged = self._items.get(data.item)
             if judged is None:
                 continue  # never filed: other checks report that
-            if isinstance(data, NoticeSent) and id_ not in heeded:
+            if isinstance(data, NoticeSent | NoticeUnreached) and id_ not in heeded:
                 judged.silent.append(data)
                 continue
             if isinstance(data, Command):
@@ -418,6 +420,9 @@ class Judge:
         elif isinstance(source, NoticeSent):
             if not model.sent(source.kind, source.begins, at):
                 raise Disagreement("item-misjudged", f"no {source.kind} was awaited")
+        elif isinstance(source, NoticeUnreached):
+            if not model.not_reached(at):
+                raise Disagreement("item-misjudged", "no seller_notice was awaited")
         elif isinstance(source, HoldChanged):
             model.receipt(source.at, at)
         elif change.previous == "DUPLICATE":
@@ -463,7 +468,8 @@ class Judge:
         parties = {"holder": (judged.filed.complainant, judged.filed.principal), "seller": (judged.model.seller,)}
         if command.role not in roles or command.by not in parties.get(command.role, (command.by,)):
             return False
-        return judged.model.command(name, command.accepted_at, now, **_arguments(command))
+        by_seller = command.role == "seller"
+        return judged.model.command(name, command.accepted_at, now, by_seller=by_seller, **_arguments(command))
 
     def _catch_up(self, judged: JudgedItem, cause: str | None) -> None:
         """Repeat earlier commands that left no trace: changes of a right that change no state."""
@@ -490,6 +496,8 @@ class Judge:
         for notice in judged.silent:
             if notice.revision > judged.revision or notice.kind in model.waiting:
                 later.append(notice)
+            elif isinstance(notice, NoticeUnreached):
+                model.not_reached(model.now)
             else:
                 model.sent(notice.kind, notice.begins, model.now)
         judged.silent = later

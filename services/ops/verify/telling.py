@@ -63,7 +63,9 @@ class Step(NamedTuple):
     @property
     def resumed(self) -> bool:
         """The item is back from a pause with nothing decided: the state's first message still holds."""
-        return self.change.previous in ("SUSPENDED", "LITIGATION") and not self.change.via
+        paused = self.change.previous in ("SUSPENDED", "LITIGATION") and not self.change.via
+        # its seller was reached while a person looked at the takedown
+        return paused or (self.change.state == "NOTIFIED" and self.before[-1] == "APPEALED")
 
     @property
     def new(self) -> bool:
@@ -93,7 +95,9 @@ class Step(NamedTuple):
     def seller(self) -> bool:
         """The seller knows of the item, and is not its complainant."""
         change = self.change
-        knows = change.noticed_at is not None or change.previous in _AFTER_NOTICE
+        # only after a notice does a complaint end so, even if the notice has not reached anybody
+        taken_down = change.previous == "APPEALED" and change.state in ("RESTORED", *_UPHELD)
+        knows = change.noticed_at is not None or change.previous in _AFTER_NOTICE or taken_down
         return knows and change.seller is not None and change.seller != change.complainant
 
     @property

@@ -67,6 +67,11 @@ def confirms(d: Draft) -> bool:
     return event.decision == "confirm"
 
 
+def confirms_unreached(d: Draft) -> bool:
+    """Row 9: the takedown of a seller that is not reached is confirmed."""
+    return confirms(d) and d.stack[-1].state is State.NOTIFIED
+
+
 def confirms_without_original(d: Draft) -> bool:
     """Row 2: the original ended without a takedown while a complaint about the duplicate was pending."""
     return confirms(d) and d.stack[-1].state is State.DUPLICATE and d.facts.original is None
@@ -79,9 +84,9 @@ def reverses_unheard(d: Draft) -> bool:
 
 
 def reverses_takedown(d: Draft) -> bool:
-    """Row 19: a takedown is reversed."""
+    """Row 19: a takedown is reversed, or that of a seller that is not reached (row 9)."""
     event: Decide = d.event
-    return event.decision == "reverse" and d.stack[-1].state in UPHELD
+    return event.decision == "reverse" and d.stack[-1].state in UPHELD | {State.NOTIFIED}
 
 
 def reverses_restoration(d: Draft) -> bool:

@@ -203,6 +203,7 @@ def notify(d: Draft) -> None:
     take_listing(d)
     d.held = d.policy.rules.removal == "on_notice"
     d.awaits = ("seller_notice",)
+    d.unreached = False
     d.counter_due = None
 
 

@@ -16,6 +16,7 @@ from services.notification.domain import (
     WindowRule,
     WindowStart,
     notices_of,
+    unreached_of,
     window_rule,
     window_start,
 )
@@ -89,6 +90,16 @@ def test_every_profile_begins_with_the_sending() -> None:
     for version in policy.versions():
         assert policy.load(version).notice == policy.Notice()
         assert window_rule("seller_notice", version, NOW) == WindowRule("sent", None)
+
+
+def test_what_lies_in_an_inbox_that_nobody_owns_begins_with_its_reading() -> None:
+    for profile in policy.profiles():
+        rules = policy.current(profile)
+        proceeds = rules.sellers.unreachable == "proceed"
+        found = window_rule("seller_notice", rules.version, NOW, reached=False)
+        assert found == WindowRule("sent" if proceeds else "read", None)
+    (lost,) = unreached_of("m", "c", NOW, [ItemRevision("i", 2, "l")])
+    assert (lost.item, lost.revision, lost.listing, lost.kind, lost.at) == ("i", 2, "l", "seller_notice", NOW)
 
 
 def test_what_begins_no_window_has_no_beginning() -> None:

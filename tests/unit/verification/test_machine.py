@@ -35,6 +35,7 @@ from shared.events import (
     HoldChanged,
     Listing,
     NoticeSent,
+    NoticeUnreached,
     ReportAction,
     ReportResult,
     Respond,
@@ -47,6 +48,7 @@ from tests.unit.verification.world import COMPLETE, HOUR, IPP, ITEM, MICRO, VISI
 S = State
 POLICIES = [
     policy(
+        unreachable=unreachable,
         removal=removal,
         review=review,
         counter_check=check,
@@ -54,7 +56,8 @@ POLICIES = [
         overdue_decision=overdue,
         overdue_counter_check=taken,
     )
-    for removal, review, check, silent, overdue, taken in itertools.product(
+    for unreachable, removal, review, check, silent, overdue, taken in itertools.product(
+        ("review", "wait"),
         ("on_notice", "after_window"),
         ("prima_facie", "manual"),
         ("rule", "manual"),
@@ -176,10 +179,18 @@ class LifeCycle(RuleBasedStateMachine):
             return item.visit
         return next((frame.visit for frame in reversed(item.stack) if kind in frame.awaits), item.revision)
 
+    @rule()
+    def nobody_owns_the_inbox(self) -> None:
+        self.told()
+        self.world.unreached(revision=self._visit(self.world.got, "seller_notice"))
+        self.model.not_reached(self.world.now)
+
     @rule(kind=st.sampled_from(NOTICES), offset=st.integers(1, 20))
     def stale_notice(self, kind: Any, offset: int) -> None:
         before = self.world.item
         self.world.sent(kind, revision=self.world.got.revision + offset)
+        assert self.world.item is before
+        self.world.unreached(revision=self.world.got.revision + offset)
         assert self.world.item is before
 
     @rule(held=st.booleans(), lag=DELAYS)
@@ -195,6 +206,9 @@ class LifeCycle(RuleBasedStateMachine):
     def _usual(self, choice: int, lag: dt.timedelta) -> None:
         now = dt.timedelta()
         item = self.world.got
+        if "seller_notice" in item.awaits and not item.unreached and choice == 4:
+            self.nobody_owns_the_inbox()
+            return
         if item.awaits and choice % 3:
             self.notice_sent(item.awaits[0], now)
             return
@@ -223,6 +237,15 @@ class LifeCycle(RuleBasedStateMachine):
                 steps = [lambda: self.right_changes(now, "active"), lambda: self.action(now, True), self.deadline]
             case S.DUPLICATE:
                 steps = [lambda: self.original_ends(False), lambda: self.complain(lag, "holder", "active")]
+            case S.APPEALED if item.unreached:
+                steps = [
+                    lambda: self.notice_sent("seller_notice", lag),
+                    lambda: self.counter(lag, True),
+                    lambda: self.decide(now, "confirm", "third"),
+                    lambda: self.decide(now, "reverse", "third"),
+                    lambda: self.action(now, True),
+                    lambda: self.accept(lag),
+                ]
             case S.APPEALED:
                 steps = [
                     lambda: self.decide(now, "reverse", "other"),
@@ -262,7 +285,7 @@ class LifeCycle(RuleBasedStateMachine):
             assert outcome.refused is not None
             return
         outcome = self.world.command(kind, by, role, accepted_at=accepted_at, **rest)
-        applied = self.model.command(name, accepted_at, self.world.now, **told)
+        applied = self.model.command(name, accepted_at, self.world.now, by_seller=role == "seller", **told)
         assert applied == (outcome.refused is None and outcome.ignored is None)
 
     @rule(lag=DELAYS, identity=st.booleans(), ownership=st.booleans())
@@ -412,7 +435,9 @@ _moments = st.integers(0, 24 * 400).map(lambda hours: T + hours * HOUR)
 
 @st.composite
 def _events(draw: st.DrawFn) -> Any:
-    match draw(st.integers(0, 6)):
+    match draw(st.integers(-1, 6)):
+        case -1:
+            return NoticeUnreached(**ITEM, message="m", revision=draw(st.integers(1, 12)), at=draw(_moments))
         case 0:
             return NoticeSent(
                 **ITEM,
@@ -459,7 +484,7 @@ def test_repeated_and_reordered_events_never_raise(
         if timers:
             world.tick()
         # the same event once more changes nothing that it has not changed
-        if isinstance(event, NoticeSent | HoldChanged):
+        if isinstance(event, NoticeSent | NoticeUnreached | HoldChanged):
             assert not decide(world.item, event, world.facts, rules, world.now).changes
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.notification.domain import deadline, facts_of
+from services.notification.domain import WindowRule, deadline, facts_of, window_rule
 from shared.calendars import calendar
 from shared.events import State
 from shared.policy import Policy, current, load, profiles
-from tests.unit.verification.world import DAY, HOUR, IPP, MICRO, T, World
+from tests.unit.verification.world import DAY, HOUR, IPP, MICRO, T, World, judged
 
 S = State
 DMCA, ECL, BPP, ZERO, DSA = (current(name) for name in ("dmca", "cn-ecl", "bpp", "project-zero", "dsa"))
@@ -59,6 +59,49 @@ def test_a_profile_is_its_base_but_for_what_it_says() -> None:
         assert rules.timers.review_sla == IPP.timers.review_sla
     assert set(DMCA.reasons) == {name for name, reason in IPP.reasons.items() if reason.rights == ("copyright",)}
     assert ECL.reasons == IPP.reasons
+
+
+# --------------------------------------------------------------------------------------- row 9: a seller is not reached
+
+
+@pytest.mark.parametrize(
+    ("rules", "then"),
+    [(IPP, "review"), (ZERO, "review"), (DSA, "review"), (BPP, "wait"), (ECL, "wait"), (DMCA, "proceed")],
+    ids=lambda value: value.profile if isinstance(value, Policy) else value,
+)
+def test_9_a_seller_that_cannot_be_reached_is_never_upheld_by_its_silence(rules: Policy, then: str) -> None:
+    assert rules.sellers.unreachable == then
+    assert load(f"{rules.profile}-2026-11").sellers.unreachable == "proceed", "as before, under the version before"
+    made = world(rules)
+    made.receipt()
+    notice, began = made.got.revision, window_rule("seller_notice", rules.version, made.now, reached=False)
+    if then == "proceed":
+        assert began == WindowRule("sent", None)
+        made.sent("seller_notice")
+    else:
+        assert began == WindowRule("read", None), "and nothing is deemed"
+        made.unreached()
+    made.pass_time(400 * DAY)
+    assert S.UPHELD_BY_DEFAULT not in {change.data.state for change in made.changes}
+    assert made.got.held, "what was taken down stays down"
+    assert judged(made, made.now) == []
+    if then == "proceed":
+        assert (made.state, made.got.upheld, made.got.due) == (S.NOTIFIED, True, None), "no time runs, none is late"
+        return
+    assert not made.got.upheld, "and nothing counts against the seller"
+    if then == "review":
+        assert made.state is S.APPEALED
+        made.decide_complaint("confirm")
+        assert (made.state, made.changes[-1].data.by) == (S.UPHELD_BY_DEFAULT, "reviewer")
+        return
+    assert made.state is S.NOTIFIED
+    made.sent("seller_notice", revision=notice)
+    if rules is ECL:
+        assert (made.state, made.got.upheld) == (S.NOTIFIED, True)
+    else:
+        assert made.got.due == made.now + 4 * DAY
+        made.pass_time(4 * DAY + MICRO)
+        assert made.state is S.UPHELD_BY_DEFAULT
 
 
 # ------------------------------------------------------------------------------------------------------- rows 4 and 11

@@ -25,6 +25,7 @@ from shared.events import (
     ItemSubmitted,
     Listing,
     NoticeSent,
+    NoticeUnreached,
     ReportAction,
     ReportResult,
     Respond,
@@ -48,8 +49,8 @@ _items = msgspec.json.Decoder(Item)
 _changes = msgspec.json.Decoder(ItemChanged)
 
 
-def policy(**changes: Any) -> Policy:
-    """The ``ipp`` policy with other ``rules`` or ``counter`` settings."""
+def policy(unreachable: str = "review", **changes: Any) -> Policy:
+    """The ``ipp`` policy with other ``sellers``, ``rules`` or ``counter`` settings."""
     rules = {key: value for key, value in changes.items() if key in IPP.rules.__struct_fields__}
     counter = {key: value for key, value in changes.items() if key in IPP.counter.__struct_fields__}
     assert len(rules) + len(counter) == len(changes)
@@ -57,6 +58,7 @@ def policy(**changes: Any) -> Policy:
         IPP,
         rules=msgspec.structs.replace(IPP.rules, **rules),
         counter=msgspec.structs.replace(IPP.counter, **counter),
+        sellers=msgspec.structs.replace(IPP.sellers, unreachable=unreachable),
     )
 
 
@@ -151,7 +153,12 @@ class World:
             elif self.item is not None and self.changes:
                 last = self.changes[-1].data
                 again = after.change(
-                    previous=last.previous, via=last.via, rule=last.rule, command=last.command, by=last.by
+                    previous=last.previous,
+                    via=last.via,
+                    rule=last.rule,
+                    command=last.command,
+                    by=last.by,
+                    begun_by=last.begun_by,
                 )
                 assert again == last, "public state changed without an event"
         if outcome.refused is not None:
@@ -174,7 +181,15 @@ class World:
         if history and history[-1].sla is not None:
             assert data.sla == history[-1].sla
             assert data.handled_at == history[-1].handled_at or history[-1].handled_at is None
-        if change.kind not in {"handled", "window_opened", "stands", "overdue", "reminded", "holder_response"}:
+        if change.kind not in {
+            "handled",
+            "window_opened",
+            "stands",
+            "unreached",
+            "overdue",
+            "reminded",
+            "holder_response",
+        }:
             assert change.kind == data.state.lower()
 
     # ---- events
@@ -269,6 +284,11 @@ class World:
         revision = self.got.revision if revision is None else revision
         sent_at = self.now if at is None else at
         return self.do(NoticeSent(**ITEM, message="m", kind=kind, revision=revision, sent_at=sent_at))
+
+    def unreached(self, revision: int | None = None) -> Outcome:
+        """Notification's word for it that nobody owns the seller's inbox."""
+        revision = self.got.revision if revision is None else revision
+        return self.do(NoticeUnreached(**ITEM, message="m", revision=revision, at=self.now))
 
     def receipt(self, held: bool = True, at: dt.datetime | None = None) -> Outcome:
         """The marketplace's receipt."""
