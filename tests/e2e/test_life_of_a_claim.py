@@ -593,8 +593,10 @@ def pages(world: World, claim: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_seller_that_cannot_be_reached(world: World, owl: str, mark: str) -> None:
+def test_a_seller_that_cannot_be_reached(world: World) -> None:
     """Row 9: no window begins on an inbox that nobody owns; a person decides, unless the seller turns up."""
+    owl = world.account("h-barn")  # without the other stories' counters, which triage would weigh
+    mark = world.right(owl)
     sellers = ["s-nobody", "s-reads", "s-acts"]
     links = [world.offer(seller, f"{seller}-1")[0] for seller in sellers]
     for seller in sellers[1:]:

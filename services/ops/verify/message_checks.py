@@ -84,12 +84,14 @@ CHECKS: Final[dict[str, Table]] = {
             select coalesce(s.message, m.id) from {_ANNOUNCED} s full join intake.messages m on m.id = s.message
             where m.id is null or s.message is null or m.sent_at <> s.sent_at""",
     },
-    # a seller's window began when the notice was sent
+    # a seller's window began when the notice was sent or, if it could not be reached, when the seller first acted
     "noticed": {
         ("problem", "noticed-at-wrong"): """
             select v.item from v_item v
             left join v_notice n on n.item = v.item and n.kind = 'seller_notice' and n.begins = v.noticed_at
-            where v.noticed_at is not null and n.item is null""",
+            where v.noticed_at is not null and n.item is null and not exists (
+                select from intake.commands c where c.item = v.item and c.role = 'seller'
+                and c.accepted_at = v.noticed_at)""",
         ("problem", "noticed-at-missing"): f"""
             select distinct v.item from v_item v join v_notice n on n.item = v.item and n.kind = 'seller_notice'
             where v.state = 'NOTIFIED' and v.noticed_at is null and v.listing {not_set_aside("verification")}""",

@@ -579,8 +579,9 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
 }
 
+IPP = policy.current("ipp").version
 STATEMENT = "insert into enforcement.statements (puid, item, revision, policy, body, state)"
-HOLDS = """select item || '.' || revision, item, revision, 'ipp-2026-11', '', 'sent' from (select payload::jsonb -> 'data' ->> 'item' as item,
+HOLDS = f"""select item || '.' || revision, item, revision, '{IPP}', '', 'sent' from (select payload::jsonb -> 'data' ->> 'item' as item,
     (payload::jsonb -> 'data' ->> 'revision')::int as revision, coalesce((payload::jsonb -> 'data' ->> 'held')::bool, false) as held,
     lag(coalesce((payload::jsonb -> 'data' ->> 'held')::bool, false), 1, false) over (partition by payload::jsonb -> 'data' ->> 'item'
     order by (payload::jsonb -> 'data' ->> 'revision')::int) as before
@@ -593,7 +594,7 @@ ASKING: dict[str, tuple[str, str]] = {
     ),
     "statement-unfounded": (
         "problem",
-        f"{STATEMENT} {HOLDS}; {STATEMENT} values ('x', {ITEM}, 1000, 'ipp-2026-11', '', 'sent')",
+        f"{STATEMENT} {HOLDS}; {STATEMENT} values ('x', {ITEM}, 1000, '{IPP}', '', 'sent')",
     ),
     "statement-refused": (
         "problem",
@@ -768,7 +769,7 @@ def test_a_mistake_that_enforcement_makes_again_when_asked_is_found(rig: Rig, mo
 @pytest.fixture
 def asking(monkeypatch: pytest.MonkeyPatch, rig: Rig) -> None:
     """As if the run's policy asked for statements of reasons."""
-    ipp = policy.load("ipp-2026-11")
+    ipp = policy.current("ipp")
     table = policy.parse(statements_policy.text(), f"{statements_policy.VERSION}.toml").statements
     monkeypatch.setattr(policy, "load", lambda _: msgspec.structs.replace(ipp, statements=table))
     monkeypatch.setattr(rig, "settings", rig.settings.model_copy(update={"statements_url": "https://eu.example"}))
