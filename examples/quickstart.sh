@@ -69,11 +69,11 @@ wait_for() {
 # Two accounts
 
 answer=$(api "$OPERATOR_TOKEN" POST "$INTAKE/v1/accounts" \
-  -d '{"role": "holder", "identity_verified": true}')
+  -d '{"role": "holder", "identity_verified": true, "seen": "desk"}')
 HOLDER=$(field account "$answer")
 HOLDER_TOKEN=$(field token "$answer")
 answer=$(api "$OPERATOR_TOKEN" POST "$INTAKE/v1/accounts" \
-  -d '{"role": "seller", "identity_verified": true}')
+  -d '{"role": "seller", "identity_verified": true, "seen": "desk"}')
 SELLER=$(field account "$answer")
 SELLER_TOKEN=$(field token "$answer")
 say "accounts: holder $HOLDER, seller $SELLER"
@@ -96,7 +96,7 @@ say "contacts: both have one, both accounts are $STATE"
 RUN=$(date +%s)
 answer=$(api "$OPERATOR_TOKEN" POST "$INTAKE/v1/rights" -d @- <<EOF
 {"owner": "$HOLDER", "right_type": "trademark", "mark": "Owl and Moon",
- "number": "$RUN", "proof": "certificate-$RUN"}
+ "number": "$RUN", "seen": "certificate-$RUN"}
 EOF
 )
 RIGHT=$(field id "$answer")

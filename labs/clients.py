@@ -129,7 +129,7 @@ class HttpClient:
     async def open_account(self, role: str, account: str, contact: tuple[str, str, str] | None) -> None:
         """Open a verified account with this id; `contact`: name, address and e-mail of its owner."""
         body = {"role": role, "id": account, "identity_verified": True}
-        response = await self.call("POST", "/v1/accounts", body, token=self._operator)
+        response = await self._seen("/v1/accounts", body, account)
         if response.status_code == 409:
             raise StackError(
                 f"account {account} exists already: the notices were replayed on this stack before; give another --namespace"
@@ -144,11 +144,18 @@ class HttpClient:
             self._expect(await self.call("POST", f"/v1/accounts/{account}/verify", known, token=self._operator), 200)
 
     async def register_right(self, owner: str, body: dict[str, Any]) -> str:
-        """Register a right; returns its id."""
-        response = await self.call("POST", "/v1/rights", {**body, "owner": owner}, token=self._operator)
+        """Register a right as an operator who has seen its proof; returns its id."""
+        response = await self._seen("/v1/rights", {**body, "owner": owner}, body["proof"])
         self._expect(response, 201)
         right: str = response.json()["id"]
         return right
+
+    async def _seen(self, path: str, body: dict[str, Any], where: str) -> httpx.Response:
+        """A request of an operator, who says where it has seen a proof. Version 0.2.0 does not ask for that."""
+        response = await self.call("POST", path, {**body, "seen": where}, token=self._operator)
+        if response.status_code == 422 and response.json().get("field") == "seen":
+            response = await self.call("POST", path, body, token=self._operator)
+        return response
 
     @staticmethod
     def _expect(response: httpx.Response, status: int) -> None:

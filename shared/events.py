@@ -257,6 +257,8 @@ class ChangeRight(Command, frozen=True, kw_only=True):
     """Row 22: the right or authorisation that an item rests on changed; by ``system``."""
 
     status: Literal["active", "expired", "lost", "unauthorised"]
+    materials: tuple[Id, ...] = ()
+    """What a right in force proves by itself: ``ownership``, since somebody accepted its documents."""
 
 
 class AccountNotice(Data, frozen=True, kw_only=True):
@@ -409,6 +411,8 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     """As filed (``ItemSubmitted``): the holder may have longer to answer a counter."""
     canary: bool = False
     """As filed (``ItemSubmitted``): no figure counts the item."""
+    content: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")] | None = None
+    """In the change that took in the listing: SHA-256 of what it showed, on which the item is judged from then on."""
 
 
 class RecurrenceFound(Data, frozen=True, kw_only=True):
@@ -695,8 +699,32 @@ class Receipt(Data, frozen=True, kw_only=True):
     result: Literal["done", "unknown_listing"] = "done"
 
 
+class Price(Struct, frozen=True, kw_only=True):
+    """A price. The amount is text, because a JSON number would be rounded."""
+
+    amount: Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,4})?$(?!\n)")]
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
+    """ISO 4217."""
+
+
+class Picture(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A picture of a listing, by its hashes. Its bytes never cross a topic."""
+
+    id: Id
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+    """Of the file that ``url`` leads to."""
+    url: Annotated[str, Meta(max_length=2000, pattern=r"^https?://[\x21-\x7e]+$(?!\n)")] | None = None
+    pdq: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")] | None = None
+    """PDQ hash, 256 bits, hex."""
+    quality: Annotated[int, Meta(ge=0, le=100)] | None = None
+    """Quality of the PDQ hash."""
+
+
 class Listing(Data, frozen=True, kw_only=True):
-    """Inward, compacted: what a listing is. ``state`` ``unknown``: this site has no such listing."""
+    """Inward, compacted: what a listing is and shows. ``state`` ``unknown``: this site has no such listing.
+
+    All that it shows is optional. What is left out counts as not shown, so each record has all of it.
+    """
 
     listing: Id
     seller: Id | None = None
@@ -709,6 +737,17 @@ class Listing(Data, frozen=True, kw_only=True):
     """As on the listing's public page."""
     image_hash: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$(?!\n)")] | None = None
     """Perceptual hash of the first picture: 64 bits of ``imagehash.phash``, hex."""
+    revision: Annotated[int, Meta(ge=0, le=2**53 - 1)] | None = None
+    """The marketplace's number of what the listing shows; it rises with each edit."""
+    brand: Annotated[str, Meta(max_length=200)] | None = None
+    category: Annotated[str, Meta(max_length=300)] | None = None
+    """The marketplace's category, as a path from the top: ``Shoes > Running``."""
+    price: Price | None = None
+    condition: Id | None = None
+    """Such as ``new``, ``used``, ``refurbished``."""
+    description: Annotated[str, Meta(max_length=4000)] | None = None
+    images: Annotated[tuple[Picture, ...], Meta(max_length=12)] = ()
+    """In the order of the page."""
 
 
 # ----------------------------------------------------------------------------- marketplace.seller_*, by seller (the port)

@@ -50,7 +50,9 @@ class StrictStruct(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Parts:
     """What routes work with: settings, the service's tables, and threads to read them on."""
 
-    def __init__(self, settings: Settings, *, schema: Literal["enforcement", "notification"], name: str) -> None:
+    def __init__(
+        self, settings: Settings, *, schema: Literal["verification", "enforcement", "notification"], name: str
+    ) -> None:
         self.settings = settings
         self.callers = Callers(settings.internal_callers, schema)
         self.engine = db.connect(

@@ -8,8 +8,9 @@ has no effect, so late and repeated commands do no harm. ``lookup`` changes noth
 **Receipts** (inward, keyed by listing): one per command, naming it: ``done``, or ``unknown_listing``. A command
 without a receipt is sent again with the same id, forever, at growing intervals.
 
-**Listings** (inward, compacted, keyed by listing): what a listing is and who sells it. ``ended``: the seller has
-taken it down; ``unknown``: there is no such listing. Published at each change that the marketplace makes itself and
+**Listings** (inward, compacted, keyed by listing): what a listing is, who sells it, and what it shows. ``ended``: the
+seller has taken it down; ``unknown``: there is no such listing. A field that is left out counts as gone from the page.
+Published at each change that the marketplace makes itself and
 at each ``lookup``, before its receipt. A measure of ours is not such a change. Listings come by topic with either
 adapter.
 

@@ -268,6 +268,7 @@ _OTHERS = (
     "enforcement-delivery",
     "enforcement-statements",
     "enforcement-api",
+    "verification-api",
     "intake-api",
     "watch",
 )
@@ -444,7 +445,16 @@ SPANS = counter(
     "goodfaith_spans_total",
     "Trace spans sent to the collector, by result.",
     {"result": ("exported", "failed")},
-    of=(*WORKERS, "intake-api", "enforcement-api", "notification-api", *_SENDERS, "enforcement-delivery", "streams"),
+    of=(
+        *WORKERS,
+        "intake-api",
+        "verification-api",
+        "enforcement-api",
+        "notification-api",
+        *_SENDERS,
+        "enforcement-delivery",
+        "streams",
+    ),
     do="`failed` grows: the collector cannot be reached. Nothing else is affected",
 )
 

@@ -80,6 +80,7 @@ PARTY_READS: Final = (
     "items",
     "timeline",
     "commands",
+    "texts",
     "messages",
     "rights",
     "right_changes",

@@ -40,7 +40,7 @@ EVENTS = metrics.counter(
     "goodfaith_security_events_total",
     "Security events by kind (docs/explanation/security.md), including those that were too many to log.",
     {"kind": KINDS},
-    of=("intake-api", "enforcement-api", "notification-api", "streams", "status"),
+    of=("intake-api", "verification-api", "enforcement-api", "notification-api", "streams", "status"),
     do="`locked_out` or `unauthenticated` grows: somebody is trying tokens; `internal_refused` grows: a service has a"
     " credential that another service does not know",
 )

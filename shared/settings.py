@@ -376,6 +376,10 @@ class Settings(BaseSettings):
     intake_url: str = Field(
         "http://127.0.0.1:8080", description="Base URL of intake's HTTP API, for the services' internal calls."
     )
+    verification_url: str = Field(
+        "http://127.0.0.1:8083",
+        description="Base URL of verification's internal API, which intake asks what items are judged on.",
+    )
     enforcement_url: str = Field(
         "http://127.0.0.1:8081", description="Base URL of enforcement's internal API, which intake asks about sellers."
     )
@@ -388,8 +392,8 @@ class Settings(BaseSettings):
     )
     contact_key: Strong | None = Field(
         None,
-        description="Base64 of the 32-byte key that wraps each subject's key; a subject's contacts are encrypted with"
-        " the subject's key.",
+        description="Base64 of the 32-byte key that wraps each subject's key; a subject's contacts and texts are encrypted"
+        " with the subject's key.",
     )
     contact_key_other: Strong | None = Field(
         None,

@@ -30,7 +30,7 @@ from services.intake.registry import forms, registers
 from services.notification import layout, render, strings, wording
 from services.verification import refusals
 from services.verification.lifecycle import PARTIES
-from shared import languages, policy
+from shared import languages, policy, right_refusals
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 _HEADER: Final = (
@@ -93,7 +93,7 @@ def of_code() -> Texts:
     # refusals of upstreams' records go to a topic, in English
     intake = ROOT / "services" / "intake"
     files = sorted(set(intake.rglob("*.py")) - {intake / "filing" / "inbound.py", *intake.glob("migrations/**/*.py")})
-    files += [ROOT / "shared" / "outbound.py", ROOT / "shared" / "paging.py", ROOT / "shared" / "problems.py"]
+    files += [ROOT / "shared" / f"{name}.py" for name in ("outbound", "paging", "problems", "right_refusals")]
     trees = {file.relative_to(ROOT).as_posix(): ast.parse(file.read_text(encoding="utf-8")) for file in files}
     # functions that make a refusal from their arguments: the texts that their callers pass count too
     makers: dict[str, set[int | str]] = {"Refused": {2, "detail", "cure"}, "mark": {0}}
@@ -132,6 +132,7 @@ def of_messages() -> Texts:
         {kind: render.words(kind) for kind in render.SAYS},
     ):
         found.enter("services/notification/render.py", *table.values())
+    found.enter("shared/right_refusals.py", *right_refusals.TEXTS.values())
     for table in (wording.RIGHTS, wording.ELEMENTS, wording.NAMES):
         found.enter("services/notification/wording.py", *table.values())
     return found

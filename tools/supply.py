@@ -44,6 +44,7 @@ WEAK_COPYLEFT: Final = frozenset({"LGPL-2.1-or-later", "LGPL-3.0-or-later", "MPL
 ALLOWED: Final = PERMISSIVE | WEAK_COPYLEFT
 
 JUDGED: Final = {
+    "ahocorasick-rs": "Apache-2.0",
     "colorama": "BSD-3-Clause",
     "dkimpy": "Zlib",
     "faust-streaming": "BSD-3-Clause",

@@ -547,6 +547,7 @@ def addresses() -> dict[str, str]:
         f"GOODFAITH_{name.upper()}_URL": f"http://{process}:{HTTP_PORT}"
         for name, process in {
             "intake": "intake-api",
+            "verification": "verification-api",
             "enforcement": "enforcement-api",
             "notification": "notification-api",
             "streams": "streams",
@@ -559,4 +560,10 @@ def links() -> dict[str, str]:
     return {"GOODFAITH_KAFKA_SECURITY": "sasl_tls", "GOODFAITH_KAFKA_CA": f"{AUTHORITIES}/kafka.crt"}
 
 
-assert {process.name for process in BASE} >= {"intake-api", "enforcement-api", "notification-api", "streams"}
+assert {process.name for process in BASE} >= {
+    "intake-api",
+    "verification-api",
+    "enforcement-api",
+    "notification-api",
+    "streams",
+}

@@ -57,7 +57,7 @@ SHAPES: Final[dict[str, Shape]] = {
         # uploads are in /tmp (16 at a time), and two processes that examine them take up to 1 GB of address space each
         "api",
         ("store",),
-        asks=("enforcement-api", "notification-api"),
+        asks=("verification-api", "enforcement-api", "notification-api"),
         cpu=250,
         memory=512,
         scratch=1024,
@@ -65,6 +65,7 @@ SHAPES: Final[dict[str, Shape]] = {
     "intake-worker": Shape("worker", ("store",), group="intake"),
     "intake-inbound": Shape("worker", group="intake-inbound"),
     "verification": Shape("worker", group="verification"),
+    "verification-api": Shape("api"),
     "enforcement-worker": Shape("worker", group="enforcement"),
     "enforcement-ledger": Shape("worker", group="enforcement-ledger"),
     "enforcement-entities": Shape("single", standby=True),

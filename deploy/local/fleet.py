@@ -76,6 +76,15 @@ FLEET = (
     ),
     Spec("verification", ("services.verification",), "verification", "verification", principal="verification"),
     Spec(
+        "verification-api",
+        ("services.verification", "api"),
+        "verification",
+        "verification",
+        port="verification",
+        secrets=("internal_callers",),
+        scales=False,
+    ),
+    Spec(
         "enforcement-worker",
         ("services.enforcement", "worker"),
         "enforcement",
@@ -244,7 +253,7 @@ def expand(counts: Mapping[str, int] | None, kept: Mapping[str, str]) -> Iterato
         yield spec, count if spec.scales else min(count, 1)
 
 
-INTERNAL_APIS = ("intake", "enforcement", "notification", "streams")
+INTERNAL_APIS = ("intake", "verification", "enforcement", "notification", "streams")
 """Ports of processes that answer internal calls, with TLS if the stack's links are secured."""
 
 
@@ -262,6 +271,7 @@ def shared_environment(stack: Stack) -> dict[str, str]:
     """Settings with the addresses of a stack's parts. No secrets."""
     return {
         "GOODFAITH_INTAKE_URL": url(stack, "intake"),
+        "GOODFAITH_VERIFICATION_URL": url(stack, "verification"),
         "GOODFAITH_ENFORCEMENT_URL": url(stack, "enforcement"),
         "GOODFAITH_NOTIFICATION_URL": url(stack, "notification"),
         "GOODFAITH_STREAMS_URL": url(stack, "streams"),

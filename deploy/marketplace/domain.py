@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from shared import events
+from shared.content import Content, digest
 from shared.events import Listing, MarketplaceCommand, Receipt, SellerCommand, SellerReceipt
 
 Measure = Literal["none", "suspended", "removed"]
@@ -22,6 +25,7 @@ class Page:
         ended: whether the seller has ended it.
         measure: the measure that Goodfaith has ordered.
         seq: highest sequence number of a command carried out.
+        content: what its page shows, the title included.
     """
 
     listing: str
@@ -34,11 +38,18 @@ class Page:
     measure: Measure = "none"
     seq: int = 0
     image_hash: str | None = None
+    content: Content = field(default_factory=Content)
 
     @property
     def visible(self) -> bool:
         """Whether its page is shown."""
         return not self.ended and self.measure == "none"
+
+
+def edited(before: Content, after: Content) -> Content:
+    """The content after an edit, under its number: one above that before if anything differs that a buyer sees."""
+    number = before.revision or 0
+    return msgspec.structs.replace(after, revision=number + (number == 0 or digest(before) != digest(after)))
 
 
 def published(listing: str, page: Page | None) -> Listing:
@@ -54,6 +65,13 @@ def published(listing: str, page: Page | None) -> Listing:
         entity=page.entity,
         title=page.title or None,
         image_hash=page.image_hash,
+        revision=page.content.revision,
+        brand=page.content.brand,
+        category=page.content.category,
+        price=page.content.price,
+        condition=page.content.condition,
+        description=page.content.description,
+        images=page.content.images,
     )
 
 

@@ -1,23 +1,28 @@
-"""The marketplace's tables (columns: migration 0001)."""
+"""The marketplace's tables (columns: `tables.py`)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from deploy.marketplace.domain import Page, Seller
+from shared.content import Content
 from shared.events import MarketplaceCommand, Receipt, SellerCommand, SellerReceipt
 
 _PAGES = """
-    select listing, partition, seller, title, locale, entity, ended, measure, seq, image_hash from listings where listing = any(%s)"""
+    select listing, partition, seller, title, locale, entity, ended, measure, seq, image_hash, content
+    from listings where listing = any(%s)"""
 _SAVE = """
-    insert into listings (listing, partition, seller, title, locale, entity, ended, measure, seq, image_hash)
-    select * from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bool[], %s::text[], %s::int[], %s::text[])
+    insert into listings (listing, partition, seller, title, locale, entity, ended, measure, seq, image_hash, content)
+    select * from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bool[], %s::text[], %s::int[],
+        %s::text[], %s::text[])
     on conflict (listing) do update set seller = excluded.seller, title = excluded.title, locale = excluded.locale,
         entity = excluded.entity, ended = excluded.ended, measure = excluded.measure, seq = excluded.seq,
-        image_hash = excluded.image_hash"""
+        image_hash = excluded.image_hash, content = excluded.content"""
+_content = msgspec.json.Decoder(Content).decode
 _PULL = """
     delete from queue where id in (
         select id from queue where partition = any(%s) order by id limit %s for update skip locked)
@@ -49,7 +54,8 @@ def pages(connection: sa.Connection, ids: Collection[str]) -> dict[str, Page]:
     """The listings that exist."""
     if not ids:
         return {}
-    return {row[0]: Page(*row) for row in connection.exec_driver_sql(_PAGES, (list(ids),))}
+    rows = connection.exec_driver_sql(_PAGES, (list(ids),))
+    return {row[0]: Page(*(*row[:-1], _content(row[-1]) if row[-1] else Content())) for row in rows}
 
 
 def save(connection: sa.Connection, pages: Collection[Page]) -> None:
@@ -57,7 +63,19 @@ def save(connection: sa.Connection, pages: Collection[Page]) -> None:
     if pages:
         columns = zip(
             *[
-                (p.listing, p.partition, p.seller, p.title, p.locale, p.entity, p.ended, p.measure, p.seq, p.image_hash)
+                (
+                    p.listing,
+                    p.partition,
+                    p.seller,
+                    p.title,
+                    p.locale,
+                    p.entity,
+                    p.ended,
+                    p.measure,
+                    p.seq,
+                    p.image_hash,
+                    msgspec.json.encode(p.content).decode(),
+                )
                 for p in pages
             ],
             strict=True,

@@ -29,6 +29,7 @@ listings = Table(
     ),
     required("seq", Integer, comment="highest command that was carried out"),
     Column("image_hash", Text),
+    Column("content", Text, comment="what the page shows, as JSON"),
     Index("listings_seller", "seller"),
 )
 queue = Table(

@@ -13,11 +13,14 @@ from msgspec import Meta, Struct
 from deploy.marketplace import domain, store
 from deploy.marketplace.domain import Page, Seller
 from shared import events
+from shared.content import Content
 from shared.events import (
     Data,
     Id,
     MarketplaceCommand,
     MarketplaceSeller,
+    Picture,
+    Price,
     Receipt,
     SellerCommand,
     SellerReceipt,
@@ -56,7 +59,13 @@ class Seed(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     locale: Annotated[str, Meta(max_length=20, pattern="^[A-Za-z0-9-]+$")] = "en"
     entity: Id | None = None
     image_hash: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$(?!\n)")] | None = None
-    """As in ``shared.events.Listing``."""
+    brand: Annotated[str, Meta(max_length=200, pattern="^[^\\x00]*$")] | None = None
+    category: Annotated[str, Meta(max_length=300, pattern="^[^\\x00]*$")] | None = None
+    price: Price | None = None
+    condition: Id | None = None
+    description: Annotated[str, Meta(max_length=4000, pattern="^[^\\x00]*$")] | None = None
+    images: Annotated[tuple[Picture, ...], Meta(max_length=12)] = ()
+    """These as in ``shared.events.Listing``."""
 
 
 class Seeds(Data, frozen=True, kw_only=True):
@@ -223,6 +232,16 @@ class Pages:
             page = self._pages[seed.listing] = Page(seed.listing, incoming.partition, seed.seller)
         page.seller, page.title, page.locale = seed.seller, seed.title, seed.locale
         page.entity, page.ended, page.image_hash = seed.entity, seed.ended, seed.image_hash
+        shown = Content(
+            title=seed.title or None,
+            brand=seed.brand,
+            category=seed.category,
+            price=seed.price,
+            condition=seed.condition,
+            description=seed.description,
+            images=seed.images,
+        )
+        page.content = domain.edited(page.content, shown)
         self._changed[seed.listing] = page
         return self._listing(incoming, seed.listing)
 

@@ -38,7 +38,7 @@ SLI: Final = {
 absent one raises an alert."""
 
 AREAS: Final = {
-    "claims": "intake-.*|verification|enforcement-(worker|delivery|api)|notification-(worker|sender|api)",
+    "claims": "intake-.*|verification|verification-api|enforcement-(worker|delivery|api)|notification-(worker|sender|api)",
     "sellers": "enforcement-(ledger|entities)",
     "figures": "streams",
 }
@@ -55,6 +55,7 @@ REQUIRED: Final = (
     "intake-api",
     "intake-worker",
     "verification",
+    "verification-api",
     "enforcement-worker",
     "enforcement-ledger",
     "enforcement-entities",

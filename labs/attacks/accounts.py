@@ -15,7 +15,7 @@ import httpx
 
 from deploy.local import fleet
 from deploy.local.children import free_port
-from labs.attacks.bed import ANSWERS_S, CONTACT, Attack, AttackBed, AttackOutcome, listed
+from labs.attacks.bed import ACCEPTED, ANSWERS_S, CONTACT, SEEN, Attack, AttackBed, AttackOutcome, listed
 from labs.attacks.floods import new_bogus_token
 
 TIMEOUT_S: Final = 10.0
@@ -55,14 +55,14 @@ def squatting(bed: AttackBed) -> AttackOutcome:
 
 def conflict_of_interest(bed: AttackBed) -> AttackOutcome:
     """Decide on a right, and verify an account, despite a declared conflict of interest."""
-    reviewer, holder = bed.person("reviewer"), bed.person(identity_verified=False)
+    reviewer, holder = bed.person("reviewer"), bed.person(verified=False)
     body = {"right_type": "trademark", "register": "us", "number": bed.number()}
     right = bed.must(holder, "POST", "/v1/rights", body)["id"]
     bed.must(reviewer, "PUT", "/v1/review/conflicts", {"accounts": [holder.account]})
     answers = bed.statuses(
         [
-            partial(reviewer.request, "POST", f"/v1/rights/{right}/decision", {"accept": True}),
-            partial(reviewer.request, "POST", f"/v1/accounts/{holder.account}/verify", {"identity_verified": True}),
+            partial(reviewer.request, "POST", f"/v1/rights/{right}/decision", ACCEPTED),
+            partial(reviewer.request, "POST", f"/v1/accounts/{holder.account}/verify", SEEN),
         ]
     )
     return AttackOutcome(answers["200"] > 0, listed(answers))
@@ -163,6 +163,8 @@ def internal_apis(bed: AttackBed) -> AttackOutcome:
         (settings.intake_url, "POST", "/internal/claims"),
         (settings.intake_url, "POST", "/internal/webhooks"),
         (settings.intake_url, "POST", "/internal/challenges"),
+        (settings.verification_url, "POST", "/internal/seen"),
+        (settings.verification_url, "GET", "/internal/revisions?item=i"),
         (settings.enforcement_url, "GET", "/internal/sellers"),
         (settings.enforcement_url, "GET", "/internal/offenders"),
         (settings.notification_url, "GET", "/internal/webhook/health?webhook=w&account=a"),

@@ -36,6 +36,7 @@ from labs.attacks.floods import FLOODS
 from labs.attacks.outbound import OUTBOUND
 from labs.attacks.races import RACES
 from labs.attacks.upstream import ENVIRONMENT, UPSTREAMS
+from labs.attacks.words import WORDS
 from services.ops.terminal import JsonOption, YesOption, console, errors, print_json, progress, table
 from shared import db
 from shared.failures import CommandError
@@ -48,6 +49,7 @@ ATTACKS: Final[Sequence[Attack]] = (
     *RACES,
     *ACCOUNTS,
     *OUTBOUND,
+    *WORDS,
     *UPSTREAMS,
     REVOKES_BOOTSTRAP,
 )
@@ -56,6 +58,7 @@ COUNTS: Final = {
     "mailbox": 1,
     "intake": 1,
     "notification": 1,
+    "verification-api": 1,
     "enforcement-api": 1,
 }
 """The processes that strangers can reach, and those that handle their mail and documents."""

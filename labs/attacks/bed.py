@@ -38,6 +38,8 @@ PAUSE_S: Final = 0.25
 """Seconds between two requests of the honest client."""
 SITE: Final = "https://market.example/items/"
 CONTACT: Final = {"name": "Ada Example", "address": "Road 1\nTown", "email": "ada@honest.example"}
+ACCEPTED: Final = {"accept": True, "seen": "register"}
+SEEN: Final = {"identity_verified": True, "seen": "office"}
 LATER: Final = frozenset({429, 503})
 """Answers that tell a client to come back later."""
 Size = Literal["short", "full"]
@@ -232,9 +234,12 @@ class AttackBed:
             raise StackError(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
         return answer.json() if answer.content else None
 
-    def person(self, role: str = "holder", *, address: str | None = None, **values: Any) -> Person:
-        """Open a verified account; a holder's has a confirmed contact, without which it could not file."""
-        opened = self.must(self.admin, "POST", "/v1/accounts", {"role": role, "identity_verified": True, **values})
+    def person(
+        self, role: str = "holder", *, address: str | None = None, verified: bool = True, **values: Any
+    ) -> Person:
+        """Open an account, verified or not; a holder's has a confirmed contact, without which it could not file."""
+        body = {"role": role, **(SEEN if verified else {}), **values}
+        opened = self.must(self.admin, "POST", "/v1/accounts", body)
         person = Person(opened["account"], opened["token"], self.client(address))
         if role == "holder":
             self.must(person, "PUT", "/v1/contact", CONTACT)
@@ -246,11 +251,11 @@ class AttackBed:
         return f"{next(self._numbers):07d}"
 
     def right(self, owner: Person, *, active: bool = True, number: str | None = None) -> str:
-        """Register a trade mark; with `active`, a reviewer brings it into force if necessary. Returns its id."""
+        """Register a trade mark; with `active`, a reviewer accepts it. Returns its id."""
         body = {"right_type": "trademark", "register": "us", "number": number or self.number(), "proof": "doc-1"}
         made = self.must(owner, "POST", "/v1/rights", body)
-        if active and made["status"] != "active":
-            self.must(self.reviewer, "POST", f"/v1/rights/{made['id']}/decision", {"accept": True})
+        if active:
+            self.must(self.reviewer, "POST", f"/v1/rights/{made['id']}/decision", ACCEPTED)
         return str(made["id"])
 
     def claim(self, owner: Person, right: str, *listings: str, **values: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Final
 
 import httpx
 
-from labs.attacks.bed import SITE, Attack, AttackBed, AttackOutcome, listed
+from labs.attacks.bed import ACCEPTED, SITE, Attack, AttackBed, AttackOutcome, listed
 
 
 def right_race(bed: AttackBed) -> AttackOutcome:
@@ -23,7 +23,7 @@ def right_race(bed: AttackBed) -> AttackOutcome:
         false = bed.right(impostor, number=number)
         true = bed.right(owner, number=number, active=False)
         patch = partial(impostor.request, "PATCH", f"/v1/rights/{false}", {"status": "active"})
-        decide = partial(bed.reviewer.request, "POST", f"/v1/rights/{true}/decision", {"accept": True})
+        decide = partial(bed.reviewer.request, "POST", f"/v1/rights/{true}/decision", ACCEPTED)
         bed.together([*[patch] * 6, decide, *[patch] * 6], threads=13)
         bed.must(bed.admin, "GET", f"/v1/rights/{true}")
         states = [bed.must(bed.admin, "GET", f"/v1/rights/{id}")["status"] for id in (false, true)]
@@ -99,12 +99,7 @@ def double_decision(bed: AttackBed) -> AttackOutcome:
         body = {"right_type": "trademark", "register": "us", "number": bed.number()}
         right = bed.must(holder, "POST", "/v1/rights", body)["id"]
         path = f"/v1/rights/{right}/decision"
-        answers = bed.statuses(
-            [
-                partial(who.request, "POST", path, {"accept": accept})
-                for who, accept in ((other, True), (bed.reviewer, True)) * 4
-            ]
-        )
+        answers = bed.statuses([partial(who.request, "POST", path, ACCEPTED) for who in (other, bed.reviewer) * 4])
         doubled += answers["200"] > 1
     return AttackOutcome(doubled > 0, f"{doubled} of {rounds} decided twice")
 

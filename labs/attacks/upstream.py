@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from labs.attacks.bed import ANSWERS_S, Attack, AttackBed, AttackOutcome, as_json
+from labs.attacks.bed import ANSWERS_S, SEEN, Attack, AttackBed, AttackOutcome, as_json
 from shared import kafka_links, topics
 
 UPSTREAM: Final = "crm"
@@ -59,7 +59,7 @@ def _upstream(bed: AttackBed) -> None:
             bed.admin,
             "POST",
             "/v1/accounts",
-            {"role": "upstream", "id": UPSTREAM_ACCOUNT, "identity_verified": True},
+            {"role": "upstream", "id": UPSTREAM_ACCOUNT, **SEEN},
         )
 
 

@@ -126,7 +126,9 @@ def complainants(url: str, count: int, operator: str) -> list[tuple[str, str]]:
     with httpx.Client(base_url=url, timeout=30) as client:
         for number in range(count):
             account = (
-                client.post("/v1/accounts", headers=staff, json={"identity_verified": True}).raise_for_status().json()
+                client.post("/v1/accounts", headers=staff, json={"identity_verified": True, "seen": "bench"})
+                .raise_for_status()
+                .json()
             )
             name = f"bench-{number}"
             client.put(

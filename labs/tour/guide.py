@@ -108,7 +108,8 @@ class Tour:
 
     def account(self, name: str, role: str) -> str:
         """Have the operator open a verified account with a contact."""
-        made = self.call("operator", "POST", "/v1/accounts", {"role": role, "id": name, "identity_verified": True})
+        body = {"role": role, "id": name, "identity_verified": True, "seen": "office"}
+        made = self.call("operator", "POST", "/v1/accounts", body)
         self._tokens[name] = made["token"]
         self.contact(name, name)
         self.call("operator", "POST", f"/v1/accounts/{name}/verify", {"email_confirmed": True})

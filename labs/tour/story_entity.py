@@ -116,7 +116,7 @@ def warned(tour: Tour, cast: EntityStory) -> None:
         "number": "5,123,456",
         "mark": "Owl and Moon",
         "classes": ["18"],
-        "proof": "certificate-1",
+        "seen": "certificate-1",
         "owner": cast.owl,
     }
     cast.right = tour.call("operator", "POST", "/v1/rights", right)["id"]

@@ -60,10 +60,13 @@ def joins(tour: Tour, cast: HolderStory) -> None:
     assert code is not None
     me = tour.call(cast.owl, "POST", "/v1/contact/confirmation", {"code": code[0]})
     tour.say(f"Owl opens an account, and confirms its address with the code that came by e-mail: `{me['state']}`.")
-    tour.call("r-rita", "POST", f"/v1/accounts/{cast.owl}/verify", {"identity_verified": True})
+    passport = tour.call(cast.owl, "POST", "/v1/evidence?kind=identity", _page("PASSPORT  OWL"), expect=201)["id"]
+    tour.call(cast.owl, "POST", "/v1/me/evidence", {"evidence": [passport]})
+    verdict = {"identity_verified": True, "documents": [passport]}
+    tour.call("r-rita", "POST", f"/v1/accounts/{cast.owl}/verify", verdict)
     me = tour.call(cast.owl, "GET", "/v1/me")
     tour.say(
-        f"A reviewer checks its identity: `{me['state']}`. In good faith: {'yes' if me['good_faith'] else 'not yet'}."
+        f"It uploads a passport, and a reviewer looks at it: `{me['state']}`. In good faith: {'yes' if me['good_faith'] else 'not yet'}."
     )
 
 
@@ -85,23 +88,27 @@ def registers(tour: Tour, cast: HolderStory) -> None:
     tour.say(
         f"With the registration number it is accepted as `{right['number']}`, and is `{right['status']}`: a certificate is missing."
     )
-    document = tour.call(cast.owl, "POST", "/v1/evidence?kind=ownership", _certificate(), expect=201)
+    certificate = _page("CERTIFICATE OF REGISTRATION  5,123,456")
+    document = tour.call(cast.owl, "POST", "/v1/evidence?kind=ownership", certificate, expect=201)
     named = tour.call(cast.owl, "POST", f"/v1/rights/{cast.right}/evidence", {"evidence": [document["id"]]})
     must(named is not None, "the certificate was not named")
-    right = tour.until(
-        "the right is active",
-        lambda: (r := tour.call(cast.owl, "GET", f"/v1/rights/{cast.right}"))["status"] == "active" and r,
-    )
+    right = tour.call(cast.owl, "GET", f"/v1/rights/{cast.right}")
+    must(right["pending_reason"] == "proof_unseen", "the certificate does not wait for a reviewer")
     tour.say(
-        f"Owl uploads the certificate (a picture, {document['media_type']}) and names it in the right: `{right['status']}`."
+        f"Owl uploads the certificate (a picture, {document['media_type']}) and names it in the right: still `{right['status']}`."
     )
+    accepted = {"accept": True, "documents": [document["id"]]}
+    tour.call("r-rita", "POST", f"/v1/rights/{cast.right}/decision", accepted, expect=200)
+    right = tour.call(cast.owl, "GET", f"/v1/rights/{cast.right}")
+    must(right["status"] == "active", "the right is not in force")
+    tour.say(f"A reviewer looks at the certificate, and accepts it: `{right['status']}`.")
 
 
-def _certificate() -> bytes:
+def _page(text: str) -> bytes:
     from PIL import Image, ImageDraw
 
     picture = Image.new("RGB", (420, 300), "white")
-    ImageDraw.Draw(picture).text((40, 130), "CERTIFICATE OF REGISTRATION  5,123,456", fill="black")
+    ImageDraw.Draw(picture).text((40, 130), text, fill="black")
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return stream.getvalue()

@@ -195,6 +195,7 @@ def create(
         beginning.cancel()
         watching.cancel()
         await context.group_commit.close()
+        await context.verification.close()
         await context.enforcement.close()
         await context.notification.close()
         context.threads.shutdown()

@@ -53,7 +53,7 @@ def ensure(connection: sa.Connection, settings: Settings, contacts: security.Con
         store.revoke_tokens(connection, ACCOUNT, keep=digest)
     if RIGHT not in store.rights(connection, [RIGHT]):
         right = requests.RegisterRight(right_type="copyright", proof="canary")
-        registry_store.add_right(connection, RIGHT, ACCOUNT, right, ACCOUNT, settings.partitions, proven=True)
+        registry_store.add_right(connection, RIGHT, ACCOUNT, right, ACCOUNT, settings.partitions, accepted="canary")
     if settings.canary_mail and settings.contact_key is not None:
         for account, person in people.items():
             # a real seller keeps its own contact, and an erased account has none

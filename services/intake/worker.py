@@ -23,13 +23,14 @@ from services.intake.filing.watermark import GOOD_S, Barrier, BrokerClock, publi
 from services.intake.goodfaith import domain as goodfaith
 from services.intake.goodfaith import store as goodfaith_store
 from services.intake.housekeeping import Housekeeping
-from services.intake.kernel import domain, metrics, store
+from services.intake.kernel import domain, metrics, right_jobs, store
 from services.intake.kernel.background import OBSERVE_S, Background
 from services.intake.kernel.outbox import AccountEvent, moment_of
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
 from shared import db, events, kafka_links
 from shared.backoff import Quiet
+from shared.events import State
 from shared.refusals import Refused
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
@@ -222,8 +223,8 @@ _INSERT_TIMELINE: Final = """
     select * from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[])
     on conflict do nothing"""
 _UPDATE_COMMANDS: Final = """
-    update commands as c set status = n.status, code = n.code, detail = n.detail
-    from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as n(id, status, code, detail)
+    update commands as c set status = n.status, code = n.code, detail = n.detail, revision = n.revision
+    from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[]) as n(id, status, code, detail, revision)
     where c.id = n.id and c.status = 'accepted'"""
 _INSERT_MESSAGES: Final = """
     insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at, about)
@@ -263,6 +264,8 @@ class CommandUpdate(NamedTuple):
     status: Literal["applied", "refused"]
     code: str | None
     detail: str | None
+    revision: int | None = None
+    """Of the item, by which it was applied."""
 
 
 class Fold:
@@ -282,6 +285,7 @@ class Fold:
         self._outcomes: dict[str, goodfaith.OutcomeChange] = {}
         self._recurring: list[events.RecurrenceFound] = []
         self._disabled: list[events.WebhookDisabled] = []
+        self._without_right: set[tuple[str, str, str]] = set()
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the admission queue, or note what an event says."""
@@ -375,12 +379,14 @@ class Fold:
             )
             if turn is not None:
                 self._outcomes[data.item] = goodfaith.follow(self._outcomes.get(data.item), turn)
+        if data.state is State.NEEDS_INFO and "right" in data.missing:
+            self._without_right.add((data.right, data.complainant, data.principal))
         code = data.begun_by or data.code
         self._timeline.append(
             TimelineEntry(data.item, data.revision, incoming.type, data.state.value, data.by, code, at)
         )
         if data.command is not None:
-            self._commands.append(CommandUpdate(data.command, "applied", data.code, None))
+            self._commands.append(CommandUpdate(data.command, "applied", data.code, None, data.revision))
         if review.concerns(data):
             self._case_changes[data.item] = review.follow(
                 self._case_changes.get(data.item), data, overdue=incoming.type == review.OVERDUE, at=at
@@ -419,6 +425,8 @@ class Fold:
             review_store.refused(connection, refused)
         for message in self._messages:
             connection.exec_driver_sql(_INSERT_MESSAGES, message)
+        if self._without_right:
+            right_jobs.queue_in_force(connection, self._without_right)
         if self._disabled:
             webhooks_store.disabled(connection, self._disabled, self._service.settings.partitions)
 

@@ -150,11 +150,12 @@ def preview(
 
 
 def frozen() -> dict[str, str]:
-    """Template in use and language -> hash of its output for fixed facts. A template that was used never changes."""
+    """Template and language -> hash of its output for fixed facts. A template that was used never changes."""
     found = {}
-    for kind, version in {**VERSIONS, **NOTICES}.items():
+    versions = [(kind, n) for kind, newest in {**VERSIONS, **NOTICES}.items() for n in range(1, newest + 1)]
+    for kind, version in versions:
         for locale in LANGUAGES:
-            made = preview(kind, locale=locale)
+            made = preview(kind, locale=locale, version=version)
             text = "\0".join((made.subject, made.body, made.html))
             found[f"{kind}.v{version} {locale}"] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return found

@@ -32,7 +32,7 @@ from services.notification.mime import address as mail_address
 from services.notification.mime import compose
 from services.notification.strings import FOLDER
 from services.notification.wording import ELEMENTS, NAMES, RIGHTS
-from shared import policy
+from shared import policy, right_refusals
 from shared.events import AccountNotice, State
 from shared.languages import LANGUAGES, SOURCE, translate
 from shared.marketplace import listing_url
@@ -40,8 +40,8 @@ from shared.marketplace import listing_url
 VERSIONS: Final = {
     "claim_receipt": 1,
     "info_request": 1,
-    "seller_notice": 1,
-    "counter_forwarded": 1,
+    "seller_notice": 2,
+    "counter_forwarded": 2,
     "counter_received": 1,
     "counter_defect": 1,
     "complaint_received": 1,
@@ -98,6 +98,8 @@ SAYS: Final = {
     "right_registered_elsewhere": "Another account has registered the same right. A reviewer looks at your proof; until then no claim under it goes on.",
 }
 """What a notice means, by kind, for kinds about which ``account.notice`` can say more than their name."""
+SAYS_BY_CODE: Final = {"right_refused": right_refusals.TEXTS}
+"""The same by kind and code, for kinds whose code says more."""
 UNCONFIRMED: Final = ACCOUNT + "unconfirmed"
 """Template of every mail to an unconfirmed address. It contains nothing that a party wrote."""
 MASK: Final = "..."
@@ -449,7 +451,7 @@ def render_notice(
     kind, version = template or _in_use(notice.kind)
     locale = locale or (SOURCE if party is None else party.language)
     figures = {line(name): _figure(value) for name, value in sorted(notice.figures.items())[:FIGURES]}
-    says = SAYS.get(notice.kind)
+    says = SAYS_BY_CODE.get(notice.kind, {}).get(str(notice.figures.get("code"))) or SAYS.get(notice.kind)
     model = {
         "id": id,
         "claim": notice.about or notice.notice,

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from services.verification.backtest import Input, Replay, Tally, Timeline, violations
+from services.verification.backtest import Input, Past, Replay, Tally, Timeline, past
 from shared import clock, policy, topics
 from shared.events import (
     Command,
@@ -127,8 +127,8 @@ class Record(Struct):
     """Business time of the transactions that judged this listing's items, by wall time."""
     stored: dict[str, ItemChanged]
     """Last change of each item."""
-    weighed: dict[str, Triage]
-    """The first triage of each item that was triaged."""
+    weighed: dict[str, list[Triage]]
+    """The triages of each item that was triaged, in order."""
 
 
 class Recorded:
@@ -187,7 +187,7 @@ class Recorded:
             return None  # no claim was filed against the listing
         caused: dict[str, tuple[int, dt.datetime]] = {}
         nows: dict[dt.datetime, dt.datetime] = {}
-        weighed: dict[str, Triage] = {}
+        weighed: dict[str, list[Triage]] = {}
         last: dict[str, tuple[int, msgspec.Raw]] = {}
         changes: list[tuple[_Row, msgspec.Raw]] = []
         for row in effects:
@@ -200,7 +200,7 @@ class Recorded:
             if effect.causationid is not None or told.previous is State.DUPLICATE:
                 nows[row.wall] = max(nows.get(row.wall, effect.time), effect.time)
             if told.triage is not None:
-                weighed.setdefault(told.item, told.triage)
+                weighed.setdefault(told.item, []).append(told.triage)
             if told.revision:
                 last[told.item] = max(last.get(told.item, (0, effect.data)), (told.revision, effect.data), key=_first)
                 changes.append((row, effect.data))
@@ -275,17 +275,14 @@ def _positioned(
     return found
 
 
-def _against(filed: Iterable[ItemSubmitted], weighed: Mapping[str, Triage], old: Policy) -> dict[str, int]:
-    """How many claims were upheld against each item's seller, as far as its recorded triage tells."""
-    found: dict[str, int] = {}
+def _pasts(filed: Iterable[ItemSubmitted], weighed: Mapping[str, Sequence[Triage]], old: Policy) -> dict[str, Past]:
+    """What each item's recorded triages tell."""
+    found: dict[str, Past] = {}
     for item in filed:
         told = weighed.get(item.item)
-        if told is None:
-            continue
         rules = old.triage if item.policy == old.version else policy.load(item.policy).triage
-        number = None if rules is None else violations(told.rules, rules)
-        if number is not None:
-            found[item.item] = number
+        if told and rules is not None:
+            found[item.item] = past(told, rules)
     return found
 
 
@@ -330,9 +327,9 @@ def compare(
         if not chosen:
             continue
         timeline = recorded.timelines.get(record.partition) or Timeline()
-        against = _against(filed, record.weighed, old)
-        before = Replay(record.inputs, timeline, under(old), None, record.nows, against)
-        after = Replay(record.inputs, timeline, under(new), before, record.nows, against)
+        pasts = _pasts(filed, record.weighed, old)
+        before = Replay(record.inputs, timeline, under(old), None, record.nows, pasts)
+        after = Replay(record.inputs, timeline, under(new), before, record.nows, pasts)
         tally.replays(before, after)
         for item in chosen:
             name = item.item

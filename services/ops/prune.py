@@ -42,6 +42,11 @@ AGED: Final = (
     Aged("intake.usage", "hour < :now - interval '2 days'", "the quota looks back 24 hours"),
     Aged("intake.misuse_usage", "day < (:now at time zone 'UTC')::date - 2", "the quota is a day's"),
     Aged(
+        "verification.snapshots",
+        "not filed and until < :now - interval '400 days'",
+        "reviewers compare what a listing showed during a claim",
+    ),
+    Aged(
         "notification.bouncing",
         "since_wall < :wall - :bounce_days * interval '1 day'",
         "an address counts as one that takes no mail for GOODFAITH_BOUNCE_DAYS",

@@ -48,6 +48,7 @@ BROKER_TB: Final = 8
 WORKER_CONNECTIONS: Final = 6
 CONNECTIONS: Final[Mapping[str, int]] = {
     "intake-api": 12,
+    "verification-api": 8,
     "enforcement-api": 8,
     "notification-api": 8,
     "notification-bounces": 8,
@@ -58,6 +59,7 @@ CONNECTIONS: Final[Mapping[str, int]] = {
 }
 """Maximum database connections of one process (docs/how-to/size-an-installation.md); others: as a worker."""
 ALWAYS: Final[Mapping[str, int]] = {
+    "verification-api": 2,
     "enforcement-api": 2,
     "notification-api": 2,
     "notification-webhooks": 2,

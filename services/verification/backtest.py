@@ -12,14 +12,15 @@ import datetime as dt
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from services.verification import lifecycle
-from services.verification.item import UPHELD, Facts, Item, Notice, Outcome, PastDecision, Reopened, past_of
+from services.verification.item import UPHELD, Bounds, Facts, Item, Notice, Outcome, PastDecision, Reopened, past_of
 from shared.events import (
     ChangeRight,
     Command,
@@ -31,8 +32,9 @@ from shared.events import (
     NoticeSent,
     NoticeUnreached,
     State,
+    Triage,
 )
-from shared.policy import Policy
+from shared.policy import Policy, SignalName
 from shared.policy import Triage as TriageRules
 
 FIRST: Final = frozenset(
@@ -133,6 +135,13 @@ class Track:
         self.receipts: list[int] = []
 
 
+class Past(Struct, frozen=True):
+    """What is known of signals that cannot be computed again as they were."""
+
+    violations: int | None = None
+    title_similarity: Bounds | None = None
+
+
 class Replay:
     """Runs the items of one listing under the policies that ``policies`` returns for them.
 
@@ -140,7 +149,7 @@ class Replay:
         inputs: in the order in which they were judged.
         lead: the replay of the same inputs under the policies they were recorded under.
         nows: exact business time of transactions by wall time, where known; it overrides the timeline.
-        violations: by item, claims upheld against its seller when triage weighed it, if known (``violations``).
+        pasts: by item, what its recorded triage tells (``past``).
 
     Attributes:
         applied: number of commands that changed an item.
@@ -155,13 +164,13 @@ class Replay:
         policies: Policies,
         lead: Replay | None = None,
         nows: Mapping[dt.datetime, dt.datetime] | None = None,
-        violations: Mapping[str, int] | None = None,
+        pasts: Mapping[str, Past] | None = None,
     ) -> None:
         self._timeline = timeline
         self._policies = policies
         self._lead = lead
         self._nows = nows or {}
-        self._violations = violations or {}
+        self._pasts = pasts or {}
         self.items: dict[str, Item] = {}
         self.tracks: dict[str, Track] = {}
         self.applied = 0
@@ -295,12 +304,14 @@ class Replay:
         listing = self._listing
         ours = listing is not None and listing.state in ("suspended", "removed")
         failed, upheld = past_of(self._past, right, reason, item)
+        known = self._pasts.get(item, Past())
         return Facts(
             listing=listing,
             original=None if original == item else original,
             failed_before=failed,
             upheld_here=upheld,
-            seller_violations=self._violations.get(item),
+            seller_violations=known.violations,
+            title_similarity=known.title_similarity,
             ours=ours,
         )
 
@@ -430,25 +441,37 @@ class Replay:
             self._take(track, before, outcome, now)
 
 
-def violations(fired: Iterable[str], rules: TriageRules) -> int | None:
-    """A number of claims upheld against the seller at which exactly the recorded rules about it fire; None if none.
-
-    The true number concerns other listings and is not recorded.
-    """
-    there = set(fired)
-    about = {
+def bounds(signal: SignalName, fired: Collection[str], rules: TriageRules) -> Iterator[Bounds]:
+    """The ranges of a signal in which of its rules exactly those fire that fired, ascending; none without such rules."""
+    about = {name: rule for name, rule in rules.rules.items() if rule.signal == signal and not rule.needs_settled}
+    limits = {
         name: (
             -math.inf if rule.at_least is None else rule.at_least,
             math.inf if rule.at_most is None else rule.at_most,
         )
-        for name, rule in rules.rules.items()
-        if rule.signal == "seller_violations" and not rule.needs_settled
+        for name, rule in about.items()
     }
-    edges = [edge for low, high in about.values() for edge in (low, high + 1) if math.isfinite(edge)]
-    for number in sorted({0, *(max(0, math.ceil(edge)) for edge in edges)}) if about else ():
-        if all((low <= number <= high) == (name in there) for name, (low, high) in about.items()):
-            return number
-    return None
+    starts = {start for low, high in limits.values() for start in (low, math.nextafter(high, math.inf))}
+    edges = sorted({-math.inf, *starts, math.inf}) if about else []
+    for low, after in pairwise(edges):
+        if all((least <= low <= most) == (name in fired) for name, (least, most) in limits.items()):
+            high = math.nextafter(after, -math.inf) if after < math.inf else math.inf
+            yield Bounds(low, high, known=any(name in fired for name in about))
+
+
+def violations(fired: Collection[str], rules: TriageRules) -> int | None:
+    """The smallest number of claims upheld against the seller at which the recorded rules about it fire; None if none.
+
+    The true number concerns other listings and is not recorded.
+    """
+    numbers = ((math.ceil(max(0, found.low)), found.high) for found in bounds("seller_violations", fired, rules))
+    return next((number for number, high in numbers if number <= high), None)
+
+
+def past(weighed: Sequence[Triage], rules: TriageRules) -> Past:
+    """What the recorded triages of an item tell, each time it came to review."""
+    titles = {next(bounds("title_similarity", told.rules, rules), None) for told in weighed}
+    return Past(violations(weighed[0].rules, rules), titles.pop() if len(titles) == 1 else None)
 
 
 def _age(item: Item) -> tuple[dt.datetime, str]:

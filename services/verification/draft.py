@@ -37,6 +37,7 @@ class _Carried:
     materials: tuple[str, ...]
     seller: str | None
     title_digest: str | None
+    content: str | None
     state: State
     visit: int
     entered: int

@@ -114,6 +114,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     materials: tuple[Id, ...] = ()
     seller: Id | None = None
     title_digest: str | None = None
+    content: str | None = None
+    """Digest of what the listing showed then (``shared.content``); the content itself is the listing's."""
     abroad: bool = False
     mark: str | None = None
     record: Record | None = None
@@ -227,6 +229,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
         command: Id | None = None,
         by: Role = "system",
         begun_by: Moment | None = None,
+        content: str | None = None,
     ) -> ItemChanged:
         """The event that publishes this state after a change."""
         return ItemChanged(
@@ -269,7 +272,17 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             recurs=self.recurs,
             abroad=self.abroad,
             canary=self.canary,
+            content=content,
         )
+
+
+class Bounds(Struct, frozen=True):
+    """Where the value of a signal was when an item was weighed, as far as the rules that fired tell."""
+
+    low: float
+    high: float
+    known: bool
+    """Whether a rule about it fired; if not, it may have been unknown."""
 
 
 class Facts(Struct, frozen=True):
@@ -285,8 +298,12 @@ class Facts(Struct, frozen=True):
     """Other upheld items of the listing."""
     seller_violations: int | None = None
     """Claims upheld against the seller or its entity, as far as they are counted."""
+    title_similarity: Bounds | None = None
+    """In a backtest, what was recorded: versions before compared otherwise."""
     ours: bool = False
     """The listing is down by our hold: another item holds it, or the lifting of its last hold has no receipt yet."""
+    content: str | None = None
+    """Digest of what the listing shows; None: the marketplace has not said."""
 
 
 class Reopened(Struct, frozen=True, kw_only=True):

@@ -424,6 +424,7 @@ def _run(
         command=None if command is None else command.command,
         by="system" if command is None else command.role,
         begun_by=event.begun_by if isinstance(event, NoticeSent) and event.begun_by != "sent" else None,
+        content=None if item.content == d.item.content else item.content,
     )
     released = bool(d.path) and d.state in ENDED and d.state is not State.DUPLICATE
     return Outcome(item, (Change(kind, d.at, data),), lookup=d.lookup, released=released)

@@ -16,6 +16,7 @@ from rapidfuzz import fuzz
 
 from services.verification.item import Item
 from shared import policy
+from shared.comparison import normalise
 from shared.events import Listing
 from shared.policy import PolicyError, Recurrence
 
@@ -23,8 +24,6 @@ MOST: Final = 200
 """A listing is compared with at most this many upheld items of one owner, the latest."""
 FLAT: Final = 4
 """A picture's 64-bit hash must have at least this many bits set and unset: all plain surfaces look alike."""
-LOOKALIKES: Final = str.maketrans("авекмнорстухіѕјһӏԁԛԝαβεζηικμνορτυχɑɡı", "abekmhopctyxisjhldqwabezhikmnoptyxagi")
-"""Letters of other scripts that pass for Latin ones, after case folding (the usual ones of Unicode's UTS 39)."""
 
 
 class Traits(Struct, frozen=True):
@@ -63,18 +62,8 @@ class Likeness(Struct, frozen=True, order=True):
 
 @lru_cache(maxsize=20_000)
 def plain(text: str) -> str:
-    """A text as it reads.
-
-    Evens out compatibility forms, case, accents, lookalike letters, punctuation and invisible characters.
-    """
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).translate(LOOKALIKES)
-    kept = []
-    for char in folded:
-        if char.isalnum():
-            kept.append(char)
-        elif unicodedata.category(char) not in ("Mn", "Cf"):
-            kept.append(" ")
-    return " ".join(unicodedata.normalize("NFC", "".join(kept)).split())
+    """A text as it reads (``shared.comparison``), whatever its case: letters such as Greek ones look like others then."""
+    return unicodedata.normalize("NFC", normalise(text.upper()).text)
 
 
 def traits(listing: Listing) -> Traits | None:

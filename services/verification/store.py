@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
 from services.verification.item import UPHELD, Item, PastDecision
-from services.verification.recurrence import MOST, Traits, UpheldItem, owners_of, traits
+from services.verification.recurrence import MOST, Traits, UpheldItem, owners_of, plain, traits
+from shared.content import bulk_of, content_of, digest, without_bulk
 from shared.db import columns
 from shared.events import Listing, State
 
@@ -35,7 +37,7 @@ _PAST = """
     union all
     select listing, right_id, reason, item, true from items where blocks and listing = any(%s) and state like 'UPHELD%%'"""
 _DUPLICATES = "select body from items where original = %s and state = 'DUPLICATE' order by item"
-_LISTINGS = "select listing, body from listings where listing = any(%s)"
+_LISTINGS = "select listing, body, digest from listings where listing = any(%s)"
 # earliest first in each partition, each up to its own watermark
 _DUE = """
     select i.partition, i.body from unnest(%s::int[], %s::timestamptz[]) as p(partition, upto)
@@ -50,9 +52,45 @@ _SAVE = """
                          %s::boolean[], %s::boolean[], %s::timestamptz[], %s::int[], %s::text[])
     on conflict (item) do update set state = excluded.state, original = excluded.original, blocks = excluded.blocks,
         waits = excluded.waits, next_due = excluded.next_due, revision = excluded.revision, body = excluded.body"""
-_SAVE_LISTINGS = """
-    insert into listings (listing, body) select * from unnest(%s::text[], %s::text[])
-    on conflict (listing) do update set body = excluded.body"""
+REVISIONS: Final = 20
+"""Most later revisions of a listing that are kept; those on which items are judged are kept in any case."""
+
+
+def _watched(row: str) -> str:
+    """SQL: an item is judged on the listing of ``row``, and there is room for its content, or it is there already."""
+    there = f"from snapshots s where s.listing = {row}.listing"
+    judged = f"(exists (select {there} and s.filed) or exists (select from listings k where k.listing = {row}.listing and k.filed))"
+    room = f"(select count(*) {there} and not s.filed) < {REVISIONS}"
+    return f"({judged} and ({room} or exists (select {there} and s.digest = {row}.digest)))"
+
+
+_AGAIN: Final = """
+    on conflict (listing, digest) do update set until = excluded.until, filed = snapshots.filed or excluded.filed"""
+# what a listing showed is copied only when something else takes its place
+_SAVE_LISTINGS = f"""
+    with told as (
+        select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::bool[])
+            as t(listing, body, bulk, digest, at, filed)
+    ), replaced as (
+        insert into snapshots (listing, digest, body, bulk, seen_at, until, filed)
+        select l.listing, l.digest, l.body, l.bulk, l.seen_at, told.at, l.filed from listings l join told using (listing)
+        where l.digest <> coalesce(told.digest, '') and (l.filed or {_watched("l")}) {_AGAIN}
+    )
+    insert into listings (listing, body, bulk, digest, seen_at, filed)
+    select listing, body, bulk, digest, at, filed from told
+    on conflict (listing) do update set body = excluded.body, bulk = excluded.bulk, digest = excluded.digest,
+        seen_at = case when listings.digest = excluded.digest then listings.seen_at else excluded.seen_at end,
+        filed = excluded.filed or (listings.filed and listings.digest is not distinct from excluded.digest)"""
+_SAVE_PASSED = f"""
+    insert into snapshots (listing, digest, body, bulk, seen_at, until, filed)
+    select n.listing, n.digest, n.body, n.bulk, n.at, n.at, n.filed
+    from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::bool[])
+        as n(listing, body, bulk, digest, at, filed)
+    where n.filed or {_watched("n")} {_AGAIN}"""
+# rows of version 0.2.0 have no digest yet
+_SAVE_FILED = """
+    update listings l set filed = true, digest = n.digest from unnest(%s::text[], %s::text[]) as n(listing, digest)
+    where l.listing = n.listing and coalesce(l.digest, n.digest) = n.digest and not l.filed"""
 
 _UPHELD_OF = """
     select o.owner, u.item, u.claim, u.listing, u.right_id, u.reason, u.profile, u.upheld_at, u.title, u.picture
@@ -113,12 +151,23 @@ def past(connection: sa.Connection, listings: Iterable[str]) -> list[PastDecisio
     return [PastDecision(*row) for row in connection.exec_driver_sql(_PAST, (wanted, wanted))] if wanted else []
 
 
-def listings(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Listing]:
+class KnownListing(NamedTuple):
+    """What the marketplace last said about a listing, as far as rules read it, and the digest of all that it shows."""
+
+    listing: Listing
+    content: str | None
+
+
+def listings(connection: sa.Connection, ids: Iterable[str]) -> dict[str, KnownListing]:
     """What the marketplace last said about these listings."""
     wanted = sorted(set(ids))
-    if not wanted:
-        return {}
-    return {listing: _listing(body) for listing, body in connection.exec_driver_sql(_LISTINGS, (wanted,))}
+    found: dict[str, KnownListing] = {}
+    if wanted:
+        for name, body, content in connection.exec_driver_sql(_LISTINGS, (wanted,)):
+            listing = _listing(body)
+            # version 0.2.0 kept no digest, and nothing but a title
+            found[name] = KnownListing(listing, digest(content_of(listing)) if content is None else content)
+    return found
 
 
 def due(
@@ -162,8 +211,9 @@ def upheld_of(connection: sa.Connection, owners: Iterable[str]) -> dict[str, lis
     if wanted:
         rows = connection.exec_driver_sql(_UPHELD_OF, (wanted, MOST))
         for owner, item, claim, listing, right, reason, profile, upheld_at, title, picture in rows:
+            # stored as a version before may have read it
             found.setdefault(owner, []).append(
-                UpheldItem(item, claim, listing, right, reason, profile, upheld_at, Traits(title, picture))
+                UpheldItem(item, claim, listing, right, reason, profile, upheld_at, Traits(plain(title), picture))
             )
     return found
 
@@ -224,8 +274,62 @@ def save_recurrences(connection: sa.Connection, found: Mapping[Pair, str], chang
         connection.exec_driver_sql(_SAVE_RECURRENCES, columns(rows))
 
 
-def save_listings(connection: sa.Connection, changed: dict[str, Listing]) -> None:
-    """Write what the marketplace said about listings."""
-    if changed:
-        bodies = [_encode(listing).decode() for listing in changed.values()]
-        connection.exec_driver_sql(_SAVE_LISTINGS, (list(changed), bodies))
+class ToldListing(NamedTuple):
+    """What the marketplace said about a listing in this batch."""
+
+    listing: Listing
+    """Without the bulk."""
+    bulk: str | None
+    content: str | None
+    """Digest of all that it shows."""
+    at: dt.datetime
+
+    @classmethod
+    def of(cls, listing: Listing, at: dt.datetime) -> ToldListing:
+        """Take it from the event."""
+        bulk = bulk_of(listing)
+        return cls(
+            without_bulk(listing),
+            None if bulk is None else _encode(bulk).decode(),
+            digest(content_of(listing)),
+            at,
+        )
+
+    def row(self, filed: Collection[tuple[str, str]]) -> tuple[object, ...]:
+        """In the order of the statements; ``filed``: (listing, digest) on which items of this batch are judged."""
+        name = self.listing.listing
+        body = _encode(self.listing).decode()
+        return name, body, self.bulk, self.content, self.at, (name, self.content) in filed
+
+
+def save_listings(
+    connection: sa.Connection,
+    told: Mapping[str, ToldListing],
+    passed: Sequence[ToldListing],
+    filed: Collection[tuple[str, str]],
+) -> None:
+    """Write what the marketplace said about listings, and keep what items are judged on.
+
+    Args:
+        passed: what it said in this batch, and has replaced since.
+        filed: (listing, digest) on which items are judged from this batch on.
+    """
+    said = {(one.listing.listing, one.content) for one in (*told.values(), *passed)}
+    before = sorted(pair for pair in filed if pair not in said)
+    if before:
+        connection.exec_driver_sql(_SAVE_FILED, columns(before))
+    if told:
+        connection.exec_driver_sql(_SAVE_LISTINGS, columns([one.row(filed) for one in told.values()]))
+    rows: dict[tuple[str, str | None], tuple[object, ...]] = {}
+    more: dict[str, int] = {}
+    for one in passed:
+        name = one.listing.listing
+        if one.content == told[name].content:
+            continue  # the listing's row has it again
+        if (name, one.content) not in filed:
+            more[name] = more.get(name, 0) + 1
+            if more[name] > REVISIONS:
+                continue
+        rows[name, one.content] = one.row(filed)  # a statement may not change a row twice
+    if rows:
+        connection.exec_driver_sql(_SAVE_PASSED, columns(rows.values()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import Boolean, Column, Index, Integer, MetaData, Table, Text, false, text
 
 from shared.columns import ID, TIME, required
 from shared.runtime.tables import runtime_tables
@@ -37,6 +37,22 @@ listings = Table(
     metadata,
     Column("listing", ID, primary_key=True),
     required("body", Text),
+    Column("bulk", Text, comment="what it shows, as far as no rule reads it"),
+    Column("digest", ID, comment="of what it shows"),
+    Column("seen_at", TIME, comment="since when it shows that, as far as is known"),
+    required("filed", Boolean, server_default=false(), comment="an item is judged on what it shows now"),
+)
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("listing", ID, primary_key=True),
+    Column("digest", ID, primary_key=True),
+    required("body", Text),
+    Column("bulk", Text),
+    Column("seen_at", TIME),
+    required("until", TIME),
+    required("filed", Boolean, comment="an item is judged on it"),
+    comment="What listings showed before, from the first item on that was filed on them.",
 )
 upheld = Table(
     "upheld",

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from rapidfuzz import fuzz
-
 from services.verification.item import Facts, Item
-from services.verification.recurrence import plain
 from shared import policy
+from shared.comparison import Content, Finding, Mark, comparable, compare
+from shared.comparison.gates import ROLES
 from shared.events import Triage
 
 Signal = Callable[[Item, Facts], float | None]
@@ -33,12 +32,28 @@ def _counter_rate(item: Item, _facts: Facts) -> float | None:
     return None if record is None else _rate(record.countered, record.settled - record.declined)
 
 
-def _title_similarity(item: Item, facts: Facts) -> float | None:
+def _found(item: Item, facts: Facts) -> tuple[Finding, ...] | None:
+    """The mark in the listing's title; None if they cannot be compared."""
     listing = facts.listing
-    if item.mark is None or listing is None or listing.title is None:
+    if item.mark is None or listing is None or not listing.title:
         return None
-    mark, title = plain(item.mark), plain(listing.title)
-    return float(fuzz.partial_ratio(mark, title)) if mark and title else None
+    # "en" is also what a listing has that names no language
+    content = Content(title=listing.title, language=None if listing.locale == "en" else listing.locale)
+    if not comparable(item.mark, content):
+        return None
+    return compare(Mark(item.right, item.mark, item.principal), content)
+
+
+def _title_similarity(item: Item, facts: Facts) -> float | None:
+    found, recorded = _found(item, facts), facts.title_similarity
+    value = None if found is None else max((100 * one.certainty for one in found), default=0.0)
+    if recorded is None or (value is None and not recorded.known):
+        return value
+    return min(max(recorded.low if value is None else value, recorded.low), recorded.high)
+
+
+def _mark_use(item: Item, facts: Facts) -> float | None:
+    return max((ROLES[one.role] for one in _found(item, facts) or ()), default=None)
 
 
 SIGNALS: Final[dict[policy.SignalName, Signal]] = {
@@ -49,6 +64,7 @@ SIGNALS: Final[dict[policy.SignalName, Signal]] = {
     "evidence": lambda item, _: float(len(item.materials)),
     "claim_size": lambda item, _: float(item.claim_size),
     "title_similarity": _title_similarity,
+    "mark_use": _mark_use,
     "failed_before": lambda _, facts: float(facts.failed_before),
     "upheld_here": lambda _, facts: float(facts.upheld_here),
     "seller_violations": lambda _, facts: None if facts.seller_violations is None else float(facts.seller_violations),

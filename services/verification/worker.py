@@ -73,7 +73,11 @@ class VerificationBatch(Batch):
         self._items: dict[str, Item] = {}
         self._partitions: dict[str, int] = {}
         self._changed: dict[str, tuple[int, Item]] = {}
-        self._new_listings: dict[str, Listing] = {}
+        self._told: dict[str, store.ToldListing] = {}
+        self._passed: list[store.ToldListing] = []
+        """What the marketplace said about listings, and said otherwise later in this batch."""
+        self._filed: set[tuple[str, str]] = set()
+        """(listing, digest of what it shows) on which items are judged from this batch on."""
         named: set[str] = set()
         asked: set[str] = set()
         told: set[str] = set()
@@ -106,6 +110,7 @@ class VerificationBatch(Batch):
                 asked.add(item.listing)
                 triples.add((item.listing, item.right, item.reason))
         self._listings: dict[str, Listing] = {}
+        self._contents: dict[str, str | None] = {}
         self._violations: dict[str, int] = {}
         self._past: dict[str, list[PastDecision]] = {}
         self._known_listings: set[str] = set()
@@ -176,8 +181,14 @@ class VerificationBatch(Batch):
 
     def _listed(self, incoming: Incoming, data: Listing) -> list[Outgoing]:
         """Take in what the marketplace said about a listing; items that wait for it proceed."""
-        self._new_listings[data.listing] = data
-        self._listings[data.listing] = data
+        # a microsecond apart, so that what was said in one batch keeps its order
+        told = store.ToldListing.of(data, self._tx.now + dt.timedelta(microseconds=len(self._passed)))
+        before = self._told.get(data.listing)
+        if before is not None and before.content not in (None, told.content):
+            self._passed.append(before)
+        self._told[data.listing] = told
+        self._listings[data.listing] = told.listing
+        self._contents[data.listing] = told.content
         self._known_listings.add(data.listing)
         outgoing: list[Outgoing] = []
         # oldest first: of two items that wait, the earlier becomes the original
@@ -263,9 +274,11 @@ class VerificationBatch(Batch):
         self._known_listings |= listings
         self._known_triples |= triples
         learnt = store.listings(self._tx.connection, listings)
-        self._listings.update(learnt)
+        for name, (listing, content) in learnt.items():
+            self._listings[name] = listing
+            self._contents[name] = content
         owners = {
-            owner for listing in learnt.values() for owner in recurrence.owners(listing)
+            owner for listing, _ in learnt.values() for owner in recurrence.owners(listing)
         } - self._violations.keys()
         self._violations.update(store.violations(self._tx.connection, owners))
         for decision in store.past(self._tx.connection, listings):
@@ -291,6 +304,7 @@ class VerificationBatch(Batch):
             upheld_here=upheld,
             seller_violations=None if known is None else self._against(known),
             ours=ours,
+            content=self._contents.get(listing),
         )
 
     def _against(self, listing: Listing) -> int:
@@ -357,6 +371,8 @@ class VerificationBatch(Batch):
         self._journal.append((after.item, self._items.get(after.item), self._changed.get(after.item)))
         self._items[after.item] = after
         self._changed[after.item] = (partition, after)
+        if after.content is not None and (before is None or before.content is None):
+            self._filed.add((after.listing, after.content))
         self._index(after)
         triple = (after.listing, after.right, after.reason)
         if after.blocks:
@@ -440,7 +456,7 @@ class VerificationBatch(Batch):
         changed = [item for _, item in self._changed.values()]
         store.save_upheld(self._tx.connection, changed, self._listings)
         store.save_recurrences(self._tx.connection, self._found, changed)
-        store.save_listings(self._tx.connection, self._new_listings)
+        store.save_listings(self._tx.connection, self._told, self._passed, self._filed)
 
     def marks(self) -> dict[int, dt.datetime]:
         """Verification publishes no watermarks."""

@@ -154,6 +154,7 @@ SignalName = Literal[
     "evidence",
     "claim_size",
     "title_similarity",
+    "mark_use",
     "failed_before",
     "upheld_here",
     "seller_violations",

@@ -175,13 +175,18 @@ def test_an_upstream_files_by_topic(world: World, fox: str, mark: str) -> None:
         return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
     seller = world.account("s-example-up", "seller")
-    (link,) = world.offer(seller, "example-up")
+    (link,) = world.offer(seller, "example-up", brand="Owl", price={"amount": "12.50", "currency": "EUR"})
     status, answer = send(mark)
     assert (status, answer["accepted"], answer["account"]) == (0, True, fox)
     filed = world.call("operator", "GET", f"/v1/claims/{answer['claim']}")
     assert (filed["complainant"], filed["via"]) == (fox, "u-desk")
     (item,) = (one["id"] for one in world.call("operator", "GET", f"/v1/claims/{filed['id']}/items")["items"])
     world.notified(item)
+    # what the marketplace published of the listing is what all sides see
+    for reader in (fox, seller, "operator"):
+        shown = world.call(reader, "GET", f"/v1/items/{item}")["listing_content"]
+        assert (shown["status"], shown["edited"], shown["filed"]["brand"]) == ("known", False, "Owl")
+        assert shown["filed"]["price"] == {"amount": "12.50", "currency": "EUR"}
     world.do(fox, item, "withdraw", {"ground": "error"})
     world.reach(item, "WITHDRAWN")
 

@@ -37,9 +37,12 @@ def _tell(world: World) -> None:
     link = world.call(holder, "POST", f"/v1/evidence/{document}/link")["url"]
     world.secrets.add("signature of a link", link.rpartition("=")[2])
     assert world.http.get(link).text == text
-    claim = world.file(holder, world.right(holder), world.offer(seller, "secret-1"), evidence=[document])
+    said = [world.secrets.add(f"words of a {side}", f"what the {side} says") for side in ("holder", "seller")]
+    links = world.offer(seller, "secret-1")
+    explained = {"explanation": said[0], "explanations": [{"listing": links[0], "text": said[0]}]}
+    claim = world.file(holder, world.right(holder), links, evidence=[document], **explained)
     world.notified(claim.items[0])
-    world.do(seller, claim.items[0], "counter", {"materials": ["identity", "statement"]})
+    world.do(seller, claim.items[0], "counter", {"materials": ["identity", "statement"], "text": said[1]})
     world.reach(claim.items[0], "HOLDER_RESPONSE")
     token, mail = world.tokens[holder], world.secrets.values["e-mail of h-secret"]
     bearer = {"Authorization": f"Bearer {token}"}
@@ -49,10 +52,12 @@ def _tell(world: World) -> None:
         ("PUT", "/v1/contact", {"name": mail, "address": mail, "email": 7}),
         ("PUT", "/v1/contact", {"name": mail, "address": mail, "email": mail + "\n"}),
         ("POST", "/v1/claims", {"right": mail, "reason": token, "listings": [mail], "extra": token}),
+        ("POST", f"/v1/items/{claim.items[0]}/counter", {"text": f"{said[1]}\0"}),
     ):
         assert world.http.request(method, path, json=body, headers=bearer).status_code >= 400
     assert world.http.get("/v1/me", headers={"Authorization": f"Bearer {token}x"}).status_code == 401
     world.relay("secret-event", "counter", seller, item=claim.items[0], materials=[mail], **{mail: token})
+    world.relay("secret-text", "counter", seller, item=claim.items[0], text=said[1])
 
 
 def secrets_of(world: World) -> dict[str, bytes]:

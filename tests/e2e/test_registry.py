@@ -33,7 +33,10 @@ def test_an_address_is_confirmed_by_a_code_that_came_by_mail(world: World) -> No
     code = world.secrets.add("code of h-code", found[0])
     me = world.call(holder, "POST", "/v1/contact/confirmation", {"code": code})
     assert (me["state"], me["email_confirmed"]) == ("email_confirmed", True)
-    world.call("r-rita", "POST", f"/v1/accounts/{holder}/verify", {"identity_verified": True})
+    passport = world.document(holder, b"passport", "identity")
+    world.call(holder, "POST", "/v1/me/evidence", {"evidence": [passport]})
+    verdict = {"identity_verified": True, "documents": [passport]}
+    world.call("r-rita", "POST", f"/v1/accounts/{holder}/verify", verdict)
     assert world.call(holder, "GET", "/v1/me")["state"] == "verified"
     world.until(lambda: told(world, holder, "account verified"))
     inbox = world.until(lambda: len(found := world.call(holder, "GET", "/v1/inbox")["items"]) == 2 and found)
@@ -56,7 +59,13 @@ def test_a_right_expires_and_is_renewed(world: World) -> None:
         "evidence": [world.document(holder, b"certificate", "ownership")],
     }
     right = world.call(holder, "POST", "/v1/rights", asked)
-    assert (right["status"], right["mark"], right["normalised"]) == ("active", "EXPIRY", ["number", "mark"])
+    assert (right["pending_reason"], right["mark"], right["normalised"]) == (
+        "proof_unseen",
+        "EXPIRY",
+        ["number", "mark"],
+    )
+    decision = {"accept": True, "documents": asked["evidence"]}
+    assert world.call("operator", "POST", f"/v1/rights/{right['id']}/decision", decision) == {"changed": True}
     world.to(begins + 2 * DAY)
     (warning,) = world.until(lambda: told(world, holder, "about to expire"))
     assert right["id"] in warning

@@ -148,7 +148,7 @@ class World:
         opened_by: str = "operator",
     ) -> str:
         """An account with a contact; opened by nobody (``opened_by`` empty), it is an unregistered holder's."""
-        body = {"role": role, "id": name, "identity_verified": verified} if opened_by else {}
+        body = {"role": role, "id": name, "identity_verified": verified, "seen": "office"} if opened_by else {}
         made = self.call(opened_by, "POST", "/v1/accounts", body)
         account = name = str(made["account"])
         self.tokens[account] = self.secrets.add(f"token of {account}", made["token"])
@@ -163,9 +163,9 @@ class World:
         return account
 
     def right(self, owner: str, kind: str = "trademark") -> str:
-        """A right for whose proof an operator vouches."""
+        """A right whose proof an operator has seen."""
         number = next(self._numbers)
-        body = {"right_type": kind, "number": str(1_000_000 + number), "proof": f"proof-{number}", "owner": owner}
+        body = {"right_type": kind, "number": str(1_000_000 + number), "seen": f"proof-{number}", "owner": owner}
         return str(self.call("operator", "POST", "/v1/rights", body)["id"])
 
     def document(self, who: str, content: bytes, kind: str, name: str | None = None) -> str:

@@ -46,6 +46,7 @@ def test_anything_may_be_killed() -> None:
         "enforcement-worker.0",
         "enforcement-ledger.0",
         "enforcement-entities.0",
+        "verification-api.0",
         "enforcement-api.0",
         "notification-worker.0",
         "notification-sender.0",

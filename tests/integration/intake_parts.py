@@ -84,6 +84,10 @@ class Parts:
         self.folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
 
+    def verification(self, stack: Stack) -> Settings:
+        """Verification's tables in the same database, and its internal API where ``verification_url`` says."""
+        return self._inner(stack, "verification", self.settings.verification_url, "/internal/revisions?item=i-none")
+
     def enforcement(self, stack: Stack) -> Settings:
         """Enforcement's tables in the same database, and its internal API where ``enforcement_url`` says; its settings."""
         return self._inner(stack, "enforcement", self.settings.enforcement_url, "/internal/offenders")
@@ -206,7 +210,8 @@ class People:
 
     def open(self, role: str = "holder", *, contact: bool | None = None, **values: Any) -> tuple[str, dict[str, str]]:
         """(account id, headers) of a new verified account; a holder's has a confirmed contact unless ``contact`` is False."""
-        body = {"role": role, "identity_verified": True, **values}
+        verified = values.pop("identity_verified", True)
+        body = {"role": role, **({"identity_verified": True, "seen": "office"} if verified else {}), **values}
         made = self.client.post("/v1/accounts", json=body, headers=self.operator)
         assert made.status_code == 201, made.text
         account, headers = made.json()["account"], {"Authorization": f"Bearer {made.json()['token']}"}
@@ -223,8 +228,13 @@ class People:
         said = self.client.post(path, json={"email_confirmed": True}, headers=self.operator)
         assert said.status_code == 200, said.text
 
+    def verify(self, headers: dict[str, str], account: str, verified: bool = True, **values: Any) -> httpx.Response:
+        """A reviewer's verdict on an account's identity: unless it says more, it was seen elsewhere."""
+        body = {"identity_verified": verified, **(values or ({"seen": "office"} if verified else {}))}
+        return self.client.post(f"/v1/accounts/{account}/verify", json=body, headers=headers)
+
     def right(self, headers: dict[str, str], **values: Any) -> str:
-        """A right of the account, for whose proof an operator vouches unless there is another or none."""
+        """A right of the account, whose proof an operator has seen unless another one, or none, is given."""
         return str(self.registered(headers, **{"number": "1234567", **values})["id"])
 
     def registered(self, headers: dict[str, str], **values: Any) -> dict[str, Any]:
@@ -232,10 +242,15 @@ class People:
         body = {"right_type": "trademark", **values}
         if not {"proof", "evidence"} & values.keys():
             owner = self.client.get("/v1/me", headers=headers).json()["id"]
-            body, headers = {**body, "proof": "doc-1", "owner": owner}, self.operator
+            body, headers = {**body, "seen": "doc-1", "owner": owner}, self.operator
         made = self.client.post("/v1/rights", json=body, headers=headers)
         assert made.status_code == 201, made.text
         return dict(made.json())
+
+    def decide(self, headers: dict[str, str], right: str, accept: bool = True, **values: Any) -> httpx.Response:
+        """A reviewer's decision on a right: unless it says more, its proof was seen elsewhere, or cannot be read."""
+        body = {"accept": accept, **(values or ({"seen": "register"} if accept else {"code": "unreadable"}))}
+        return self.client.post(f"/v1/rights/{right}/decision", json=body, headers=headers)
 
     def webhook(
         self, parts: Parts, headers: dict[str, str], url: str = "https://1.1.1.1/hook", **more: Any

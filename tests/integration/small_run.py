@@ -70,15 +70,15 @@ class SmallRun:
 
     def account(self, name: str, role: str, *, verified: bool = True) -> None:
         """An account with a confirmed contact."""
-        body = {"role": role, "id": name, "identity_verified": verified}
+        body = {"role": role, "id": name, "identity_verified": verified, "seen": "office"}
         self.tokens[name] = self.call("operator", "POST", "/v1/accounts", body)["token"]
         contact = {"name": name, "address": "1 Long Lane", "email": f"{name}@mail.example"}
         self.call(name, "PUT", "/v1/contact", contact)
         self.call("operator", "POST", f"/v1/accounts/{name}/verify", {"email_confirmed": True})
 
     def right(self, owner: str, kind: str, number: str) -> str:
-        """A right for whose proof an operator vouches."""
-        body = {"right_type": kind, "number": number, "proof": f"proof-{number}", "owner": owner}
+        """A right whose proof an operator has seen."""
+        body = {"right_type": kind, "number": number, "seen": f"proof-{number}", "owner": owner}
         return str(self.call("operator", "POST", "/v1/rights", body)["id"])
 
     def seed(self, listings: dict[str, str]) -> None:

@@ -25,7 +25,7 @@ from services.intake.evidence import store as evidence_store
 from services.intake.evidence.blobs import Blobs
 from services.intake.kernel import requests
 from services.intake.kernel.security import Contacts
-from shared import clock, db
+from shared import clock, db, right_refusals
 from tests import evidence_files as files
 from tests.integration.intake_parts import Parts, People, sell
 from tests.integration.test_intake_http import body, problem
@@ -303,25 +303,33 @@ def test_documents_count_as_materials(parts: Parts, people: People, holder: Some
         "/v1/rights", json={"right_type": "trademark", "number": "1234567", "evidence": [ownership]}, headers=who
     )
     assert made.status_code == 201, made.text
-    assert (made.json()["status"], made.json()["proof"]) == ("active", ownership)
-    claim = people.claim(who, made.json()["id"], "listing", evidence=[statement], materials=["comparison"])["claim"]
-    assert terms(parts, claim) == ["comparison", "ownership", "statement"]
-    assert people.client.get(f"/v1/evidence/{statement}", headers=who).json()["named_in"] == [claim]
+    waits = {"status": "pending", "pending_reason": "proof_unseen", "proof": ownership, "accepted": None}
+    assert {name: made.json()[name] for name in waits} == waits
+    right = made.json()["id"]
+    # what is merely said proves nothing, and neither does a right that nobody has accepted
+    asked = {"evidence": [statement], "materials": ["comparison", "ownership", "signature"]}
+    assert terms(parts, people.claim(who, right, "early", **asked)["claim"]) == ["signature", "statement"]
+    _, reviewers = people.open("reviewer")
+    assert people.decide(reviewers, right, documents=[ownership]).json() == {"changed": True}
+    claim = people.claim(who, right, "listing", **asked)["claim"]
+    assert terms(parts, claim) == ["ownership", "signature", "statement"]
+    assert claim in people.client.get(f"/v1/evidence/{statement}", headers=who).json()["named_in"]
     # what is added later, and then again with nothing: what was named once stays on file
     purchase = kept(people, who, b"receipt", "purchase")
     for given in ([purchase], []):
-        answer = people.client.post(f"/v1/claims/{claim}/information", json={"evidence": given}, headers=who)
+        body = {"evidence": given, "materials": ["comparison"]}
+        answer = people.client.post(f"/v1/claims/{claim}/information", json=body, headers=who)
         assert answer.status_code == 202, answer.text
         command = answer.json()["commands"][0]["command"]
         ((payload,),) = parts.query("select payload from admission_queue where payload like %s", f"%{command}%")
-        assert '"materials":["comparison","ownership","purchase","statement"]' in payload
+        assert '"materials":["ownership","purchase","signature","statement"]' in payload
         assert "evidence" not in payload
     assert people.client.post("/v1/me/evidence", json={"evidence": [statement]}, headers=who).json() == {
         "about": account,
         "documents": [statement],
     }
     named = people.client.get(f"/v1/evidence/{statement}", headers=who).json()["named_in"]
-    assert named == sorted([account, claim])
+    assert {account, claim} < set(named)
 
 
 def test_documents_in_other_commands(parts: Parts, people: People, holder: Someone) -> None:
@@ -684,8 +692,8 @@ def test_a_document_of_an_account_stays_with_the_account(parts: Parts, people: P
         assert state(parts, document) == wanted
 
 
-def test_a_document_proves_a_right_that_waited_for_it(parts: Parts, people: People, holder: Someone) -> None:
-    _, who = holder
+def test_a_document_proves_a_right_once_a_person_accepted_it(parts: Parts, people: People, holder: Someone) -> None:
+    account, who = holder
     made = people.client.post("/v1/rights", json={"right_type": "copyright"}, headers=who).json()
     assert (made["status"], made["pending_reason"]) == ("pending", "proof_missing")
     claim = people.claim(who, made["id"], "listing", reason="pirated_product")
@@ -700,16 +708,72 @@ def test_a_document_proves_a_right_that_waited_for_it(parts: Parts, people: Peop
     assert people.client.get(f"/v1/rights/{made['id']}", headers=who).json()["status"] == "pending"
     prove(ownership)
     right = people.client.get(f"/v1/rights/{made['id']}", headers=who).json()
-    assert (right["status"], right["proof"], right["pending_reason"]) == ("active", ownership, None)
-    assert right["history"][0]["kind"] == "proven"
-    told = parts.query(
-        "select payload::json->>'status' from admission_queue where claim = %s and kind = 'command'", claim["claim"]
-    )
-    assert told == [("active",)]
+    assert (right["status"], right["proof"], right["pending_reason"]) == ("pending", ownership, "proof_unseen")
+
+    def told() -> list[tuple[str, list[str]]]:
+        parts.tell_rights()
+        rows = parts.query(
+            "select payload::json from admission_queue where claim = %s and kind = 'command' order by id",
+            claim["claim"],
+        )
+        return [(command["status"], command["materials"]) for (command,) in rows]
+
+    assert told() == []
+    reviewer, reviewers = people.open("reviewer")
+
+    def refused(**values: Any) -> tuple[str, str]:
+        said = problem(people.decide(reviewers, made["id"], **values), 422)
+        return said["field"], said["type"].rpartition(":")[2]
+
+    # a person accepts what it has seen: documents of this right, or the proof elsewhere
+    foreign = kept(people, people.open()[1], b"of another")
+    assert refused(documents=[]) == ("documents", "nothing_accepted")
+    assert refused(documents=[ownership, foreign]) == ("documents[1]", "unknown_document")
+    assert refused(accept=False, code=None) == ("code", "unknown_code")
+    assert refused(accept=False, code="because") == ("code", "unknown_code")
+    assert told() == []
+
+    # it is declined, with a reason and a cure, and cured
+    decline = {"accept": False, "code": "unreadable", "documents": [ownership]}
+    assert people.decide(reviewers, made["id"], **decline).json() == {"changed": True}
+    right = people.client.get(f"/v1/rights/{made['id']}", headers=who).json()
+    assert (right["status"], right["pending_reason"]) == ("pending", "refused")
+    better = kept(people, who, b"better copy")
+    prove(better)
+    waits = people.client.get(f"/v1/rights/{made['id']}", headers=who).json()
+    assert (waits["status"], waits["pending_reason"], waits["proof"]) == ("pending", "proof_unseen", better)
+    accept = {"documents": [better, ownership], "seen": "file-7"}
+    assert people.decide(reviewers, made["id"], **accept).json() == {"changed": True}
+    right = people.client.get(f"/v1/rights/{made['id']}", headers=who).json()
+    assert (right["status"], right["pending_reason"], right["accepted"]) == ("active", None, "person")
+    assert told() == [("active", ["ownership"])]
+    history = people.client.get(f"/v1/rights/{made['id']}", headers=reviewers).json()["history"]
+    assert [(one["kind"], one["by"], one["code"], one["documents"], one["seen"]) for one in history] == [
+        ("accepted", reviewer, None, [better, ownership], "file-7"),
+        ("documents", account, "proof_unseen", [better], None),
+        ("refused", reviewer, "unreadable", [ownership], None),
+        ("documents", account, "proof_unseen", [ownership], None),
+        ("registered", account, "proof_missing", None, None),
+    ]
+    assert [one["cure"] for one in history if one["cure"]] == [right_refusals.TEXTS["unreadable"]]
     prove(ownership)
-    assert parts.query(
-        "select count(*) from admission_queue where claim = %s and kind = 'command'", claim["claim"]
-    ) == [(1,)]
+    assert told() == [("active", ["ownership"])]
+
+
+def test_a_forged_document_is_accepted_by_nobody(parts: Parts, people: People, holder: Someone) -> None:
+    account, who = holder
+    document = kept(people, who, b"forged")
+    made = people.registered(who, right_type="copyright", evidence=[document])["id"]
+    _, reviewers = people.open("reviewer")
+    parts.query(
+        """insert into misuse_findings (id, account, kind, state, document, code, by, day, at)
+        values ('f-forged', %s, 'forged_document', 'in_force', %s, 'altered', 'a-operator', current_date, now())""",
+        account,
+        document,
+    )
+    parts.query("update evidence set forged = 'f-forged' where id = %s", document)
+    said = problem(people.decide(reviewers, made, documents=[document]), 422, field="documents[0]")
+    assert said["type"].endswith(":unknown_document")
 
 
 def test_what_a_killed_writer_left_in_the_folder_goes_with_it(parts: Parts, people: People, holder: Someone) -> None:

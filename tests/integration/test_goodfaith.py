@@ -452,7 +452,7 @@ def test_an_account_that_is_verified_late_is_upgraded_then(
     at.to(at.now + DAY)
     quiet.housekeeping.judge()
     assert history(parts, account) == []
-    people.client.post(f"/v1/accounts/{account}/verify", json={"identity_verified": True}, headers=people.operator)
+    people.verify(people.operator, account)
     quiet.housekeeping.judge()
     assert history(parts, account) == ["upgraded"]
 

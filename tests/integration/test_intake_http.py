@@ -35,10 +35,16 @@ pytestmark = pytest.mark.stack
 @pytest.fixture(scope="module")
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     taken: set[int] = set()
-    first, second = (f"http://127.0.0.1:{free_port(taken)}" for _ in range(2))
+    first, second, third = (f"http://127.0.0.1:{free_port(taken)}" for _ in range(3))
     parts = Parts(
-        stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000, enforcement_url=first, notification_url=second
+        stack,
+        tmp_path_factory.mktemp("intake"),
+        max_body_bytes=100_000,
+        enforcement_url=first,
+        notification_url=second,
+        verification_url=third,
     )
+    parts.verification(stack)
     parts.enforcement(stack)
     parts.notification(stack)
     yield parts
@@ -214,7 +220,7 @@ def test_an_unverified_account_names_ten_listings_and_waits_in_bulk(client: http
     right = people.right(headers)
     problem(client.post("/v1/claims", json=body(right, *map(str, range(11))), headers=headers), 422, field="listings")
     assert people.claim(headers, right, *map(str, range(10)))["lane"] == "bulk"
-    client.post(f"/v1/accounts/{made['account']}/verify", json={"identity_verified": True}, headers=people.operator)
+    people.verify(people.operator, made["account"])
     assert people.claim(headers, right, *map(str, range(11)))["lane"] == "standard"
     client.post(f"/v1/accounts/{made['account']}/verify", json={"good_faith": True}, headers=people.operator)
     assert people.claim(headers, right, "1")["lane"] == "express"
@@ -543,7 +549,14 @@ def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, 
 
 @pytest.mark.parametrize(
     "change",
-    [{"role": "operator"}, {"role": "seller"}, {"id": "a-operator"}, {"identity_verified": True}, {"good_faith": True}],
+    [
+        {"role": "operator"},
+        {"role": "seller"},
+        {"id": "a-operator"},
+        {"identity_verified": True},
+        {"seen": "x"},
+        {"good_faith": True},
+    ],
 )
 def test_nobody_makes_itself_more_than_a_holder(
     client: httpx.Client, holder: tuple[str, dict[str, str], str], change: dict[str, Any]
@@ -645,7 +658,10 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/rights/{right_id}/assignment"): ({"to": "{holder_b}"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/name"): ({"registrant": "New Name Ltd"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/evidence"): (None, _row(422, HIDDEN, NO, NO, NO, 422, NO)),
-    ("POST", "/v1/rights/{right_id}/decision"): ({"accept": False}, _row(NO, NO, NO, NO, OK, OK, NO)),
+    ("POST", "/v1/rights/{right_id}/decision"): (
+        {"accept": False, "code": "unreadable"},
+        _row(NO, NO, NO, NO, OK, OK, NO),
+    ),
     ("PATCH", "/v1/rights/{right_id}"): ({"status": "active"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/authorisations"): ({"agent": "a-operator"}, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/authorisations"): (None, ALL),
@@ -658,7 +674,9 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/claims/{claim_id}"): (None, PARTY_READS),
     ("GET", "/v1/claims/{claim_id}/items"): (None, PARTY_READS),
     ("GET", "/v1/claims/{claim_id}/timeline"): (None, PARTY_READS),
+    ("GET", "/v1/claims/{claim_id}/texts"): (None, PARTY_READS),
     ("GET", "/v1/items/{item_id}"): (None, PARTY_READS),
+    ("GET", "/v1/items/{item_id}/revisions"): (None, PARTY_READS),
     ("GET", "/v1/commands/{command_id}"): (None, PARTY_READS),
     ("GET", "/v1/inbox"): (None, ALL),
     ("GET", "/v1/inbox/{message_id}"): (None, ITS_OWN),
@@ -958,7 +976,11 @@ def test_no_answer_is_stored_or_read_as_another_type(parts: Parts, people: Peopl
         client.post("/internal/contacts", json={"ids": []}, headers=internal),
         *(
             httpx.get(f"{url}/internal/nothing", headers=internal, trust_env=False)
-            for url in (parts.settings.enforcement_url, parts.settings.notification_url)
+            for url in (
+                parts.settings.verification_url,
+                parts.settings.enforcement_url,
+                parts.settings.notification_url,
+            )
         ),
     ]
     for answer in answers:
@@ -970,7 +992,7 @@ def test_no_party_learns_which_reviewer_acted(people: People) -> None:
     owner, headers = people.open()
     reviewer, reviewers = people.open("reviewer")
     right = people.right(headers, proof=None)
-    decided = people.client.post(f"/v1/rights/{right}/decision", json={"accept": True}, headers=reviewers)
+    decided = people.decide(reviewers, right)
     assert decided.status_code == 200, decided.text
     verified = people.client.post(f"/v1/accounts/{owner}/verify", json={"good_faith": True}, headers=reviewers)
     assert verified.status_code == 200, verified.text

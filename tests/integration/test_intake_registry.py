@@ -123,7 +123,7 @@ def test_an_address_is_confirmed_by_a_code(parts: Parts, people: People) -> None
     assert state() == "email_confirmed"
     people.client.delete("/v1/contact", headers=headers)
     assert state() == "applied"
-    people.client.post(f"/v1/accounts/{account}/verify", json={"identity_verified": True}, headers=people.operator)
+    people.verify(people.operator, account)
     assert state() == "verified"
     assert notices(parts, account)[-1]["kind"] == "account_verified"
 
@@ -203,6 +203,7 @@ def test_a_suspended_account_begins_nothing_new_and_a_closed_one_is_refused(part
         ("open", "abuse"),
         ("suspended", "abuse"),
         ("email_confirmed", None),
+        ("verified", None),
     ]
     assert [said["kind"] for said in notices(parts, account)] == [
         "account_suspended",
@@ -275,6 +276,56 @@ def test_a_right_is_kept_as_the_register_has_it(people: People) -> None:
     assert made["id"] in problem(exists, 409, field="number")["cure"]
 
 
+def test_a_design_is_registered_with_its_class_and_its_views(parts: Parts, people: People) -> None:
+    owner, owners = people.open()
+
+    def document(kind: str) -> str:
+        made = people.client.post(
+            f"/v1/evidence?kind={kind}", content=f"drawing {uuid.uuid4().hex}".encode(), headers=owners
+        )
+        assert made.status_code == 201, made.text
+        return str(made.json()["id"])
+
+    views = [document("design_view") for _ in range(11)]
+    proof = document("ownership")
+    asked = {"right_type": "design", "register": "us", "number": "D654321", "classes": ["02-02"]}
+
+    def register(status: int, **values: Any) -> dict[str, Any]:
+        answer = people.client.post("/v1/rights", json={**asked, **values}, headers=owners)
+        assert answer.status_code == status, answer.text
+        return dict(answer.json())
+
+    def refused(field: str, **values: Any) -> str:
+        body = register(422, **values)
+        assert (body["field"], bool(body["cure"])) == (field, True)
+        return str(body["type"]).rpartition(":")[2]
+
+    for classes in (None, []):
+        assert refused("classes", classes=classes, evidence=views[:1]) == "class_missing"
+    assert refused("evidence", evidence=[proof]) == "views_missing"
+    assert refused("evidence", evidence=views) == "too_many_views"
+    trademark = {"right_type": "trademark", "number": "5123499", "classes": None}
+    assert refused("evidence", evidence=views[:1], **trademark) == "no_views"
+    # nothing of what was refused is left
+    assert parts.query("select count(*) from rights where owner = %s", owner) == [(0,)]
+    assert parts.query("select count(*) from evidence_links where owner = %s", owner) == [(0,)]
+    made = register(201, evidence=[*views[:10], proof])
+    assert (made["status"], made["classes"]) == ("active", ["02-02"])
+    url = f"/v1/rights/{made['id']}/evidence"
+    assert problem(people.client.post(url, json={"evidence": [views[10]]}, headers=owners), 422, field="evidence")[
+        "type"
+    ].endswith("too_many_views")
+    # a design of version 0.2.0 has neither, and gets its views later
+    parts.query(
+        """insert into rights (id, owner, right_type, number, status, registered_at)
+        values ('r-old-design', %s, 'design', 'D1', 'active', now())""",
+        owner,
+    )
+    url = "/v1/rights/r-old-design/evidence"
+    for named in (proof, views[10]):
+        assert people.client.post(url, json={"evidence": [named]}, headers=owners).status_code == 200
+
+
 def test_words_with_letters_of_another_script_wait_for_a_reviewer(people: People) -> None:
     _, headers = people.open()
     made = right(people, headers, mark="\u0410CME")
@@ -285,12 +336,15 @@ def test_words_with_letters_of_another_script_wait_for_a_reviewer(people: People
     waiting = people.client.get("/v1/rights?status=pending&limit=200", headers=people.operator).json()["items"]
     assert made["id"] in [one["id"] for one in waiting]
     _, reviewers = people.open("reviewer")
-    decided = people.client.post(f"/v1/rights/{made['id']}/decision", json={"accept": True}, headers=reviewers)
+    for status in ("active", "expired"):
+        brought = people.client.patch(f"/v1/rights/{made['id']}", json={"status": status}, headers=people.operator)
+        assert problem(brought, 422, field="status")["type"].endswith(":not_accepted")
+    decided = people.decide(reviewers, made["id"])
     assert decided.json() == {"changed": True}
     read = people.client.get(f"/v1/rights/{made['id']}", headers=headers).json()
     assert (read["status"], read["pending_reason"]) == ("active", None)
     assert [entry["kind"] for entry in read["history"]] == ["accepted", "registered"]
-    problem(people.client.post(f"/v1/rights/{made['id']}/decision", json={"accept": True}, headers=reviewers), 409)
+    problem(people.decide(reviewers, made["id"]), 409)
 
 
 def test_one_right_under_two_accounts_waits_for_a_reviewer(parts: Parts, people: People) -> None:
@@ -303,15 +357,13 @@ def test_one_right_under_two_accounts_waits_for_a_reviewer(parts: Parts, people:
     assert (one["status"], two["status"], two["pending_reason"]) == ("active", "pending", "right_registered_elsewhere")
     assert [said["kind"] for said in notices(parts, second)] == ["right_registered_elsewhere"]
     _, reviewers = people.open("reviewer")
-    refuse = people.client.post(
-        f"/v1/rights/{two['id']}/decision", json={"accept": False, "code": "x"}, headers=reviewers
-    )
+    refuse = people.decide(reviewers, two["id"], accept=False)
     assert refuse.json() == {"changed": True}
     assert people.client.get(f"/v1/rights/{two['id']}", headers=seconds).json()["pending_reason"] == "refused"
     claimed = people.client.post("/v1/claims", json=body(two["id"], "x"), headers=seconds)
     assert problem(claimed, 422, field="right")["type"].endswith(":right_refused")
     three = right(people, seconds, number=number)
-    accept = people.client.post(f"/v1/rights/{three['id']}/decision", json={"accept": True}, headers=reviewers)
+    accept = people.decide(reviewers, three["id"])
     assert accept.json() == {"changed": True}
     states = [
         people.client.get(f"/v1/rights/{id}", headers=reviewers).json()["status"] for id in (one["id"], three["id"])
@@ -361,22 +413,90 @@ def test_a_reference_keeps_nobody_out_and_brings_nothing_into_force(parts: Parts
     people.client.post(f"/v1/rights/{squatted['id']}/renewal", json=renewal, headers=squatters)
     assert people.client.get(f"/v1/rights/{squatted['id']}", headers=squatters).json()["status"] == "pending"
     # the owner is not kept out, and told of nobody
-    assert registered(owners, evidence=[document(owners)], proof="certificate") == ("active", None)
+    certificate = document(owners)
+    made = right(people, owners, number=number, evidence=[certificate], proof="certificate")
+    assert (made["status"], made["pending_reason"], made["proof"]) == ("pending", "proof_unseen", certificate)
     assert notices(parts, owner) == []
+    _, reviewers = people.open("reviewer")
+    assert people.decide(reviewers, made["id"], documents=[certificate]).json() == {"changed": True}
+    assert people.client.get(f"/v1/rights/{made['id']}", headers=owners).json()["status"] == "active"
     # too late for a document of the squatter's: a reviewer decides
     url = f"/v1/rights/{squatted['id']}/evidence"
     assert people.client.post(url, json={"evidence": [document(squatters)]}, headers=squatters).status_code == 200
     read = people.client.get(f"/v1/rights/{squatted['id']}", headers=squatters).json()
     assert (read["status"], read["pending_reason"]) == ("pending", "right_registered_elsewhere")
-    # an operator's reference counts as looked at, and a document proves what a reference did not
-    _, thirds = people.open()
+    # nor does an operator's, until it says where it has seen the proof; and never of a right of its own
+    third, thirds = people.open()
     number = str(next(_numbers))
-    waiting = right(people, thirds, number=number, proof="certificate")
-    url = f"/v1/rights/{waiting['id']}/evidence"
-    people.client.post(url, json={"evidence": [document(thirds)]}, headers=thirds)
-    assert people.client.get(f"/v1/rights/{waiting['id']}", headers=thirds).json()["status"] == "active"
+    asked = {"right_type": "trademark", "register": "us", "number": number, "owner": third}
+    for more, wanted in (
+        ({"proof": "certificate"}, "pending"),
+        ({"number": str(next(_numbers)), "seen": "c"}, "active"),
+    ):
+        made = people.client.post("/v1/rights", json={**asked, **more}, headers=people.operator).json()
+        assert (made["status"], made["accepted"]) == (wanted, "person" if wanted == "active" else None)
     number = str(next(_numbers))
     assert registered(thirds) == ("active", None)
+    operator, operators = people.open("operator")
+    own = {**asked, "number": str(next(_numbers)), "seen": "c", "owner": operator}
+    refused = problem(people.client.post("/v1/rights", json=own, headers=operators), 403)
+    assert refused["type"].endswith(":conflict_of_interest")
+    own["owner"] = third
+    problem(people.client.post("/v1/rights", json=own, headers=thirds), 403, field="seen")
+
+
+def test_a_right_that_nobody_accepted_does_not_come_into_force_when_it_was_lost(people: People) -> None:
+    _, headers = people.open()
+    made = right(people, headers, proof="certificate")
+    url = f"/v1/rights/{made['id']}"
+    assert people.client.patch(url, json={"status": "lost"}, headers=headers).json() == {"changed": True}
+    for status in ("active", "expired"):
+        back = people.client.patch(url, json={"status": status}, headers=people.operator)
+        assert problem(back, 422, field="status")["type"].endswith(":not_accepted")
+
+
+def test_reviewers_see_how_alike_the_registrant_and_the_account_are(people: People) -> None:
+    _, headers = people.open()
+    _, reviewers = people.open("reviewer")
+
+    def match(registrant: str | None) -> Any:
+        made = right(people, headers, **({} if registrant is None else {"registrant": registrant}))
+        assert made["status"] == "active"  # whatever it is, a person decides
+        owner = people.client.get(f"/v1/rights/{made['id']}", headers=headers).json()
+        assert owner["registrant_match"] is None
+        return people.client.get(f"/v1/rights/{made['id']}", headers=reviewers).json()["registrant_match"]
+
+    assert match("Acme Works Ltd") is None  # no name is on file
+    contact = {**CONTACT, "name": "ACME WORKS, Limited"}
+    assert people.client.put("/v1/contact", json=contact, headers=headers).status_code == 204
+    assert match("Acme Works Ltd") == 100
+    assert match("Globex GmbH") < 50
+    assert match(None) is None
+
+
+def test_rights_of_0_2_0_stay_as_they_are(parts: Parts, people: People) -> None:
+    """As processes of that version write them, which do not know of acceptance."""
+    account, headers = people.open()
+    ids = {status: f"r-old-{status}" for status in ("active", "pending", "lost")}
+    for status, id in ids.items():
+        reason = "proof_missing" if status == "pending" else None
+        parts.query(
+            """insert into rights (id, owner, right_type, status, pending_reason, registered_at)
+            values (%s, %s, 'copyright', %s, %s, now())""",
+            id,
+            account,
+            status,
+            reason,
+        )
+    seen = {status: people.client.get(f"/v1/rights/{id}", headers=headers).json() for status, id in ids.items()}
+    assert {status: (one["status"], one["accepted"]) for status, one in seen.items()} == {
+        "active": ("active", "rules_0_2_0"),
+        "pending": ("pending", None),
+        "lost": ("lost", None),
+    }
+    _, reviewers = people.open("reviewer")
+    assert people.decide(reviewers, ids["pending"]).json() == {"changed": True}
+    assert people.client.get(f"/v1/rights/{ids['pending']}", headers=headers).json()["accepted"] == "person"
 
 
 def test_many_at_once_register_one_right(people: People) -> None:
@@ -505,7 +625,9 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
                 expires_at=far,
             )
             name = f"r-{uuid.uuid4().hex}"
-            made.append(registry_store.add_right(connection, name, owner, form, owner, PARTITIONS, proven=True)["id"])
+            made.append(
+                registry_store.add_right(connection, name, owner, form, owner, PARTITIONS, accepted="person")["id"]
+            )
         registry_store.add_authorisation(connection, owner, requests.Authorise(agent=agent), PARTITIONS)
     mark, second = made
     claims = {}

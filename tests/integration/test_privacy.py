@@ -355,7 +355,7 @@ HELD_ELSEWHERE = {
     },
     "notification": {"message_items", "announcements", "channels", "digests"},
     # of listings and items, by ids; the item itself is exported as intake reads it
-    "verification": {"items", "listings", "upheld", "recurrences"},
+    "verification": {"items", "listings", "snapshots", "upheld", "recurrences"},
     "enforcement": {
         "listings",
         "holds",
@@ -422,9 +422,10 @@ def test_an_export_has_all_of_ones_own_and_nothing_of_others(
     reviewer, _ = people.open("reviewer", id=f"r-secret-{uuid.uuid4().hex[:6]}")
     right = people.right(headers)
     document = people.client.get("/v1/evidence", headers=headers).json()["items"][0]["id"]
-    made = people.claim(headers, right, "of-the-seller", evidence=[document])
+    made = people.claim(headers, right, "of-the-seller", evidence=[document], explanation="Ada explains")
     item = made["items"][0]["item"]
     sell(parts.engine, item, seller, state="HOLDER_RESPONSE", told=2)
+    assert people.client.post(f"/v1/items/{item}/counter", json={"text": "123"}, headers=sellers).status_code == 202
     tell(parts, account, made["claim"], "counter_forwarded", item)
     parts.query("insert into timeline values (%s, 1, 't', 'NOTIFIED', 'system', null, now())", item)
     parts.query(
@@ -437,6 +438,9 @@ def test_an_export_has_all_of_ones_own_and_nothing_of_others(
     assert held["contact"][0]["contact"]["name"] == CONTACT["name"]
     assert held["declarations"][0]["signed_by"]["name"] == SEALED["name"]
     assert {one["name"] for one in held["documents"]} >= {"identity-of-ada.txt", "ownership-of-ada.txt"}
+    assert held["texts"] == [
+        {"id": made["claim"], "claim": made["claim"], "kind": "explanation", "text": "Ada explains"}
+    ]
     assert [one["id"] for one in held["items"]] == [item]
     assert (held["claims"][0]["id"], held["inbox"][0]["claim"]) == (made["claim"], made["claim"])
     assert [(one["kind"], one["by"]) for one in held["account_history"]] == [
@@ -455,6 +459,8 @@ def test_an_export_has_all_of_ones_own_and_nothing_of_others(
     _, theirs, text = exported(whole, parts, seller, tmp_path / "theirs.json")
     assert ([one["id"] for one in theirs["items"]], theirs["claims"], theirs["documents"]) == ([item], [], [])
     assert [one["document"] for one in theirs["documents_read"]] == [document]
+    assert [one["text"] for one in theirs["texts"]] == ["123"]
+    assert "Ada explains" not in text
     assert not {"Ada Sealed", "identity-of-ada.txt"} & set(re.findall(r"Ada Sealed|identity-of-ada\.txt", text))
     assert theirs["contact"][0]["contact"]["name"] == "Private Counterpart"
 

@@ -60,6 +60,9 @@ def test_rows_that_only_a_past_day_needed_go(rig: Rig) -> None:
     rig.do(
         "insert into intake.usage select 'h-old', now() - interval '3 days', 5; insert into intake.usage select 'h', now(), 5;"
         "insert into intake.misuse_usage values ('h-old', current_date - 4, 5), ('h', current_date, 5);"
+        "insert into verification.snapshots select 'l', d, '{}', null, null, now() - age, filed from (values"
+        " ('old', interval '401 days', false), ('filed', interval '401 days', true), ('new', interval '1 day', false))"
+        " as n(d, age, filed);"
         "insert into notification.bouncing values ('p-old', 'x', 'gone', now(), now() - interval '31 days'),"
         " ('p-new', 'x', 'gone', now(), now());"
         'insert into enforcement.dead_letters (partition, key, topic, "offset", value, error, state, changed_wall) values'
@@ -68,9 +71,17 @@ def test_rows_that_only_a_past_day_needed_go(rig: Rig) -> None:
     )
     found = Pruning(rig.engine, rig.settings).aged()
     assert {table: count for table, count in found.items() if count} == dict.fromkeys(
-        ("intake.usage", "intake.misuse_usage", "notification.bouncing", "enforcement.dead_letters"), 1
+        (
+            "intake.usage",
+            "intake.misuse_usage",
+            "verification.snapshots",
+            "notification.bouncing",
+            "enforcement.dead_letters",
+        ),
+        1,
     )
     assert rig.do("select account from intake.usage") == [("h",)]
     assert rig.do("select account from intake.misuse_usage") == [("h",)]
+    assert rig.do("select digest from verification.snapshots order by 1") == [("filed",), ("new",)]
     assert rig.do("select party from notification.bouncing") == [("p-new",)]
     assert rig.do('select "offset" from enforcement.dead_letters order by 1') == [(2,), (3,)]

@@ -133,9 +133,8 @@ class Town:
         """File a claim; its items."""
         body = requests.SubmitClaim(
             right=right,
-            reason="counterfeit",
             listings=[f"https://market.example/items/{name}" for name in listings],
-            **more,
+            **{"reason": "counterfeit", **more},
         )
         refs = listings_of(body.listings, SITE)
         rules = check_claim(body, account)
@@ -182,7 +181,7 @@ def town(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tow
 
 def test_a_near_copy_becomes_a_claim_of_its_own(town: Town) -> None:
     town.offer("l-1", image_hash=PICTURE)
-    old = town.uphold("l-1", materials=["statement"])
+    old = town.uphold("l-1", materials=["signature"])
     town.offer("l-2", AGAIN)
     (found,) = town.found
     assert (found.listing, found.before, found.item, found.seller, found.title) == ("l-2", "l-1", old, "s-1", 100)
@@ -196,7 +195,7 @@ def test_a_near_copy_becomes_a_claim_of_its_own(town: Town) -> None:
         "counterfeit",
     )
     assert (terms.authority, terms.identity_verified, terms.lane) == ("owner", True, "standard")
-    assert set(terms.materials) == {"ownership", "statement"}
+    assert set(terms.materials) == {"ownership", "signature"}
     ((state, last),) = town.parts.query("select state, last from items where id = %s", terms.item)
     assert (state, msgspec.json.decode(last)["recurs"]) == ("UNDER_REVIEW", old)  # a person decides
     assert town.parts.query("select account, idempotency_key from submissions where resource = %s", terms.claim) == [

@@ -54,6 +54,7 @@ class Judge:
         self.items: dict[str, Item] = {}
         self.applied: Counter[str] = Counter()
         self.refused: list[events.CommandRefused] = []
+        self.unknown: set[str] = set()
         self._service = Intake(parts.settings, background=False)
         self._numbers = itertools.count(1)
 
@@ -61,6 +62,8 @@ class Judge:
         self._service.close()
 
     def facts(self, listing: str) -> Facts:
+        if listing in self.unknown:
+            return Facts(None)
         return Facts(events.Listing(listing=listing, seller=f"s-{listing}", state="visible"))
 
     def run(self) -> None:
@@ -83,6 +86,19 @@ class Judge:
                     data = msgspec.json.decode(row["payload"], type=events.TYPES[row["type"]])
                 changes += self._judge(data, now)
             self._fold(Tx(connection, now, wall, list(range(PARTITIONS)), {}, frozenset()), changes)
+
+    def listed(self, item: str) -> None:
+        """The item's listing becomes known."""
+        listing = self.items[item].listing
+        self.unknown.discard(listing)
+        known = self.facts(listing)
+        assert known.listing is not None
+        with self.parts.engine.begin() as connection:
+            now, wall = clock.read(connection)
+            outcome = decide(self.items[item], known.listing, known, MANUAL, now)
+            assert outcome.item is not None
+            self.items[item] = outcome.item
+            self._fold(Tx(connection, now, wall, list(range(PARTITIONS)), {}, frozenset()), list(outcome.changes))
 
     def fire(self, item: str) -> None:
         """The item's next timer."""
@@ -688,12 +704,28 @@ def test_a_group_of_requests_shares_a_transaction_and_no_decision(people: People
     assert judge.applied[item] == 1
 
 
-def test_leases_are_given_quickly_from_a_long_queue(parts: Parts, people: People) -> None:
+def test_leases_are_given_quickly_from_a_long_queue(parts: Parts, people: People, judge: Judge) -> None:
     """A backlog: the most urgent of 200,000 without reading them all, whatever the filter's luck."""
+    (like,) = claim(people, judge)
     parts.query(
         """insert into cases select 'i-big' || n, 'c-big' || n / 3, 'l' || n, 'a-1', 'a-1', 's-1', 'trademark',
             case when n = 150000 then 'rare' else 'improper_use' end, 'general', 'ipp', 'ipp-2026-11', 'standard',
             'UNDER_REVIEW', null, 1, 1, 2, now() + n * interval '1 second', now() from generate_series(1, 200000) as n"""
+    )
+    # items and claims of those that are leased below, like one that was filed
+    leased = [*range(1, 21), 150_000]
+    parts.query(
+        """insert into claims select (jsonb_populate_record(c, jsonb_build_object('id', 'c-big' || n))).* from claims c,
+            (select distinct n / 3 as n from unnest(%s::int[]) as n) as n where c.id = (select claim from items where id = %s)""",
+        leased,
+        like,
+    )
+    parts.query(
+        """insert into items select (jsonb_populate_record(i,
+            jsonb_build_object('id', 'i-big' || n, 'claim', 'c-big' || n / 3, 'listing', 'l' || n))).*
+        from items i, unnest(%s::int[]) as n where i.id = %s""",
+        leased,
+        like,
     )
     parts.query("analyze cases")
     ann = Desk(people)
@@ -704,3 +736,23 @@ def test_leases_are_given_quickly_from_a_long_queue(parts: Parts, people: People
     began = time.monotonic()
     assert len(taken(ann.lease(reason="rare"))) == 1
     assert time.monotonic() - began < 5
+
+
+def test_a_right_accepted_while_the_listing_is_looked_up_is_told_again(
+    parts: Parts, people: People, judge: Judge
+) -> None:
+    _, headers = people.open()
+    right = people.right(headers, proof=None)
+    listing = uuid.uuid4().hex
+    judge.unknown.add(listing)
+    item = people.claim(headers, right, listing)["items"][0]["item"]
+    judge.run()
+    assert people.decide(people.operator, right).json() == {"changed": True}
+    parts.tell_rights()
+    judge.run()
+    assert judge.items[item].state is S.RECEIVED
+    judge.listed(item)
+    assert (judge.items[item].state, judge.items[item].missing) == (S.NEEDS_INFO, ("right", "ownership"))
+    parts.tell_rights()
+    judge.run()
+    assert judge.items[item].state is S.UNDER_REVIEW

@@ -86,7 +86,9 @@ def test_no_change_of_a_right_waits_for_intake(parts: Parts, people: People) -> 
         lambda c: registry_store.end_authorisation(
             c, registry_store.list_authorisations(c, mine, "", 1)[0]["id"], mine, "ended", PARTITIONS
         ),
-        lambda c: registry_store.decide_right(c, waiting, requests.DecideRight(accept=True), OPERATOR, PARTITIONS),
+        lambda c: registry_store.decide_right(
+            c, waiting, requests.DecideRight(accept=True, seen="register"), OPERATOR, PARTITIONS
+        ),
         lambda c: registry_store.assign_right(c, id, requests.AssignRight(to=heir), mine, PARTITIONS),
     ]
     with parts.engine.begin() as filing:
@@ -274,7 +276,7 @@ def test_a_reviewers_decision_is_not_undone_by_a_request_under_way(parts: Parts,
         _, reviewers = people.open("reviewer")
         with ThreadPoolExecutor(2) as pool:
             with parts.engine.begin() as connection:
-                accept = requests.DecideRight(accept=True)
+                accept = requests.DecideRight(accept=True, seen="register")
                 registry_store.decide_right(connection, theirs, accept, Account("a-rev", "reviewer"), PARTITIONS)
                 answers: list[Future[httpx.Response]] = [
                     pool.submit(people.client.patch, f"/v1/rights/{mine}", json={"status": status}, headers=olds)
@@ -375,7 +377,7 @@ def test_nobody_decides_about_an_account_it_has_to_do_with(parts: Parts, people:
         return bool(problem(answer, 403)["type"].endswith(":conflict_of_interest"))
 
     def decide() -> httpx.Response:
-        return people.client.post(f"/v1/rights/{theirs}/decision", json={"accept": True}, headers=reviewers)
+        return people.decide(reviewers, theirs)
 
     for account in (rival, owner):  # whose right it is, and who would lose one
         conflict(account)
@@ -390,18 +392,30 @@ def test_nobody_decides_about_an_account_it_has_to_do_with(parts: Parts, people:
 
 
 def test_a_verification_that_is_withdrawn_is_in_the_history(parts: Parts, people: People) -> None:
-    account, _ = people.open(contact=False)
+    account, headers = people.open(contact=False)
     reviewer, reviewers = people.open("reviewer")
-    for verified in (False, False, True):
-        answer = people.client.post(
-            f"/v1/accounts/{account}/verify", json={"identity_verified": verified}, headers=reviewers
-        )
-        assert answer.json()["identity_verified"] is verified
+    passport, other = (
+        people.client.post(f"/v1/evidence?kind={kind}", content=kind.encode(), headers=headers).json()["id"]
+        for kind in ("identity", "other")
+    )
+    named = [passport, other]
+    for _ in range(2):
+        answer = people.verify(reviewers, account, False, code="expired")
+        assert answer.json()["identity_verified"] is False
+    # not on nothing, nor on what the account has not named, nor on what shows no identity
+    assert problem(people.verify(reviewers, account, documents=[]), 422)["field"] == "documents"
+    assert problem(people.verify(reviewers, account, documents=named), 422)["field"] == "documents[0]"
+    people.client.post("/v1/me/evidence", json={"evidence": named}, headers=headers)
+    assert problem(people.verify(reviewers, account, documents=[other]), 422)["field"] == "documents"
+    assert people.verify(reviewers, account, documents=named).json()["identity_verified"] is True
     history = people.client.get(f"/v1/accounts/{account}", headers=reviewers).json()["history"]
-    assert [(entry["kind"], entry["by"]) for entry in history] == [
-        ("verified", reviewer),
-        ("verification_withdrawn", reviewer),
+    assert [(one["kind"], one["by"], one["code"], one["documents"], one["seen"]) for one in history] == [
+        ("verified", reviewer, None, named, None),
+        ("verification_withdrawn", reviewer, "expired", None, None),
+        ("verified", "a-operator", None, None, "office"),
     ]
+    unseen = {"identity_verified": True}
+    problem(people.client.post("/v1/accounts", json=unseen, headers=people.operator), 422, field="seen")
 
 
 @pytest.mark.parametrize("how", ["status", "misuse"])

@@ -36,7 +36,9 @@ class Case:
         self.holder, self.headers = people.open()
         self.seller, self.sellers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
         self.right = people.right(self.headers)
-        made = people.claim(self.headers, self.right, f"x{uuid.uuid4().hex[:8]}", f"y{uuid.uuid4().hex[:8]}")
+        made = people.claim(
+            self.headers, self.right, f"x{uuid.uuid4().hex[:8]}", f"y{uuid.uuid4().hex[:8]}", explanation="Not ours."
+        )
         self.claim, self.item, self.other_item = made["claim"], made["items"][0]["item"], made["items"][1]["item"]
         sell(parts.engine, self.item, self.seller)
         asked = people.client.post(f"/v1/items/{self.item}/action", json={}, headers=self.headers).json()
@@ -63,6 +65,7 @@ class Case:
             f"/v1/claims/{self.claim}",
             f"/v1/claims/{self.claim}/items",
             f"/v1/claims/{self.claim}/timeline",
+            f"/v1/claims/{self.claim}/texts",
             f"/v1/items/{self.item}",
             f"/v1/commands/{self.command}",
         ]

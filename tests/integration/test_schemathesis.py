@@ -26,6 +26,7 @@ from services.intake.app import ROUTES
 from services.intake.kernel import security, store
 from services.intake.kernel.domain import Account
 from services.notification import api as notification
+from services.verification import api as verification
 from shared.events import Role
 from tests.integration.intake_parts import Parts, People
 
@@ -40,10 +41,16 @@ INTERNAL_CHECKS = "not_a_server_error,content_type_conformance,response_schema_c
 @pytest.fixture(scope="module")
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     taken: set[int] = set()
-    first, second = (f"http://127.0.0.1:{free_port(taken)}" for _ in range(2))
+    first, second, third = (f"http://127.0.0.1:{free_port(taken)}" for _ in range(3))
     parts = Parts(
-        stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000, enforcement_url=first, notification_url=second
+        stack,
+        tmp_path_factory.mktemp("intake"),
+        max_body_bytes=100_000,
+        enforcement_url=first,
+        notification_url=second,
+        verification_url=third,
     )
+    parts.verification(stack)
     parts.enforcement(stack)
     parts.notification(stack)
     yield parts
@@ -149,12 +156,13 @@ def document(routes: Sequence[Any], path: Path) -> Path:
 @pytest.mark.parametrize(
     "seconds", [4, pytest.param(120, marks=[pytest.mark.thorough, pytest.mark.timeout(1800)])], ids=["short", "long"]
 )
-@pytest.mark.parametrize("service", ["intake", "enforcement", "notification"])
+@pytest.mark.parametrize("service", ["intake", "verification", "enforcement", "notification"])
 def test_internal_apis_take_anything(
     parts: Parts, client: httpx.Client, service: str, seconds: int, tmp_path: Path
 ) -> None:
     routes, url = {
         "intake": (ROUTES, str(client.base_url)),
+        "verification": (verification.ROUTES, parts.settings.verification_url),
         "enforcement": (enforcement.ROUTES, parts.settings.enforcement_url),
         "notification": (notification.ROUTES, parts.settings.notification_url),
     }[service]

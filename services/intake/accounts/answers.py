@@ -88,6 +88,10 @@ class AccountChange(Struct, kw_only=True):
     by: str
     at: dt.datetime
     code: str | None
+    documents: list[str] | None
+    """Documents that a verification rests on."""
+    seen: str | None
+    """Where else the owner's identity was seen."""
 
 
 class AccountWithHistory(AccountOut, kw_only=True):

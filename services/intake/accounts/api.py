@@ -61,6 +61,7 @@ async def open_account(request: Request[Account, Any, Any], data: requests.OpenA
             ("role", data.role != "holder"),
             ("id", data.id is not None),
             ("identity_verified", data.identity_verified),
+            ("seen", data.seen is not None),
             ("good_faith", data.good_faith),
         ):
             if wanted:
@@ -70,10 +71,18 @@ async def open_account(request: Request[Account, Any, Any], data: requests.OpenA
     context = context_of(request)
     if not operator:
         context.rate_limits.opens(address_of(request))
+    if data.identity_verified and data.seen is None:
+        raise Refused(
+            422,
+            "nothing_seen",
+            "Nobody has seen the identity of the account's owner.",
+            field="seen",
+            cure="Say where you have seen it, or leave `identity_verified` out.",
+        )
     token = security.new_token()
 
     def work(connection: sa.Connection) -> answers.AccountOpened:
-        _, wall = clock.read(connection)
+        now, wall = clock.read(connection)
         account = Account(
             data.id or new_id("a", store.wall_ms(wall)),
             data.role,
@@ -85,6 +94,8 @@ async def open_account(request: Request[Account, Any, Any], data: requests.OpenA
             raise Refused(
                 409, "account_exists", "An account with this id exists already.", field="id", cure="Use another id."
             )
+        if account.identity_verified:
+            accounts_store.note(connection, account.id, "verified", request.user.id, now, seen=data.seen)
         if account.good_faith:
             partitions = context.settings.partitions
             goodfaith_store.by_staff(connection, account.id, True, request.user.id, partitions)
@@ -420,7 +431,7 @@ async def verify_account(
         review_store.check_unbiased(connection, request.user, account)
         if data.identity_verified is not msgspec.UNSET:
             accounts_store.verify(
-                connection, account, data.identity_verified, request.user, context.settings.partitions
+                connection, account, data.identity_verified, data, request.user, context.settings.partitions
             )
         if data.email_confirmed is True:
             accounts_store.attest(connection, account, request.user.id)

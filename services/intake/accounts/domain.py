@@ -12,10 +12,12 @@ import hmac
 import re
 import secrets
 import unicodedata
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from services.intake.evidence import domain as evidence
+from services.intake.evidence.domain import Document
 from services.intake.kernel.domain import Status
 from shared.ids import CROCKFORD
 from shared.languages import mark
@@ -45,6 +47,27 @@ def check_change(before: Status, after: Status, *, own: bool) -> None:
     if before == "closed" and after != "closed":
         raise Refused(
             422, "closed_for_good", "A closed account stays closed.", field="status", cure="Open a new account."
+        )
+
+
+def check_verified(documents: Sequence[str], seen: str | None, named: Mapping[str, Document]) -> None:
+    """Check that a verification rests on something.
+
+    Args:
+        documents, seen: what it rests on: documents, or where else the owner's identity was seen.
+        named: documents named in the account, still kept and not found to be forged.
+
+    Raises:
+        Refused: it rests on nothing, or on documents that are not there or are no proof of identity.
+    """
+    evidence.check_named(documents, named)
+    if seen is None and "identity" not in evidence.kinds_of(named[id] for id in documents):
+        raise Refused(
+            422,
+            "nothing_seen",
+            "An identity is verified by a document of kind identity.",
+            field="documents",
+            cure="Name what you looked at; if you saw the identity elsewhere, say where in `seen`.",
         )
 
 

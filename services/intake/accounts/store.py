@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
-from typing import Final, get_args
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, get_args
 
 import msgspec
 import sqlalchemy as sa
@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from services.intake.accounts import domain as accounts
 from services.intake.accounts.domain import Challenge
 from services.intake.accounts.tables import account_changes
-from services.intake.kernel import domain, outbox, store
+from services.intake.evidence import store as evidence_store
+from services.intake.kernel import domain, outbox, requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.ids import new_id
 from services.intake.kernel.refusals import not_found
@@ -49,15 +50,30 @@ def change_status(
     outbox.publish_accounts(connection, [outbox.notice(id, told, None, now, wall, **figures)], partitions)
 
 
-def note(connection: sa.Connection, id: str, kind: str, by: str, at: dt.datetime, code: str | None = None) -> None:
-    """Add an entry to an account's history."""
-    connection.execute(sa.insert(account_changes).values(account=id, kind=kind, by=by, at=at, code=code))
+def note(
+    connection: sa.Connection,
+    id: str,
+    kind: str,
+    by: str,
+    at: dt.datetime,
+    code: str | None = None,
+    documents: Sequence[str] = (),
+    seen: str | None = None,
+) -> None:
+    """Add an entry to an account's history; ``documents`` and ``seen``: what a verification rests on."""
+    connection.execute(
+        sa.insert(account_changes).values(
+            account=id, kind=kind, by=by, at=at, code=code, documents=list(documents) or None, seen=seen
+        )
+    )
 
 
 def history(connection: sa.Connection, id: str, limit: int = 100) -> list[store.Row]:
     """An account's history, latest first."""
     rows = connection.exec_driver_sql(
-        "select kind, by, at, code from account_changes where account = %s order by id desc limit %s", (id, limit)
+        """select kind, by, at, code, documents, seen from account_changes
+        where account = %s order by id desc limit %s""",
+        (id, limit),
     )
     return [dict(row) for row in rows.mappings()]
 
@@ -83,11 +99,13 @@ def list_accounts(
     return [store.with_state(dict(row)) for row in rows.mappings()]
 
 
-def verify(connection: sa.Connection, id: str, verified: bool, me: Account, partitions: int) -> None:
-    """Record a reviewer's verdict on an account's identity. The history keeps both verdicts.
+def verify(
+    connection: sa.Connection, id: str, verified: bool, body: requests.Verify, me: Account, partitions: int
+) -> None:
+    """Record a reviewer's verdict on an account's identity. The history keeps both verdicts, and what they rest on.
 
     Raises:
-        Refused: 404; 403, a conflict of interest.
+        Refused: 404; 403, a conflict of interest; 422, it rests on nothing.
     """
     review_store.check_unbiased(connection, me, id)
     # before locking the row: wait for a running judgement of the account instead of deadlocking with it
@@ -97,18 +115,21 @@ def verify(connection: sa.Connection, id: str, verified: bool, me: Account, part
     ).scalar()
     if before is None:
         raise not_found()
+    if verified:
+        accounts.check_verified(body.documents, body.seen, evidence_store.lock_named(connection, id))
     if before != verified:
-        _verify(connection, id, verified, me.id, partitions)
+        code = None if verified else body.code
+        _verify(connection, id, verified, me.id, partitions, code=code, documents=body.documents, seen=body.seen)
 
 
-def _verify(connection: sa.Connection, id: str, verified: bool, by: str, partitions: int) -> None:
+def _verify(connection: sa.Connection, id: str, verified: bool, by: str, partitions: int, **rests: Any) -> None:
     """Set or withdraw a verification. The account counts as registered even after its verification is withdrawn."""
     now, wall = clock.read(connection)
     connection.exec_driver_sql(
         "update accounts set identity_verified = %s, registered = registered or %s where id = %s",
         (verified, verified, id),
     )
-    note(connection, id, "verified" if verified else "verification_withdrawn", by, now)
+    note(connection, id, "verified" if verified else "verification_withdrawn", by, now, **rests)
     if verified:
         outbox.publish_accounts(connection, [outbox.notice(id, "account_verified", None, now, wall)], partitions)
 

@@ -16,6 +16,8 @@ account_changes = Table(
     required("by", ID),
     required("at", TIME),
     Column("code", Text),
+    Column("documents", ARRAY(Text)),
+    Column("seen", Text),
     Index("account_changes_account", "account", "id"),
 )
 email_codes = Table(

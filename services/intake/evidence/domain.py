@@ -29,7 +29,19 @@ KINDS_MAX: Final = 8
 """Kinds that one document may stand for."""
 DOCUMENTS_MAX: Final = 20
 """Documents that one request may name (``requests.Documents``)."""
-MORE_KINDS: Final = ("authority", "comparison", "court", "identity", "other", "ownership", "purchase", "statement")
+VIEW: Final = "design_view"
+"""Kind of a document that shows a registered design from one side."""
+MORE_KINDS: Final = (
+    "authority",
+    "comparison",
+    "court",
+    VIEW,
+    "identity",
+    "other",
+    "ownership",
+    "purchase",
+    "statement",
+)
 """Kinds of proof besides those that policies require."""
 
 
@@ -280,9 +292,29 @@ def named(ids: Iterable[str], account: str, known: Mapping[str, Document]) -> li
     return list(found.values())
 
 
-def materials(given: Iterable[str], documents: Iterable[Document]) -> list[str]:
-    """Kinds of proof on file: those that the request names, and those of its documents."""
-    return sorted({*given, *(kind for document in documents for kind in document.kinds)})
+def check_named(ids: Iterable[str], named: Collection[str]) -> None:
+    """Check that a decision rests on documents that are there.
+
+    Args:
+        named: documents named in the right or account, still kept and not found to be forged.
+
+    Raises:
+        Refused: naming the first that is not.
+    """
+    for index, id in enumerate(ids):
+        if id not in named:
+            raise Refused(
+                422,
+                "unknown_document",
+                "No such document is named there.",
+                field=f"documents[{index}]",
+                cure="Name documents of GET /v1/evidence?about=<id>, other than forged ones.",
+            )
+
+
+def kinds_of(documents: Iterable[Document]) -> set[str]:
+    """Kinds of proof of the documents."""
+    return {kind for document in documents for kind in document.kinds}
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +325,8 @@ class Ties:
     """Greatest ``told`` of the reader's items in claims where the *other* side named the document."""
     as_holder: int = 0
     """Greatest ``told`` of items whose seller named the document, in the reader's claims."""
+    view: int = 0
+    """Greatest ``told`` of the reader's items in claims on the design of which the document is a view."""
 
 
 def may_read(reader: Account, owner: str, kinds: Collection[str], ties: Ties, private: Collection[str]) -> bool:
@@ -300,13 +334,14 @@ def may_read(reader: Account, owner: str, kinds: Collection[str], ties: Ties, pr
 
     Its owner and staff may. The seller may read a complainant's document once told of the claim (row 7). The
     complainant and the principal may read a seller's once the counter was forwarded (row 12). Contacts are released
-    in the same way. No counterpart reads private kinds, such as proofs of identity.
+    in the same way. A seller may also read the views of the design that the claim is about, which its register
+    publishes. No counterpart reads private kinds, such as proofs of identity.
     """
     if reader.sees_all or reader.id == owner:
         return True
     if set(kinds) & set(private):
         return False
-    return ties.as_seller >= 1 or ties.as_holder >= 2
+    return ties.as_seller >= 1 or ties.as_holder >= 2 or ties.view >= 1
 
 
 # ---------------------------------------------------------------------------------------------------------------- links

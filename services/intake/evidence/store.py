@@ -12,6 +12,7 @@ name a document lock it, and so does the clean-up, so no document is named that 
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -193,6 +194,16 @@ def name_in(
     return documents
 
 
+def lock_named(connection: sa.Connection, about: str) -> dict[str, Document]:
+    """Lock the documents named in a right or account that are still kept and were not found to be forged, by id."""
+    rows = connection.exec_driver_sql(
+        """select d.id, d.account, d.kinds from evidence d join evidence_links l on l.document = d.id
+        where l.about = %s and d.state = 'kept' and d.forged is null order by d.id for share of d""",
+        (about,),
+    )
+    return {row.id: Document(row.id, row.account, tuple(row.kinds)) for row in rows}
+
+
 def kinds_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tuple[str, str], set[str]]:
     """Kinds of proof of the documents named so far, by (claim, owner), except those found to be forged."""
     found: dict[tuple[str, str], set[str]] = {}
@@ -218,11 +229,19 @@ def documents_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tu
     return found
 
 
+def views_of(connection: sa.Connection, right: str) -> int:
+    """Number of documents that are named in the right as its views."""
+    found: int = connection.exec_driver_sql(
+        "select count(*) from evidence_links where about = %s and %s = any(kinds)", (right, evidence.VIEW)
+    ).scalar_one()
+    return found
+
+
 # -------------------------------------------------------------------------------------------------------------- reading
 
 
 def ties(connection: sa.Connection, reader: str, documents: Sequence[str]) -> dict[str, Ties]:
-    """How a reader is tied to documents by the claims in which they were named."""
+    """How a reader is tied to documents by the claims in which they were named, and by the designs that they show."""
     rows = connection.exec_driver_sql(
         f"""select l.document,
             coalesce(max(i.told) filter (where i.seller = %s and l.owner in (c.complainant, c.principal)), 0) as as_seller,
@@ -231,7 +250,16 @@ def ties(connection: sa.Connection, reader: str, documents: Sequence[str]) -> di
         where l.document = any(%s) and l.about_kind = 'claim' and (i.seller in (%s, l.owner)) group by l.document""",
         (reader, reader, list(documents), reader),
     )
-    return {row.document: Ties(row.as_seller, row.as_holder) for row in rows}
+    found = {row.document: Ties(row.as_seller, row.as_holder) for row in rows}
+    views = connection.exec_driver_sql(
+        """select l.document, max(i.told) as told from evidence_links l
+        join items i on i.seller = %s join claims c on c.id = i.claim and c.right_id = l.about
+        where l.document = any(%s) and l.about_kind = 'right' and %s = any(l.kinds) group by l.document""",
+        (reader, list(documents), evidence.VIEW),
+    )
+    for row in views:
+        found[row.document] = dataclasses.replace(found.get(row.document, Ties()), view=row.told)
+    return found
 
 
 def readable(connection: sa.Connection, me: Account, rows: Sequence[Row], private: Sequence[str]) -> list[Row]:
@@ -280,7 +308,9 @@ _TIED: Final = f"""
         select from evidence_links t join claims c on c.id = t.about join items i on {_ITEMS}
         where t.document = d.id and t.about_kind = 'claim' and (
             i.seller = %s and i.told >= 1 and t.owner in (c.complainant, c.principal)
-            or i.seller = t.owner and i.told >= 2 and %s in (c.complainant, c.principal)))"""
+            or i.seller = t.owner and i.told >= 2 and %s in (c.complainant, c.principal)))
+    or not d.kinds && %s::text[] and %s = any(l.kinds) and l.about_kind = 'right' and exists (
+        select from items i join claims c on c.id = i.claim where i.seller = %s and i.told >= 1 and c.right_id = l.about)"""
 """``evidence.may_read`` for a party, in SQL, so that a page ends with a document that its reader may see."""
 
 
@@ -289,7 +319,7 @@ def list_about(
 ) -> list[Row]:
     """Documents named in a claim, right or account that the caller may read, by id."""
     tied = "true" if me.sees_all else f"({_TIED})"
-    values = () if me.sees_all else (me.id, list(private), me.id, me.id)
+    values = () if me.sees_all else (me.id, list(private), me.id, me.id, list(private), evidence.VIEW, me.id)
     return _rows(
         connection.exec_driver_sql(
             f"""select {_ROW} from evidence_links l join evidence d on d.id = l.document

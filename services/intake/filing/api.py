@@ -7,7 +7,7 @@ from typing import Any, Final
 from litestar import Request, Response, post
 
 from services.intake.filing import answers
-from services.intake.filing.domain import check_canary, check_claim
+from services.intake.filing.domain import check_canary, check_claim, explained
 from services.intake.kernel import filings, requests
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filing
@@ -29,14 +29,14 @@ from shared import site_links
 @post(
     "/v1/claims",
     opt={"roles": HOLDER},
-    dto=Body[requests.SubmitClaim],
+    dto=Body[requests.ExplainedClaim],
     return_dto=None,
     status_code=202,
     responses=MAY_FAIL,
     tags=["claims"],
 )
 async def submit_claim(
-    request: Request[Account, Any, Any], data: requests.SubmitClaim, idempotency_key: IdempotencyKey = None
+    request: Request[Account, Any, Any], data: requests.ExplainedClaim, idempotency_key: IdempotencyKey = None
 ) -> Response[answers.ClaimAccepted]:
     """File a claim. Once answered with 202, it is durable and can be read."""
     context, caller = context_of(request), request.user
@@ -55,14 +55,22 @@ async def submit_claim(
             caller.channel,
             listings=listings,
             rules=rules,
+            explained=explained(data, listings) if data.explanations else None,
             over_quota=context.group_commit.quota.over(caller.id),
         ),
     )
 
 
 async def accept(request: Request[Account, Any, Any], filing: Filing) -> Response[Any]:
-    """File a request through the group commit: 202 once it is durable."""
-    result = await context_of(request).group_commit.file(filing)
+    """File a request through the group commit: 202 once it is durable.
+
+    Raises:
+        KeyMissing: it says something, and nothing can be sealed.
+    """
+    context = context_of(request)
+    if requests.worded(filing.body):
+        _ = context.contacts.master
+    result = await context.group_commit.file(filing)
     headers = {"Idempotency-Replayed": "true"} if result.replayed else None
     return Response(result.answer, status_code=202, media_type="application/json", headers=headers)
 
@@ -151,9 +159,13 @@ _COMMANDS: Final = [
     *_routes("information", "add_information", requests.AddInformation, HOLDER, "Add what was missing (row 5)."),
     *_routes("withdraw", "withdraw", requests.Withdraw, HOLDER, "Withdraw the claim (row 18)."),
     *_routes("accept", "accept", requests.Accept, SELLER, "The seller accepts the takedown (row 8)."),
-    *_routes("counter", "counter", requests.Counter, SELLER, "The seller's counter-notification (row 10)."),
+    *_routes("counter", "counter", requests.WordedCounter, SELLER, "The seller's counter-notification (row 10)."),
     *_routes(
-        "response", "respond", requests.Respond, HOLDER, "The holder accepts or rejects the counter (rows 13, 14)."
+        "response",
+        "respond",
+        requests.WordedResponse,
+        HOLDER,
+        "The holder accepts or rejects the counter (rows 13, 14).",
     ),
     *_routes(
         "action",
@@ -166,7 +178,7 @@ _COMMANDS: Final = [
     *_routes(
         "complaint",
         "complain",
-        requests.Complain,
+        requests.WordedComplaint,
         PARTIES,
         "Complain about the decision, as the side that it went against (row 19).",
     ),

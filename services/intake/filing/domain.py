@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -20,19 +20,32 @@ from services.intake.kernel.domain import (
     check_open,
     lane_of,
     profile,
+    proven_by_right,
 )
-from services.intake.kernel.filings import ClaimRow, ItemRow, Rows
+from services.intake.kernel.filings import ClaimRow, Filing, ItemRow, Rows, TextKind
 from services.intake.kernel.ids import new_claim_ids, new_id
 from services.intake.kernel.listings import ListingRef
 from shared import events, policy
 from shared.refusals import Refused
 
+_KINDS: Final[dict[str, TextKind]] = {"counter": "counter", "respond": "response", "complain": "complaint"}
+"""Kind of a command's text, by command."""
+
 # -------------------------------------------------------------------------------------------------------------- claims
 
 
-def materials_of(right: Right, given: Iterable[str]) -> tuple[str, ...]:
-    """Kinds of proof on file: those named, and ``ownership`` if the right has a proof of it."""
-    return tuple(sorted({*given, "ownership"} if right.proof else set(given)))
+STATED: Final = frozenset({"accuracy", "contact", "good_faith_belief", "signature", "work"})
+"""Elements that a complainant states by filing (17 U.S.C. 512(c)(3)(A)). Each other one is a kind of proof."""
+
+
+def counted(given: Iterable[str], kinds: Iterable[str]) -> set[str]:
+    """What counts of a holder's materials: the kinds of its documents, and of what it merely says the statements."""
+    return {*kinds, *STATED.intersection(given)}
+
+
+def materials_of(right: Right, counting: Iterable[str]) -> tuple[str, ...]:
+    """Materials on file: those that count, and what the right proves."""
+    return tuple(sorted({*counting, *proven_by_right(right.status)}))
 
 
 def check_canary(account: Account, listings: Sequence[ListingRef], own: str) -> None:
@@ -97,6 +110,48 @@ def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
     return rules
 
 
+def explained(claim: requests.ExplainedClaim, listings: Sequence[ListingRef]) -> dict[str, str]:
+    """What the claim says about single listings, by listing.
+
+    Raises:
+        Refused: a link is none of the claim's, or its listing is explained twice.
+    """
+    links = {ref.link: ref.listing for ref in listings}
+    found: dict[str, str] = {}
+    for index, one in enumerate(claim.explanations):
+        listing = links.get(one.listing)
+        if listing is None:
+            raise Refused(
+                422,
+                "not_in_claim",
+                "An explanation is about a listing that the claim does not name.",
+                field=f"explanations[{index}].listing",
+                cure="Give the link exactly as in `listings`; of links to the same listing, the first.",
+            )
+        if listing in found:
+            raise Refused(
+                422,
+                "explained_twice",
+                "A listing has two explanations.",
+                field=f"explanations[{index}].listing",
+                cure="Give one explanation for each listing.",
+            )
+        found[listing] = one.text
+    return found
+
+
+def words_of(filing: Filing, rows: Rows) -> list[tuple[str, str, TextKind]]:
+    """(id, text, kind) of what a request says: under the id of the claim or item, or of the first of its commands."""
+    body = filing.body
+    if isinstance(body, requests.ExplainedClaim):
+        claim = [] if body.explanation is None else [(rows.resource, body.explanation)]
+        said = filing.explained or {}
+        items = [(item.id, said[item.listing]) for item in rows.items if item.listing in said]
+        return [(id, text, "explanation") for id, text in (*claim, *items)]
+    text = getattr(body, "text", None)
+    return [] if text is None else [(rows.resource, text, _KINDS[filing.kind])]
+
+
 def claim_rows(
     claim: requests.SubmitClaim,
     listings: Sequence[ListingRef],
@@ -110,12 +165,14 @@ def claim_rows(
     channel: str,
     now: dt.datetime,
     wall_ms: int,
+    kinds: Iterable[str] = (),
     recurs: str | None = None,
     behalf: bool = False,
 ) -> Rows:
     """The rows of a claim that is accepted now.
 
     Args:
+        kinds: what the documents that it names prove.
         contacts: of the complainant and the principal. A canary needs none: it claims from itself.
         behalf: an upstream files for the complainant, and names it.
 
@@ -186,7 +243,7 @@ def claim_rows(
         authority=authority,
         mark=right.mark,
         recurs=recurs,
-        materials=materials_of(right, claim.materials),
+        materials=materials_of(right, counted(claim.materials, kinds)),
         accepted_at=now,
     )
     return Rows(
@@ -243,10 +300,12 @@ def command_rows(
     standing: Callable[[ItemRef], dict[str, Any]],
     now: dt.datetime,
     wall_ms: int,
+    kinds: Iterable[str] = (),
 ) -> Rows:
     """The rows of a command that is accepted now, for one item or all of a claim.
 
     Args:
+        kinds: what the documents that it names prove. Of a holder nothing else counts as proof (``counted``).
         standing: identity, authority, right and materials of an item's claim as they are now (``add_information``, and a
             holder's ``complain``).
     """
@@ -259,8 +318,14 @@ def command_rows(
     for item in targets:
         extra = fields
         if "materials" in fields:
-            on_file = standing(item) if kind in RENEWING and part == "holder" else {"materials": ()}
-            extra = {**on_file, "materials": tuple(sorted({*on_file["materials"], *fields["materials"]}))}
+            if kind in RENEWING and part == "holder":
+                on_file = standing(item)
+                extra = {
+                    **on_file,
+                    "materials": tuple(sorted({*on_file["materials"], *counted(fields["materials"], kinds)})),
+                }
+            else:
+                extra = {"materials": tuple(sorted({*fields["materials"], *kinds}))}
         made.append(
             event(
                 command=new_id("k", wall_ms),

@@ -20,6 +20,7 @@ from services.intake.filing import store as filing_store
 from services.intake.kernel import domain, metrics, store
 from services.intake.kernel.filings import Filed, Filing
 from services.intake.kernel.refusals import busy
+from services.intake.kernel.security import Contacts
 from shared import clock, db, policy, tracing
 from shared.refusals import Refused
 from shared.settings import Settings
@@ -70,6 +71,7 @@ class GroupCommit:
         self._engine = engine
         self._settings = settings
         self._held_max = policy.current(settings.misuse_profile).misuse.held_max
+        self._contacts = Contacts.of(settings)
         self._waiting: list[tuple[Filing, asyncio.Future[Filed]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._running = 0
@@ -143,7 +145,9 @@ class GroupCommit:
             with self._engine.begin() as connection:
                 now, wall = store.enter_admission(connection)
                 results = list(
-                    filing_store.file(connection, filings, now, wall, self._settings.partitions, self._held_max)
+                    filing_store.file(
+                        connection, filings, now, wall, self._settings.partitions, self._held_max, self._contacts
+                    )
                 )
         except Exception as error:
             if db.is_transient(error):

@@ -346,7 +346,18 @@ class Inbound:
                     cure=f"Use one of: {', '.join(sorted(requests.BY_TOPIC))}.",
                 )
             raw = bytes(envelope.data)
-            body = decoded(raw, kind)
+            try:
+                body = decoded(raw, kind)
+            except Refused as refused:
+                if not requests.is_worded(envelope.type.split(".")[2], refused.field):
+                    raise
+                raise Refused(
+                    422,
+                    "text_by_topic",
+                    "What a party says is personal data, and a topic could not erase it.",
+                    field=refused.field,
+                    cure="Leave the field out, or have the party file by HTTP.",
+                ) from None
             return event, UpstreamRequest(event, envelope.type, raw, body), body.on_behalf_of
         except Refused as refused:
             return event, refused, None

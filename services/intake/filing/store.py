@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import compress
 from operator import not_
 from typing import Any, Final
@@ -18,9 +18,11 @@ from services.intake.filing import domain as filing_domain
 from services.intake.filing import quotas as limits
 from services.intake.kernel import domain, requests
 from services.intake.kernel.commands import RENEWING, ItemRef
-from services.intake.kernel.filings import Filed, Filing, Rows
+from services.intake.kernel.filings import Filed, Filing, Rows, TextKind, TextRow
 from services.intake.kernel.outbox import QueuedCommand, insert_commands
-from services.intake.kernel.store import accounts, grants, on_file, rights, wall_ms
+from services.intake.kernel.refusals import account_closed
+from services.intake.kernel.security import Contacts
+from services.intake.kernel.store import accounts, grants, on_file, rights, subject_keys, wall_ms
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
 from shared import db, events, policy
@@ -49,6 +51,7 @@ def file(
     wall: dt.datetime,
     partitions: int,
     held_max: int = policy.Misuse().held_max,
+    contacts: Contacts | None = None,
 ) -> list[Filed | Refused]:
     """Accept or refuse requests, in order, and write what was accepted: all in the caller's transaction.
 
@@ -56,6 +59,7 @@ def file(
 
     Args:
         held_max: items of an account that may wait for the end of a suspension.
+        contacts: seals what parties say; None: none of the requests says anything.
     """
     results: list[Filed | Refused | None] = [None] * len(filings)
     _replay(connection, filings, range(len(filings)), results)
@@ -63,16 +67,20 @@ def file(
     claims = [index for index in todo if filings[index].kind == "submit_claim"]
     others = [index for index in todo if filings[index].kind != "submit_claim"]
     ms = wall_ms(wall)
+    saying = {filings[index].account.id for index in todo if requests.worded(filings[index].body)}
+    keys = subject_keys(connection, saying, contacts.new_key) if saying and contacts is not None else {}
     wanted = {id for index in todo for id in getattr(filings[index].body, "evidence", ())}
     documents = evidence_store.lock(connection, wanted) if wanted else {}
     made: list[tuple[int, Rows]] = []
 
-    def decide(indexes: Sequence[int], how: Callable[[Filing], Rows]) -> None:
+    def decide(indexes: Sequence[int], how: Callable[[Filing, Collection[str]], Rows]) -> None:
         for index in indexes:
             try:
                 named = _with_documents(filings[index], documents)
-                rows = how(filings[index])
+                rows = how(filings[index], evidence.kinds_of(named))
                 rows.documents = named
+                if saying and (said := filing_domain.words_of(filings[index], rows)):
+                    rows.texts = _sealed(filings[index].account.id, rows.answer["claim"], said, keys, contacts)
                 made.append((index, rows))
             except Refused as refused:
                 results[index] = refused
@@ -119,8 +127,29 @@ def file(
     return final
 
 
+def _sealed(
+    account: str,
+    claim: str,
+    said: Sequence[tuple[str, str, TextKind]],
+    keys: Mapping[str, bytes],
+    contacts: Contacts | None,
+) -> list[TextRow]:
+    """What a party says, sealed under its key.
+
+    Raises:
+        Refused: the account was erased: nothing of it is kept, even if a process still trusts its token.
+    """
+    assert contacts is not None
+    wrapped = keys.get(account)
+    if wrapped is None:
+        raise account_closed()
+    return [
+        TextRow(id, claim, account, kind, contacts.seal_words(account, wrapped, id, text)) for id, text, kind in said
+    ]
+
+
 def _with_documents(filing: Filing, known: Mapping[str, Document]) -> Sequence[Document]:
-    """The documents that a request names. Adds their kinds to its materials, or makes the first one its proof.
+    """The documents that a request names. The first one is the proof of an action or result that names no other.
 
     Raises:
         Refused: one is not the account's.
@@ -132,8 +161,6 @@ def _with_documents(filing: Filing, known: Mapping[str, Document]) -> Sequence[D
     named = evidence.named(ids, filing.account.id, known)
     if isinstance(body, requests.ReportAction | requests.ReportResult):
         filing.body = msgspec.structs.replace(body, proof=body.proof or named[0].id)
-    elif isinstance(body, requests.SubmitClaim | requests.AddInformation | requests.Counter | requests.Complain):
-        filing.body = msgspec.structs.replace(body, materials=evidence.materials(body.materials, named))
     return named
 
 
@@ -169,7 +196,7 @@ def _replay(
 
 def _claim_maker(
     connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int, limited: limits.FilingLimits | None
-) -> Callable[[Filing], Rows]:
+) -> Callable[[Filing, Collection[str]], Rows]:
     bodies = [filing.body for filing in filings]
     known = rights(connection, [body.right for body in bodies if isinstance(body, requests.SubmitClaim)])
     pairs = [
@@ -181,7 +208,7 @@ def _claim_maker(
     principals = accounts(connection, [principal for _, principal in pairs]) if pairs else {}
     contacts = on_file(connection, {filing.account.id for filing in filings}.union(*pairs))
 
-    def make(filing: Filing) -> Rows:
+    def make(filing: Filing, kinds: Collection[str]) -> Rows:
         body = filing.body
         assert isinstance(body, requests.SubmitClaim)
         assert filing.rules is not None
@@ -204,6 +231,8 @@ def _claim_maker(
             contacts=contacts,
             now=filing.accepted_at or now,
             wall_ms=ms,
+            # what proved the older item proves its near copy
+            kinds=kinds if filing.recurs is None else {*kinds, *body.materials},
         )
         if limited is not None:
             limited.took(filing.account, len(rows.items), route)
@@ -217,7 +246,7 @@ def _claim_maker(
 
 def _command_maker(
     connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int
-) -> Callable[[Filing], Rows]:
+) -> Callable[[Filing, Collection[str]], Rows]:
     items = [filing.item for filing in filings if filing.item is not None]
     claims = [filing.claim for filing in filings if filing.item is None]
     refs: dict[str, list[ItemRef]] = {}
@@ -246,8 +275,8 @@ def _command_maker(
         rows = connection.exec_driver_sql("select item from held_items where item = any(%s)", (fresh,))
         held = frozenset(rows.scalars())
 
-    def make(filing: Filing) -> Rows:
-        rows = decide(filing)
+    def make(filing: Filing, kinds: Collection[str]) -> Rows:
+        rows = decide(filing, kinds)
         if held and any(command.item in held for command in rows.commands):
             raise Refused(
                 409,
@@ -257,7 +286,7 @@ def _command_maker(
             )
         return rows
 
-    def decide(filing: Filing) -> Rows:
+    def decide(filing: Filing, kinds: Collection[str]) -> Rows:
         if isinstance(filing.body, requests.Decide):
             return review.decide_rows(
                 filing.body,
@@ -280,6 +309,7 @@ def _command_maker(
             standing=standing,
             now=filing.accepted_at or now,
             wall_ms=ms,
+            kinds=kinds,
         )
 
     return make
@@ -361,6 +391,11 @@ _INSERT_ITEMS: Final = """
     select * from unnest(%s::text[], %s::text[], %s::text[], %s::bool[], %s::text[], %s::timestamptz[])"""
 
 
+_INSERT_TEXTS: Final = """
+    insert into texts (id, claim, account, kind, sealed)
+    select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bytea[])"""
+
+
 def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], partitions: int) -> None:
     claims = [rows.claim for _, rows in accepted if rows.claim is not None]
     if claims:
@@ -399,8 +434,19 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
             both["traceparent"] = [*submitted["traceparent"], *([None] * len(filed))]
         both |= {name: [*([None] * count), *filings[name]] for name in ("type", "payload")}
         db.copy(connection, "admission_queue", {"kind": [*(["submit"] * count), *filings["kind"]], **both})
+    texts = [text for _, rows in accepted for text in rows.texts]
+    if texts:
+        connection.exec_driver_sql(_INSERT_TEXTS, db.columns(texts))
     commands = [
-        QueuedCommand(rows.command_kind, "standard", "", command, filing.trace, filing.via)
+        QueuedCommand(
+            rows.command_kind,
+            "standard",
+            "",
+            command,
+            filing.trace,
+            filing.via,
+            rows.texts[0].id if rows.texts else None,
+        )
         for filing, rows in accepted
         for command in rows.commands
     ]

@@ -161,7 +161,6 @@ class Right:
     right_type: events.RightType
     status: Literal["active", "expired", "lost", "pending"]
     expires_at: dt.datetime | None = None
-    proof: str | None = None
     mark: str | None = None
     territory: Collection[str] | None = None
     refused: bool = False
@@ -221,6 +220,11 @@ def right_standing(*, owns: bool, status: str, covered: bool) -> RightStanding |
     if status == "expired":
         return "expired"
     return "active" if covered else "unauthorised"
+
+
+def proven_by_right(status: str) -> tuple[str, ...]:
+    """Kinds of proof that a right with this status is by itself: a person accepted the documents of one in force."""
+    return ("ownership",) if status in ("active", "expired") else ()
 
 
 def profile(name: str) -> policy.Policy:

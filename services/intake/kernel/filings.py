@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from services.intake.kernel import requests
 from services.intake.kernel.domain import Account
@@ -17,6 +17,10 @@ from shared.events import Lane, RightType
 if TYPE_CHECKING:
     from services.intake.evidence.domain import Document
     from services.intake.review.domain import AcceptedDecision
+
+
+TextKind = Literal["explanation", "counter", "response", "complaint"]
+"""What a party's text belongs to."""
 
 
 @dataclass(slots=True)
@@ -33,6 +37,7 @@ class Filing:
         accepted_at: time of right, if not by intake's own clock (an upstream's record).
         recurs: upheld item that the claim's listing is a near copy of (row 20).
         trace: the request's trace context, if it is traced.
+        explained: what the claim says about single listings, by listing.
     """
 
     account: Account
@@ -51,6 +56,7 @@ class Filing:
     accepted_at: dt.datetime | None = None
     recurs: str | None = None
     trace: str | None = None
+    explained: Mapping[str, str] | None = None
 
     @property
     def via(self) -> str | None:
@@ -88,6 +94,16 @@ class ItemRow(NamedTuple):
     accepted_at: dt.datetime
 
 
+class TextRow(NamedTuple):
+    """A row of ``texts``: what a party said, sealed under its key. In the order of its columns."""
+
+    id: str
+    claim: str
+    account: str
+    kind: TextKind
+    sealed: bytes
+
+
 @dataclass(slots=True)
 class Rows:
     """What one accepted request adds to the tables. ``filing/store.py`` turns these into columns.
@@ -98,6 +114,7 @@ class Rows:
         decisions: of a reviewer's decision: what is kept of it.
         documents: evidence that the request names, to tie to the claim.
         held: the items wait for the end of a suspension before they enter the admission queue.
+        texts: what the party says in its own words. That of commands is found by the first one's id.
     """
 
     resource: str
@@ -109,6 +126,7 @@ class Rows:
     decisions: list[AcceptedDecision] = field(default_factory=list)
     documents: Sequence[Document] = ()
     held: bool = False
+    texts: Sequence[TextRow] = ()
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ class QueuedCommand(NamedTuple):
     Attributes:
         trace: trace context, if it is traced.
         via: the upstream that filed it for somebody else.
+        text: id of what the party says with it.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class QueuedCommand(NamedTuple):
     command: events.Command
     trace: str | None = None
     via: str | None = None
+    text: str | None = None
 
 
 def insert_commands(connection: sa.Connection, queued: Sequence[QueuedCommand], partitions: int) -> None:
@@ -43,11 +45,11 @@ def insert_commands(connection: sa.Connection, queued: Sequence[QueuedCommand], 
     connection.exec_driver_sql(
         """with new as (
             select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[],
-                %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
-                as n(id, claim, item, kind, by, role, at, lane, complainant, partition, listing, type, payload, traceparent, via)
+                %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
+                as n(id, claim, item, kind, by, role, at, lane, complainant, partition, listing, type, payload, traceparent, via, text)
         ), commands as (
-            insert into commands (id, claim, item, kind, by, role, accepted_at, via)
-            select id, claim, item, kind, by, role, at, via from new
+            insert into commands (id, claim, item, kind, by, role, accepted_at, via, text)
+            select id, claim, item, kind, by, role, at, via, text from new
         )
         insert into admission_queue (kind, lane, complainant, partition, claim, item, listing, type, payload, accepted_at, traceparent)
         select 'command', lane, complainant, partition, claim, item, listing, type, payload, at, traceparent from new""",
@@ -67,6 +69,7 @@ def insert_commands(connection: sa.Connection, queued: Sequence[QueuedCommand], 
             [msgspec.json.encode(command).decode() for command in commands],
             [one.trace for one in queued],
             [one.via for one in queued],
+            [one.text for one in queued],
         ),
     )
 

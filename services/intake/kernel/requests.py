@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import unicodedata
 from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
@@ -33,6 +34,14 @@ Text = Annotated[
     str, Meta(min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]+$(?!\n)")
 ]
 """A few lines of plain text."""
+_WORDS: Final = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+$(?!\n)"
+"""No control characters, and none that turn the direction of what stands around them: others read it as a quotation."""
+WORDS_MOST: Final = 4000
+ITEM_WORDS_MOST: Final = 1000
+Words = Annotated[str, Meta(min_length=1, max_length=WORDS_MOST, pattern=_WORDS)]
+"""What a party writes, in any language. Kept sealed. Normalised (NFC), without white space around it."""
+ItemWords = Annotated[str, Meta(min_length=1, max_length=ITEM_WORDS_MOST, pattern=_WORDS)]
+"""The same about one listing."""
 LINK_MOST: Final = 2000
 MATERIALS_MOST: Final = 20
 Link = Annotated[str, Meta(min_length=1, max_length=LINK_MOST)]
@@ -72,6 +81,27 @@ def _utc(given: In, name: str) -> None:
     msgspec.structs.force_setattr(given, name, utc)
 
 
+def _normalise(given: In, name: str, most: int, *, nested: bool = False) -> None:
+    """Normalise a text, if there is one.
+
+    Args:
+        nested: the decoder adds where the struct is.
+
+    Raises:
+        ValueError: it is blank, or too long in its normal form.
+    """
+    text = getattr(given, name)
+    if text is None:
+        return
+    normal = unicodedata.normalize("NFC", text).strip()
+    where = "" if nested else f" - at `$.{name}`"
+    if not normal:
+        raise ValueError(f"Expected a text that is not blank{where}")
+    if len(normal) > most:
+        raise ValueError(f"Expected `str` of length <= {most}{where}")
+    msgspec.structs.force_setattr(given, name, normal)
+
+
 class OpenAccount(In, frozen=True, kw_only=True):
     """A new account. Anyone may open a holder's; the rest is for operators."""
 
@@ -80,7 +110,9 @@ class OpenAccount(In, frozen=True, kw_only=True):
     id: Id | None = None
     """Operators only: the id to use, e.g. a seller's at the marketplace."""
     identity_verified: bool = False
-    """Operators only."""
+    """Operators only, who say in ``seen`` what it rests on."""
+    seen: Id | None = None
+    """Operators only: where the caller has seen who the account's owner is, such as a file number."""
     good_faith: bool = False
     """Operators only."""
 
@@ -119,10 +151,12 @@ class RegisterRight(Expiring, frozen=True, kw_only=True):
     """Where it is registered. The number must fit that register's format (docs/reference/http.md, "Rights")."""
     expires_at: Time | None = None
     proof: Id | None = None
-    """Reference to the proof of ownership, for the reviewer. The right is pending until a document of kind
-    ``ownership`` is named or a reviewer accepts it. A reference given by an operator counts as checked."""
+    """Reference to the proof of ownership, for the reviewer. It proves nothing by itself."""
     evidence: Documents = []
-    """The caller's documents that prove it."""
+    """The caller's documents that prove it, and the views of a design: one to ten of kind ``design_view``. A reviewer
+    looks at them; until then the right is pending."""
+    seen: Id | None = None
+    """Operators only: where the caller has seen the proof, such as a file number. The right is accepted by that."""
     owner: Id | None = None
     """Operators only: the account that owns it."""
     mark: Annotated[str, Meta(min_length=1, max_length=400)] | None = None
@@ -130,7 +164,7 @@ class RegisterRight(Expiring, frozen=True, kw_only=True):
     registrant: Line | None = None
     """The owner's name as in the register."""
     classes: Annotated[list[Annotated[str, Meta(min_length=1, max_length=8)]], Meta(max_length=100)] | None = None
-    """Trade marks: Nice, 1 to 45. Designs: Locarno, ``NN-NN``."""
+    """Trade marks: Nice, 1 to 45. Designs: Locarno, ``NN-NN``, at least one."""
     territory: Territory | None = None
     """Where it applies; for an international registration the designated countries. None: the register's, or all."""
 
@@ -171,7 +205,11 @@ class DecideRight(In, frozen=True, kw_only=True):
 
     accept: bool
     code: Id | None = None
-    """Why it is refused."""
+    """Why it is refused (``shared/right_refusals.py``)."""
+    documents: Documents = []
+    """The right's documents that the decision rests on."""
+    seen: Id | None = None
+    """Where else the proof was seen, such as a register's entry or a file number."""
 
 
 class Authorise(Expiring, frozen=True, kw_only=True):
@@ -189,6 +227,12 @@ class Verify(In, frozen=True, kw_only=True):
     """What an operator or reviewer has verified about an account."""
 
     identity_verified: bool | UnsetType = UNSET
+    documents: Documents = []
+    """Documents named in the account that the verdict on its identity rests on, one of kind ``identity`` among them."""
+    seen: Id | None = None
+    """Where else its owner's identity was seen, such as a file number."""
+    code: Id | None = None
+    """Why a verification is withdrawn."""
     email_confirmed: Literal[True] | UnsetType = UNSET
     """The address on file is known to be the account's, for example because the marketplace confirmed it.
 
@@ -233,17 +277,18 @@ class SubmitClaim(In, frozen=True, kw_only=True):
     abroad: bool = False
     """The holder has no residence in the country of the profile's law, which may give it longer to answer."""
     materials: Materials = []
-    """Kinds of proof on file, e.g. ``statement``."""
+    """What the complainant states, such as ``signature``. Kinds of proof count only by documents (``evidence``)."""
     evidence: Documents = []
-    """The caller's documents; their kinds count as materials."""
+    """The caller's documents. Their kinds count as materials."""
 
 
 class AddInformation(In, frozen=True, kw_only=True):
     """What was missing; identity, authority and right are looked up again."""
 
     materials: Materials = []
+    """What the complainant states, such as ``signature``. Kinds of proof count only by documents (``evidence``)."""
     evidence: Documents = []
-    """The caller's documents; their kinds count as materials."""
+    """The caller's documents. Their kinds count as materials."""
 
 
 class Withdraw(In, frozen=True, kw_only=True):
@@ -291,8 +336,62 @@ class Complain(In, frozen=True, kw_only=True):
     """A complaint against the decision that ended the item's case; what is new is named by reference."""
 
     materials: Materials = []
+    """Of a holder, only what it states; its kinds of proof count only by documents (``evidence``)."""
     evidence: Documents = []
     """The caller's documents; their kinds count as materials."""
+
+
+class ItemExplanation(In, frozen=True, kw_only=True):
+    """What the complainant says about one listing of its claim."""
+
+    listing: Link
+    """The listing's link, as in ``listings``."""
+    text: ItemWords
+
+    def __post_init__(self) -> None:
+        _normalise(self, "text", ITEM_WORDS_MOST, nested=True)
+
+
+class ExplainedClaim(SubmitClaim, frozen=True, kw_only=True):
+    """A claim as it is filed by HTTP: the complainant may explain it."""
+
+    explanation: Words | None = None
+    """Why the listings infringe, in the complainant's own words."""
+    explanations: Annotated[list[ItemExplanation], Meta(max_length=300)] = []
+    """The same about single listings, one each."""
+
+    def __post_init__(self) -> None:
+        _normalise(self, "explanation", WORDS_MOST)
+
+
+class WordedCounter(Counter, frozen=True, kw_only=True):
+    """A counter as it is filed by HTTP."""
+
+    text: Words | None = None
+    """Why the claim is wrong, in the seller's own words."""
+
+    def __post_init__(self) -> None:
+        _normalise(self, "text", WORDS_MOST)
+
+
+class WordedResponse(Respond, frozen=True, kw_only=True):
+    """A response as it is filed by HTTP."""
+
+    text: Words | None = None
+    """What the holder says to the counter, in its own words."""
+
+    def __post_init__(self) -> None:
+        _normalise(self, "text", WORDS_MOST)
+
+
+class WordedComplaint(Complain, frozen=True, kw_only=True):
+    """A complaint as it is filed by HTTP."""
+
+    text: Words | None = None
+    """Why the decision is wrong, in the party's own words."""
+
+    def __post_init__(self) -> None:
+        _normalise(self, "text", WORDS_MOST)
 
 
 class Decide(In, frozen=True, kw_only=True):
@@ -483,6 +582,27 @@ COMMANDS: Final[dict[str, type[In]]] = {
     "decide": Decide,
 }
 """Command name -> what it carries. ``shared.events.COMMANDS`` has the event of each."""
+
+
+WORDED: Final[dict[str, type[In]]] = {
+    "submit_claim": ExplainedClaim,
+    "counter": WordedCounter,
+    "respond": WordedResponse,
+    "complain": WordedComplaint,
+}
+"""Requests with which a party may say something in its own words, as they are filed by HTTP. A topic, which could not
+erase it, has them without these fields."""
+_WORDS_IN: Final = frozenset({"text", "explanation", "explanations"})
+
+
+def worded(request: In) -> bool:
+    """Whether a party says something in its own words with a claim or command."""
+    return any(getattr(request, name, None) for name in _WORDS_IN)
+
+
+def is_worded(kind: str, field: str | None) -> bool:
+    """Whether a field of a request is one in which a party says something in its own words."""
+    return field in _WORDS_IN and kind in WORDED and field in WORDED[kind].__struct_fields__
 
 
 def decode(body: bytes | memoryview, kind: type[In]) -> Any:

@@ -15,7 +15,7 @@ release an item whose agent may no longer act, nor the other way round.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -57,6 +57,18 @@ def queue(connection: sa.Connection, *jobs: tuple[str, str, str]) -> None:
 def queue_right(connection: sa.Connection, right: str) -> None:
     """Queue a job for all claims that refer to a right."""
     queue(connection, (right, "", ""))
+
+
+def queue_in_force(connection: sa.Connection, jobs: Collection[tuple[str, str, str]]) -> None:
+    """Queue those of the jobs whose right is in force, although items have just been found to lack it.
+
+    To an item that waits for its listing it means nothing that its right was accepted, so it is told again.
+    """
+    rights = connection.exec_driver_sql(
+        "select id from rights where id = any(%s) and status = 'active'", (sorted({right for right, _, _ in jobs}),)
+    )
+    in_force = set(rights.scalars())
+    queue(connection, *(job for job in jobs if job[0] in in_force))
 
 
 def pick_up(connection: sa.Connection) -> int:
@@ -151,6 +163,7 @@ def tell_items(
             role="system",
             accepted_at=now,
             status=status,
+            materials=domain.proven_by_right(status),
         )
         made.append(outbox.QueuedCommand("change_right", lane, complainant, command))
     outbox.put_commands(connection, made, partitions)

@@ -1,4 +1,4 @@
-"""Tokens and the encryption of contacts."""
+"""Tokens and the encryption of contacts and texts."""
 
 from __future__ import annotations
 
@@ -106,6 +106,18 @@ class Contacts:
             cryptography.exceptions.InvalidTag: altered, of another account or purpose, or a key has changed.
         """
         return _open(self._subject(account, wrapped), sealed, f"{purpose}:{account}")
+
+    def seal_words(self, account: str, wrapped: bytes, id: str, text: str) -> bytes:
+        """Encrypt what a party says in its own words, bound to the id under which it is kept."""
+        return self.seal_text(account, wrapped, msgspec.json.encode(text), f"text:{id}")
+
+    def open_words(self, account: str, wrapped: bytes, id: str, sealed: bytes) -> str:
+        """Decrypt what ``seal_words`` encrypted.
+
+        Raises:
+            cryptography.exceptions.InvalidTag: altered, another's, or sealed under a key that was destroyed since.
+        """
+        return msgspec.json.decode(self.open_text(account, wrapped, sealed, f"text:{id}"), type=str)
 
     def rewrap(self, account: str, wrapped: bytes) -> bytes | None:
         """Wrap a subject's key under the installation's current key; None: it already is.

@@ -300,6 +300,33 @@ def subject_key(connection: sa.Connection, account: str, make: Callable[[], byte
     return bytes(found)
 
 
+def subject_keys(
+    connection: sa.Connection, accounts: Collection[str], make: Callable[[str], bytes] | None = None
+) -> dict[str, bytes]:
+    """Wrapped keys by account. With ``make``, missing ones are made, and no account can be erased until the
+    transaction ends; an erased one is missing.
+
+    Before anything else that an erasure locks, so that neither waits for the other.
+    """
+    ids = sorted(set(accounts))
+    if make is not None:
+        rows = connection.exec_driver_sql(
+            "select id from accounts where id = any(%s) and erased_at is null order by id for key share", (ids,)
+        )
+        ids = list(rows.scalars())
+    known = "select account, wrapped from subject_keys where account = any(%s)"
+    keys = {account: bytes(wrapped) for account, wrapped in connection.exec_driver_sql(known, (ids,))}
+    if make is not None and (missing := [id for id in ids if id not in keys]):
+        connection.exec_driver_sql(
+            """insert into subject_keys (account, wrapped) select * from unnest(%s::text[], %s::bytea[])
+            on conflict do nothing""",
+            (missing, [make(id) for id in missing]),
+        )
+        # another process may have been first
+        keys = {account: bytes(wrapped) for account, wrapped in connection.exec_driver_sql(known, (ids,))}
+    return keys
+
+
 def put_contact(connection: sa.Connection, account: str, sealed: bytes) -> None:
     """Store an encrypted contact."""
     connection.exec_driver_sql(
@@ -342,7 +369,7 @@ def on_file(connection: sa.Connection, ids: Iterable[str]) -> dict[str, OnFile]:
 def rights(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Right]:
     """Rights by id, as a claim needs them."""
     rows = connection.exec_driver_sql(
-        """select id, owner, right_type, status, expires_at, proof, mark, territory,
+        """select id, owner, right_type, status, expires_at, mark, territory,
             coalesce(pending_reason, '') = 'refused' from rights where id = any(%s)""",
         (sorted(set(ids)),),
     )

@@ -125,7 +125,20 @@ commands = Table(
     Column("code", Text),
     Column("detail", Text),
     Column("via", ID),
+    Column("text", ID, comment="id in texts; the commands of one request share it"),
+    Column("revision", Integer, comment="of the item, by which it was applied"),
     Index("commands_item", "item", "id"),
+)
+texts = Table(
+    "texts",
+    metadata,
+    Column("id", ID, primary_key=True, comment="of the claim or item explained, or of the request's first command"),
+    required("claim", ID),
+    required("account", ID, ForeignKey("accounts.id")),
+    one_of("kind", "explanation", "counter", "response", "complaint"),
+    required("sealed", LargeBinary),
+    Index("texts_claim", "claim", "id"),
+    Index("texts_account", "account", "id"),
 )
 admission_queue = Table(
     "admission_queue",

@@ -115,6 +115,12 @@ class Context:
         callers = settings.internal_callers
         self.internal = None if callers is None else Callers(callers, "intake")
         own = None if settings.internal_token is None else settings.internal_token.get_secret_value()
+        self.verification = Client(
+            settings.verification_url,
+            own,
+            timeout_s=settings.internal_timeout_s,
+            authorities=settings.internal_ca,
+        )
         self.enforcement = Client(
             settings.enforcement_url,
             own,
@@ -343,7 +349,7 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
 def on_key_missing(request: Request[Any, Any, Any], _: security.KeyMissing) -> Response[Problem]:
     """Answer 503: nothing can be sealed without the installation's key."""
     log.error("contact_key is not set")
-    return on_refused(request, busy("Contacts and files cannot be stored at present."))
+    return on_refused(request, busy("Personal data and files cannot be stored at present."))
 
 
 async def answered(call: Awaitable[_T], unavailable: Refused) -> _T:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from services.intake.kernel.judged import ListingContent, RightDetails
 from shared.events import Lane, RightType, Triage
 from shared.paging import Page
 
@@ -66,6 +67,9 @@ class ItemOut(Struct, kw_only=True):
     counter_round: int = 0
     triage: Triage | None = None
     """For reviewers and operators only: what the triage rules found."""
+    right_details: RightDetails | None = None
+    listing_content: ListingContent | None = None
+    """Only in the answer about one item; in lists it is null."""
 
 
 class ChangeOut(Struct, kw_only=True):
@@ -79,6 +83,21 @@ class ChangeOut(Struct, kw_only=True):
     by: str
     code: str | None
     at: dt.datetime
+
+
+class TextOut(Struct, kw_only=True):
+    """What a party said in its own words, as far as the life cycle has released it to the caller."""
+
+    id: str
+    """Of the claim or item that it explains, or of the first of the commands that it came with."""
+    kind: Literal["explanation", "counter", "response", "complaint"]
+    part: Literal["holder", "seller"]
+    """Whose words they are."""
+    at: dt.datetime
+    items: list[str]
+    """Items that it is about; empty: the whole claim."""
+    text: str | None
+    """As it was written: show it as plain text. Null: its author was erased, or has removed its data."""
 
 
 class CommandOut(Struct, kw_only=True):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+from cryptography.exceptions import InvalidTag
 from litestar import Request, get, post
 
-from services.intake.kernel import requests
+from services.intake.kernel import judged, requests, store
 from services.intake.kernel.domain import Account
-from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, ItemState, context_of, known_id, out
+from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Context, ItemState, context_of, known_id, out
 from services.intake.reading import answers
 from services.intake.reading import store as reading_store
 from services.intake.registry import forms
 from shared import languages
+from shared.content import Revisions
 from shared.events import ItemChanged, State, Triage
-from shared.paging import Cursor, Int, Limit, Page, key_of, page_of
+from shared.paging import Cursor, Int, Limit, Page, cursor_of, key_of, page_of
 from shared.problems import language_of
 
 
@@ -61,7 +64,11 @@ async def list_items(
         limit=limit + 1,
     )
     language = language_of(request)
-    return page_of([item_out(row, request.user, language) for row in rows], limit, lambda item: (item.id,))
+    page = page_of([item_out(row, request.user, language) for row in rows], limit, lambda item: (item.id,))
+    found = await context_of(request).run(judged.details, [item.id for item in page.items])
+    for item in page.items:
+        item.right_details = judged.right_of(found[item.id])
+    return page
 
 
 @get("/v1/claims/{claim_id:str}/timeline", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
@@ -76,11 +83,53 @@ async def timeline(
     return page_of([out(answers.ChangeOut, row) for row in rows], limit, lambda change: (change.item, change.revision))
 
 
+@get("/v1/claims/{claim_id:str}/texts", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
+async def list_texts(
+    request: Request[Account, Any, Any], claim_id: str, cursor: Cursor = None, limit: Limit = 50
+) -> Page[answers.TextOut]:
+    """What the parties said about a claim in their own words, as far as it is released to the caller.
+
+    A page may have fewer entries than `limit`; `next` says whether there are more.
+    """
+    context, caller = context_of(request), request.user
+    (after,) = key_of(cursor, tuple[str]) or (None,)
+    rows, last = await context.read(caller, reading_store.texts, caller, known_id(claim_id), after=after, limit=limit)
+    authors = {row["account"] for row in rows}
+    keys = await context.run(store.subject_keys, authors) if authors else {}
+    return Page(
+        items=[out(answers.TextOut, {**row, "text": _opened(context, keys, row)}) for row in rows],
+        next=None if last is None else cursor_of(last),
+    )
+
+
+def _opened(context: Context, keys: Mapping[str, bytes], row: Mapping[str, Any]) -> str | None:
+    wrapped = keys.get(row["account"])
+    if wrapped is not None:
+        with contextlib.suppress(InvalidTag):  # sealed under a key that was destroyed since
+            return context.contacts.open_words(row["account"], wrapped, row["id"], bytes(row["sealed"]))
+    return None
+
+
 @get("/v1/items/{item_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["items"])
 async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers.ItemOut:
-    """One item."""
-    row = await context_of(request).read(request.user, reading_store.get_item, request.user, known_id(item_id))
-    return item_out(row, request.user, language_of(request))
+    """One item, with what it is judged on."""
+    context = context_of(request)
+    row = await context.read(request.user, reading_store.get_item, request.user, known_id(item_id))
+    item = item_out(row, request.user, language_of(request))
+    item.right_details = judged.right_of((await context.run(judged.details, [item.id]))[item.id])
+    item.listing_content = (await judged.contents(context, [item.id]))[item.id]
+    return item
+
+
+@get("/v1/items/{item_id:str}/revisions", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["items"])
+async def list_revisions(request: Request[Account, Any, Any], item_id: str) -> Revisions:
+    """What the item's listing showed since the first item was filed on it, oldest first: edits during a claim.
+
+    Besides what items are judged on, the first 20 later revisions are kept, and the present one.
+    """
+    context, id = context_of(request), known_id(item_id)
+    await context.read(request.user, reading_store.get_item, request.user, id)
+    return await judged.revisions(context, id)
 
 
 @get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["commands"])
@@ -133,4 +182,14 @@ async def internal_claims(request: Request[Any, Any, Any], data: requests.Contac
     return answers.ClaimsFacts(claims={row["claim"]: out(answers.ClaimFacts, row) for row in rows})
 
 
-ROUTES: Final = [list_claims, get_claim, list_items, timeline, get_item, get_command, internal_claims]
+ROUTES: Final = [
+    list_claims,
+    get_claim,
+    list_items,
+    timeline,
+    list_texts,
+    get_item,
+    list_revisions,
+    get_command,
+    internal_claims,
+]

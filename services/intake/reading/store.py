@@ -16,6 +16,7 @@ from services.intake.kernel.ids import item_range
 from services.intake.kernel.outbox import publish_accounts
 from services.intake.kernel.refusals import not_found
 from services.intake.kernel.store import Row, all_rows, enter_admission, one_row, visible_to
+from services.intake.reading import domain
 from shared import events
 from shared.paging import bad_cursor
 
@@ -156,6 +157,60 @@ def timeline(
         (low, revision, high, *values, limit),
     )
     return all_rows(rows)
+
+
+def texts(
+    connection: sa.Connection, me: Account, claim: str, *, after: str | None, limit: int
+) -> tuple[list[Row], str | None]:
+    """What the parties said in their own words about a claim, sealed, as far as the account is shown it.
+
+    Returns the rows and, if there may be more, the id to go on after. A page may have fewer than ``limit``.
+
+    Raises:
+        Refused: 404.
+    """
+    found = get_claim(connection, me, claim)
+    rows = all_rows(
+        connection.exec_driver_sql(
+            """select id, account, kind, sealed from texts where claim = %s and (%s::text is null or id > %s)
+            order by id limit %s""",
+            (claim, after, after, limit + 1),
+        )
+    )
+    page = rows[:limit]
+    if not page:
+        return [], None
+    mine, values = visible_to(me)
+    low, high = item_range(claim)
+    items = {
+        row.id: domain.Place(row.seller, row.told)
+        for row in connection.exec_driver_sql(
+            f"select i.id, i.seller, i.told from items i join claims c on c.id = i.claim where i.id > %s and i.id <= %s and {mine}",
+            (low, high, *values),
+        )
+    }
+    said: dict[str, list[domain.Said]] = {}
+    times: dict[str, dt.datetime] = {}
+    for text, item, role, at, since in connection.exec_driver_sql(
+        f"""select k.text, k.item, k.role, k.accepted_at, s.since from commands k join items i on i.id = k.item
+        join claims c on c.id = k.claim cross join lateral (
+            select coalesce(array_agg(t.state order by t.revision), '{{}}') as since from timeline t
+            where t.item = k.item and t.revision >= k.revision) as s
+        where k.item > %s and k.item <= %s and k.text = any(%s) and {mine}""",
+        (low, high, [row["id"] for row in page], *values),
+    ):
+        said.setdefault(text, []).append(domain.Said(item, role, since))
+        times[text] = at
+    holders = frozenset((found["complainant"], found["principal"]))
+    shown = []
+    for row in page:
+        id, commands = row["id"], said.get(row["id"], ())
+        about = domain.about(me, holders, items, kind=row["kind"], id=id, author=row["account"], commands=commands)
+        if about is not None:
+            part = commands[0].role if commands else "holder"
+            at = times.get(id, found["accepted_at"])
+            shown.append({**row, "part": part, "at": at, "items": about})
+    return shown, page[-1]["id"] if len(rows) > limit else None
 
 
 def get_command(connection: sa.Connection, me: Account, id: str) -> Row:

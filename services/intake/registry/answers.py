@@ -27,8 +27,12 @@ class RightOut(Struct, kw_only=True):
     registrant: str | None
     classes: list[str] | None
     territory: list[str] | None
-    pending_reason: Literal["proof_missing", "right_registered_elsewhere", "mark_mixed_script", "refused"] | None
+    pending_reason: (
+        Literal["proof_missing", "proof_unseen", "right_registered_elsewhere", "mark_mixed_script", "refused"] | None
+    )
     """Why a pending right is not in force."""
+    accepted: Literal["person", "canary", "rules_0_2_0"] | None
+    """By whom a right in force was accepted: a person (see the history), or the rules of version 0.2.0."""
     normalised: list[str] = []
     """Fields that were normalised: they are kept in a form other than the one given."""
 
@@ -42,11 +46,19 @@ class RightChange(Struct, kw_only=True):
     was: str | None
     now: str | None
     code: str | None
+    documents: list[str] | None
+    """Documents that were named, or that a decision rests on."""
+    seen: str | None
+    """Where else the proof was seen."""
+    cure: str | None
+    """Of a refusal: what was wrong, and what to do about it."""
 
 
 class RightWithHistory(RightOut, kw_only=True):
     """A right and its history, latest first, at most 100 entries."""
 
+    registrant_match: int | None
+    """For staff: how alike, from 0 to 100, the registrant and the account's name are. It decides nothing."""
     history: list[RightChange]
 
 

@@ -11,6 +11,7 @@ from litestar.params import QueryParameter
 
 from services.intake.accounts import store as accounts_store
 from services.intake.evidence import store as evidence_store
+from services.intake.evidence.domain import VIEW
 from services.intake.kernel import domain, requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.ids import new_id
@@ -21,15 +22,18 @@ from services.intake.kernel.web import (
     OPERATOR,
     STAFF,
     Body,
+    Context,
     context_of,
     known_id,
     out,
 )
-from services.intake.registry import answers, registers
+from services.intake.registry import answers, names, registers
 from services.intake.registry import domain as registry
 from services.intake.registry import store as registry_store
-from shared import clock, policy
+from services.intake.review import store as review_store
+from shared import clock, languages, policy, right_refusals
 from shared.paging import Cursor, Limit, Page, key_of, page_of
+from shared.problems import language_of
 from shared.refusals import Refused
 
 RightStatus = Annotated[
@@ -47,13 +51,15 @@ RightStatus = Annotated[
     tags=["rights"],
 )
 async def register_right(request: Request[Account, Any, Any], data: requests.RegisterRight) -> answers.RightOut:
-    """Register a right, once; claims refer to it. It is in force at once, or pending with a reason."""
+    """Register a right, once; claims refer to it. It is pending, with a reason, until a reviewer has accepted it."""
     context, caller = context_of(request), request.user
     domain.check_open(caller)
-    if data.owner not in (None, caller.id) and caller.role != "operator":
-        raise Refused(
-            403, "operators_only", "Only an operator may set this.", field="owner", cure="Leave the field out."
-        )
+    if caller.role != "operator":
+        for field, wanted in (("owner", data.owner not in (None, caller.id)), ("seen", data.seen is not None)):
+            if wanted:
+                raise Refused(
+                    403, "operators_only", "Only an operator may set this.", field=field, cure="Leave the field out."
+                )
     made, normalised = plain(data)
     owner = data.owner or caller.id
 
@@ -62,22 +68,27 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
         registry.check_term(made.expires_at, now)
         if owner not in store.accounts(connection, [owner]):
             raise Refused(422, "unknown_account", "There is no such account.", field="owner", cure="Open it first.")
+        if made.seen is not None:
+            review_store.check_unbiased(connection, caller, owner)
         id = new_id("r", store.wall_ms(wall))
         documents = evidence_store.name_in(connection, data.evidence, caller.id, id, "right", now)
-        document = next((document.id for document in documents if "ownership" in document.kinds), None)
-        right = msgspec.structs.replace(made, proof=document or made.proof)
-        # a reference is only the owner's word until somebody has looked at it; an operator vouches for its own
-        proven = document is not None or (caller.role == "operator" and made.proof is not None)
+        registry.check_views(made.right_type, sum(VIEW in document.kinds for document in documents), needed=True)
+        owned = [document.id for document in documents if "ownership" in document.kinds]
+        right = msgspec.structs.replace(made, proof=owned[0] if owned else made.proof)
+        accepted: registry_store.Accepted | None = None if made.seen is None else "person"
         row = registry_store.add_right(
-            connection, id, owner, right, caller.id, context.settings.partitions, proven=proven
+            connection, id, owner, right, caller.id, context.settings.partitions, accepted=accepted, documents=owned
         )
-        if accounts_store.verify_by_rule(
-            connection, owner, policy.current("ipp").accounts, context.settings.partitions
-        ):
-            context.forget(account=owner)
+        _verify_by_rule(connection, context, owner)
         return row
 
     return out(answers.RightOut, {**await context.run(work), "normalised": normalised})
+
+
+def _verify_by_rule(connection: sa.Connection, context: Context, owner: str) -> None:
+    """A right in force may be what was wanting for its owner to be verified by the policy's rule."""
+    if accounts_store.verify_by_rule(connection, owner, policy.current("ipp").accounts, context.settings.partitions):
+        context.forget(account=owner)
 
 
 def plain(data: requests.RegisterRight) -> tuple[requests.RegisterRight, list[str]]:
@@ -99,6 +110,7 @@ def plain(data: requests.RegisterRight) -> tuple[requests.RegisterRight, list[st
     number = None if data.number is None else registers.normalise(data.register, data.right_type, data.number)
     mark = None if data.mark is None else registry.mark_of(data.mark)
     classes = registry.classes_of(data.right_type, data.classes)
+    registry.check_class(data.right_type, classes)
     territory = registry.territory_of(data.register, data.right_type, data.territory)
     made = msgspec.structs.replace(
         data,
@@ -127,13 +139,24 @@ async def get_right(request: Request[Account, Any, Any], right_id: str) -> answe
     """One of the caller's rights and its history; reviewers and operators see all."""
     context, caller, id = context_of(request), request.user, known_id(right_id)
 
-    def work(connection: sa.Connection) -> tuple[store.Row, list[store.Row]]:
+    def work(connection: sa.Connection) -> tuple[store.Row, list[store.Row], int | None]:
         row = registry_store.own_right(connection, id, caller, staff=True)
-        return row, registry_store.history(connection, id)
+        match = None
+        if caller.sees_all and row["registrant"] is not None:
+            contact = context.opened(store.sealed_contacts(connection, [row["owner"]])).get(row["owner"])
+            match = None if contact is None else names.alike(row["registrant"], contact.name)
+        return row, registry_store.history(connection, id), match
 
-    row, changes = await context.read(caller, work)
+    row, changes, match = await context.read(caller, work)
     shown = await context.run(store.without_staff, caller, changes)
-    return out(answers.RightWithHistory, {**row, "history": [out(answers.RightChange, entry) for entry in shown]})
+    language = language_of(request)
+    history = [out(answers.RightChange, {**entry, "cure": _cure(entry, language)}) for entry in shown]
+    return out(answers.RightWithHistory, {**row, "history": history, "registrant_match": match})
+
+
+def _cure(entry: store.Row, language: str) -> str | None:
+    text = right_refusals.TEXTS.get(entry["code"]) if entry["kind"] == "refused" else None
+    return None if text is None else languages.translate(text, language)
 
 
 @patch(
@@ -208,16 +231,36 @@ prove_right = _change(
     HOLDER | OPERATOR,
     registry_store.prove_right,
     "prove_right",
-    "Name documents of the caller in the right. One of kind `ownership` brings it into force if only the proof was missing.",
+    "Name documents of the caller in the right. With one of kind `ownership` a pending right waits for a reviewer.",
 )
-decide_right = _change(
-    "decision",
-    requests.DecideRight,
-    STAFF,
-    registry_store.decide_right,
-    "decide_right",
-    "A reviewer's decision on a pending right. If accepted, another account's registration of the same right is lost.",
+
+
+@post(
+    "/v1/rights/{right_id:str}/decision",
+    opt={"roles": STAFF},
+    dto=Body[requests.DecideRight],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["rights"],
 )
+async def decide_right(
+    request: Request[Account, Any, Any], right_id: str, data: requests.DecideRight
+) -> answers.Changed:
+    """A reviewer's decision on a pending right, and the documents that it rests on.
+
+    If accepted, another account's registration of the same right is lost. If refused, `code` says why, and the owner is
+    told how to cure it.
+    """
+    context, id, caller = context_of(request), known_id(right_id), request.user
+
+    def work(connection: sa.Connection) -> bool:
+        changed = registry_store.decide_right(connection, id, data, caller, context.settings.partitions)
+        if data.accept:
+            _verify_by_rule(connection, context, registry_store.right_row(connection, id)["owner"])
+        return changed
+
+    return answers.Changed(changed=await context.run(work))
 
 
 @post(

@@ -1,6 +1,7 @@
 """The rights registry: what may be registered, where a right applies, and what its open items are told. Pure.
 
-A right is registered once and then referred to. For one right in a register (same register, type and number) at most
+A right is registered once and then referred to. It comes into force once a person has accepted its documents; what its
+owner says of them proves nothing. For one right in a register (same register, type and number) at most
 one registration is in force here. A second one, under another account, waits for a reviewer.
 """
 
@@ -9,18 +10,19 @@ from __future__ import annotations
 import datetime as dt
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
+from services.intake.evidence.domain import check_named
 from services.intake.kernel.requests import Register
 from services.intake.kernel.territory import COUNTRIES, UNIONS, countries
-from shared import languages
+from shared import languages, right_refusals
 from shared.events import RightType
 from shared.refusals import Refused
 
 Pending = Literal["proof_missing", "right_registered_elsewhere", "mark_mixed_script", "refused"]
-"""Why a right is not in force yet: nothing proves it, another account has it, a reviewer must look at its words, or a
-reviewer has refused it. A mere reference, such as a file number, proves nothing: nobody has seen what it refers to."""
+"""Why a right is not in force yet: nobody has accepted its proof, another account has it, a reviewer must look at its
+words, or a reviewer has refused it."""
 
 _OF: Final[dict[str, tuple[str, ...]]] = {"us": ("US",), "eu": ("EU",), "cn": ("CN",)}
 """Where the rights of a register apply. They apply nowhere else, so it need not be named."""
@@ -36,6 +38,8 @@ CLASSES: Final[dict[RightType, str]] = {
     "design": languages.mark("NN-NN, such as 02-02 (Locarno)"),
 }
 """What classes look like, for the types of right that have any."""
+VIEWS_MOST: Final = 10
+"""Most views of one design."""
 LONGEST: Final = dt.timedelta(days=366 * 20)
 """No right is granted or renewed for longer at a time (patents: 20 years, TRIPS article 33; others less)."""
 
@@ -127,6 +131,57 @@ def classes_of(right_type: RightType, given: Sequence[str] | None) -> tuple[str,
     return tuple(read[key] for key in sorted(read))
 
 
+def check_class(right_type: RightType, classes: Sequence[str] | None) -> None:
+    """Check that a design has a class: without one it cannot be compared with goods.
+
+    Raises:
+        Refused: it has none.
+    """
+    if right_type == "design" and not classes:
+        raise Refused(
+            422,
+            "class_missing",
+            "A design needs its Locarno class.",
+            field="classes",
+            cure="Give the class as in the register, such as 02-02.",
+        )
+
+
+def check_views(right_type: RightType, views: int, *, needed: bool) -> None:
+    """Check how many documents are named in a right as its views.
+
+    Args:
+        needed: whether a design must have one. Designs that version 0.2.0 registered may be without.
+
+    Raises:
+        Refused: none where they are needed, too many, or views of something else than a design.
+    """
+    if right_type != "design" and views:
+        raise Refused(
+            422,
+            "no_views",
+            "Only a design has views.",
+            field="evidence",
+            cure="Upload it as a document of another kind.",
+        )
+    if right_type == "design" and needed and not views:
+        raise Refused(
+            422,
+            "views_missing",
+            "Nobody can judge a design that they cannot see.",
+            field="evidence",
+            cure="Upload its views as in the register, as documents of kind `design_view`, and name them here.",
+        )
+    if views > VIEWS_MOST:
+        raise Refused(
+            422,
+            "too_many_views",
+            f"A design has at most {VIEWS_MOST} views.",
+            field="evidence",
+            cure="Name those that show most of it.",
+        )
+
+
 # ---------------------------------------------------------------------------------------------------- words of the mark
 
 
@@ -174,31 +229,71 @@ def _mixed(word: str) -> bool:
 # ------------------------------------------------------------------------------------------------------------ decisions
 
 
-def pending_because(proven: bool, mark: str | None, elsewhere: bool) -> Pending | None:
-    """Why a newly registered right is not in force at once; None: it is.
+def pending_because(accepted: bool, mark: str | None, elsewhere: bool) -> Pending | None:
+    """Why a right is not in force; None: it is.
 
     Args:
-        proven: by a document of kind ``ownership``, or by an operator who vouches for the reference.
+        accepted: the operator who registers it has seen its proof.
         elsewhere: another account's registration of it is in force.
     """
     if elsewhere:
         return "right_registered_elsewhere"
     if mark is not None and mixed_script(mark):
         return "mark_mixed_script"
-    return None if proven else "proof_missing"
+    return None if accepted else "proof_missing"
+
+
+def check_decision(
+    accept: bool, code: str | None, documents: Sequence[str], seen: str | None, named: Collection[str]
+) -> None:
+    """Check a reviewer's decision on a right.
+
+    Args:
+        documents, seen: what the decision rests on: documents, or where else its proof was seen.
+        named: documents that are named in the right, still kept, and were not found to be forged.
+
+    Raises:
+        Refused: it accepts nothing, rests on a document that is not there, or gives no reason that its owner can cure.
+    """
+    check_named(documents, named)
+    if accept and not documents and seen is None:
+        raise Refused(
+            422,
+            "nothing_accepted",
+            "A right is accepted by its documents.",
+            field="documents",
+            cure="Name those that you looked at; if you saw the proof elsewhere, say where in `seen`.",
+        )
+    if not accept and code not in right_refusals.TEXTS:
+        raise Refused(
+            422,
+            "unknown_code",
+            "A refusal needs a reason that its owner can cure.",
+            field="code",
+            cure=f"Use one of: {', '.join(sorted(right_refusals.TEXTS))}.",
+        )
 
 
 def check_status(
-    before: str, after: str, expires_at: dt.datetime | None, now: dt.datetime, *, operator: bool, changed: bool = True
+    before: str,
+    after: str,
+    expires_at: dt.datetime | None,
+    now: dt.datetime,
+    *,
+    operator: bool,
+    changed: bool = True,
+    was_in_force: bool = True,
 ) -> None:
     """Check that a right may be given a status.
 
     Args:
         before: the current status, read under the row's lock.
         changed: whether its end changes.
+        was_in_force: a right that is lost was in force before, so somebody had accepted its documents.
 
     Raises:
-        Refused: only reviewers and operators may bring it into force; it has expired; or it ends later than any term.
+        Refused: only a decision on its documents brings it into force, or only an operator brings it back; it has
+            expired; or it ends later than any term.
     """
     if changed:
         check_term(expires_at, now)
@@ -209,6 +304,14 @@ def check_status(
             f"Only a reviewer or an operator can bring a right that is {before} into force.",
             field="status",
             cure="Show them the proof.",
+        )
+    if after != "lost" and (before == "pending" or (before == "lost" and not was_in_force)):
+        raise Refused(
+            422,
+            "not_accepted",
+            "Nobody has accepted the right's documents.",
+            field="status",
+            cure="Decide on it while it is pending: POST /v1/rights/<id>/decision.",
         )
     if after == "active" and expires_at is not None and expires_at <= now:
         raise Refused(422, "expired", "The right has expired.", field="expires_at", cure="Give its new expiry.")

@@ -38,6 +38,7 @@ ELEMENTS: Final[dict[str, str]] = {
     "statement": mark("A signed statement"),
     "comparison": mark("A comparison of the goods with the right or the genuine product"),
     "court": mark("A document of a court or an authority"),
+    "design_view": mark("A view of a registered design"),
     "purchase": mark("Proof of a test purchase"),
     "other": mark("Other evidence"),
 }
@@ -88,6 +89,9 @@ class RightForm(Struct, frozen=True, kw_only=True):
     number_required: bool
     classes: str | None
     """What ``classes`` look like; null: it has none."""
+    classes_required: bool
+    views: int
+    """Most documents of kind ``design_view``, of which one is required; 0: it has none."""
     words: bool
     """Whether it may have words (``mark``)."""
     registers: tuple[RegisterForm, ...]
@@ -167,6 +171,8 @@ def form(rules: Policy, language: str) -> Form:
             label=say(RIGHTS[kind]),
             number_required=kind not in UNREGISTERED,
             classes=say(registry.CLASSES[kind]) if kind in registry.CLASSES else None,
+            classes_required=kind == "design",
+            views=registry.VIEWS_MOST if kind == "design" else 0,
             words=kind == "trademark",
             registers=tuple(
                 RegisterForm(

@@ -8,7 +8,8 @@ holds up filing.
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -30,11 +31,23 @@ LIMIT: Final = 100
 """Rights or authorisations ended in one transaction of the ``expire`` job."""
 WARNINGS: Final = 500
 SYSTEM: Final = Account("a-system", "operator")
-_RIGHT: Final = sa.select(*(column for column in rights.c if column.name != "warned_for"))
+_UNSEEN: Final = (rights.c.pending_reason == "proof_missing") & rights.c.documents_at.is_not(None)
+_SHOWN: Final = {
+    "pending_reason": sa.case((_UNSEEN, "proof_unseen"), else_=rights.c.pending_reason),
+    "accepted": sa.case((rights.c.status.in_(("active", "expired")), rights.c.accepted)),
+}
+"""Columns that say more, or less, than is stored: only a reviewer is wanting; a right in force was accepted."""
+_RIGHT: Final = sa.select(
+    *(_SHOWN.get(column.name, column).label(column.name) for column in rights.c if column.name != "warned_for")
+)
 _SAME: Final = "register = %s and right_type = %s and number = %s"
 _COUNTS: Final = f"{_SAME} and status in ('active', 'expired')"
 """The registration of a right that counts, as in the unique index: an unproven one keeps nobody else out."""
 _WAITS: Final = f"{_SAME} and status = 'pending' and pending_reason in ('proof_missing', 'mark_mixed_script')"
+
+
+Accepted = Literal["person", "canary"]
+"""Who accepted a right. Those of an earlier version's rules have ``rules_0_2_0``, the column's default."""
 
 
 class Registration(NamedTuple):
@@ -60,12 +73,14 @@ def add_right(
     by: str,
     partitions: int,
     *,
-    proven: bool,
+    accepted: Accepted | None = None,
+    documents: Sequence[str] = (),
 ) -> Row:
-    """Register a right whose form is already checked: in force, or pending with a reason.
+    """Register a right whose form is already checked: pending with a reason, or in force.
 
     Args:
-        proven: by a document, or by an operator who vouches for it; ``right.proof`` alone is the owner's word.
+        accepted: whoever registers it may accept it, and does; ``right.seen`` says by what.
+        documents: of its ownership, for a reviewer.
 
     Raises:
         Refused: the owner has already registered it.
@@ -85,7 +100,7 @@ def add_right(
                 409, "right_exists", "You have registered this right already.", field="number", cure=f"Use {own}."
             )
         elsewhere = other is not None
-    because = registry.pending_because(proven, right.mark, elsewhere)
+    because = registry.pending_because(accepted is not None, right.mark, elsewhere)
     status = "pending" if because is not None else _status(right.expires_at, now)
     connection.execute(
         sa.insert(rights).values(
@@ -103,9 +118,12 @@ def add_right(
             classes=None if right.classes is None else list(right.classes),
             territory=None if right.territory is None else list(right.territory),
             pending_reason=because,
+            accepted=None if because is not None else accepted,
+            documents_at=now if documents else None,
         )
     )
-    _note(connection, id, "registered", by, now, now=status, code=because)
+    said = "proof_unseen" if documents and because == "proof_missing" else because
+    _note(connection, id, "registered", by, now, now=status, code=said, documents=documents, seen=right.seen)
     if elsewhere:
         outbox.publish_accounts(connection, [notice(owner, "right_registered_elsewhere", id, now, wall)], partitions)
     return right_row(connection, id)
@@ -184,10 +202,19 @@ def list_rights(connection: sa.Connection, me: Account, after: str, limit: int, 
 def history(connection: sa.Connection, id: str, limit: int = 100) -> list[Row]:
     """What happened to a right, latest first."""
     rows = connection.exec_driver_sql(
-        "select kind, by, at, was, now, code from right_changes where right_id = %s order by id desc limit %s",
+        """select kind, by, at, was, now, code, documents, seen from right_changes
+        where right_id = %s order by id desc limit %s""",
         (id, limit),
     )
     return [dict(row) for row in rows.mappings()]
+
+
+def _was_in_force(connection: sa.Connection, id: str) -> bool:
+    return bool(
+        connection.exec_driver_sql(
+            "select exists (select from right_changes where right_id = %s and now in ('active', 'expired'))", (id,)
+        ).scalar()
+    )
 
 
 def _note(
@@ -200,9 +227,21 @@ def _note(
     was: str | None = None,
     now: str | None = None,
     code: str | None = None,
+    documents: Sequence[str] = (),
+    seen: str | None = None,
 ) -> None:
     connection.execute(
-        sa.insert(right_changes).values(right_id=id, kind=kind, by=by, at=at, was=was, now=now, code=code)
+        sa.insert(right_changes).values(
+            right_id=id,
+            kind=kind,
+            by=by,
+            at=at,
+            was=was,
+            now=now,
+            code=code,
+            documents=list(documents) or None,
+            seen=seen,
+        )
     )
 
 
@@ -230,10 +269,11 @@ def change_right(connection: sa.Connection, id: str, body: requests.ChangeRight,
         now,
         operator=me.role == "operator",
         changed=expires_at != right["expires_at"],
+        was_in_force=right["status"] != "lost" or _was_in_force(connection, id),
     )
     if (body.status, expires_at) == (right["status"], right["expires_at"]):
         return False
-    if body.status != "lost" and right["status"] in ("lost", "pending"):
+    if body.status != "lost" and right["status"] == "lost":
         review_store.check_unbiased(connection, me, right["owner"])
         _take_over(connection, right, now, wall, partitions, me)
     _write_status(connection, right, body.status, expires_at, me.id, now)
@@ -351,10 +391,7 @@ def rename_right(connection: sa.Connection, id: str, body: requests.RenameRight,
 
 
 def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments, me: Account, partitions: int) -> bool:
-    """Name documents in a right.
-
-    One of kind ``ownership`` brings the right into force if only the proof was missing, and its items are told. If
-    another account's registration has come into force meanwhile, the right waits for a reviewer.
+    """Name documents in a right. One of kind ``ownership`` has a pending one wait for a reviewer, also after a refusal.
 
     Raises:
         Refused: 404, or 422 for a document that is not the caller's.
@@ -362,22 +399,21 @@ def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments
     now, wall = clock.read(connection)
     right = own_right(connection, id, me, lock=True)
     documents = evidence_store.name_in(connection, body.evidence, me.id, id, "right", now)
+    registry.check_views(right["right_type"], evidence_store.views_of(connection, id), needed=False)
     proof = next((document.id for document in documents if "ownership" in document.kinds), None)
-    waited = right["pending_reason"] == "proof_missing"
-    if proof is None or not (waited or right["proof"] is None):
+    if proof is None or not (right["status"] == "pending" or right["proof"] is None):
         return True
-    status, because = right["status"], right["pending_reason"]
-    if waited:
+    was = because = right["pending_reason"]
+    if was is not None:
         other = None
         if right["register"] is not None and right["number"] is not None:
             other = _registered(connection, right["register"], right["right_type"], right["number"])
-        because = None if other is None else "right_registered_elsewhere"
-        status = _status(right["expires_at"], now) if other is None else status
-    _set(connection, id, proof=proof, status=status, pending_reason=because)
-    _note(connection, id, "proven", me.id, now, was=right["status"], now=status, code=because)
-    if waited and because is None:
-        right_jobs.queue_right(connection, id)
-    elif waited:
+        because = registry.pending_because(False, right["mark"], other is not None)
+        _set(connection, id, pending_reason=because)
+    _set(connection, id, proof=proof, documents_at=now)
+    said = "proof_unseen" if because == "proof_missing" else because
+    _note(connection, id, "documents", me.id, now, was=was, code=said, documents=[one.id for one in documents])
+    if because == "right_registered_elsewhere" != was:
         outbox.publish_accounts(
             connection, [notice(right["owner"], "right_registered_elsewhere", id, now, wall)], partitions
         )
@@ -385,31 +421,33 @@ def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments
 
 
 def decide_right(connection: sa.Connection, id: str, body: requests.DecideRight, me: Account, partitions: int) -> bool:
-    """Record a reviewer's decision on a pending right.
+    """Record a reviewer's decision on a pending right, and what it rests on.
 
     If accepted, it comes into force, and another account's registration of it is lost. If refused, it stays pending
-    for good.
+    until its owner names further documents.
 
     Raises:
-        Refused: 404; it is not pending; a conflict of interest.
+        Refused: 404; it is not pending; a conflict of interest; nothing that it could rest on.
     """
     now, wall = clock.read(connection)
     right = _locked(connection, id)
     if right["status"] != "pending":
         raise Refused(409, "not_pending", f"The right is {right['status']}.", cure="Look at the right again.")
     review_store.check_unbiased(connection, me, right["owner"])
+    named = evidence_store.lock_named(connection, id)
+    registry.check_decision(body.accept, body.code, body.documents, body.seen, named)
+    rests: dict[str, Any] = {"was": right["pending_reason"], "documents": body.documents, "seen": body.seen}
     if not body.accept:
-        _set(connection, id, pending_reason="refused")
-        _note(connection, id, "refused", me.id, now, was=right["pending_reason"], code=body.code)
-        code = {} if body.code is None else {"code": body.code}
-        outbox.publish_accounts(
-            connection, [notice(right["owner"], "right_refused", id, now, wall, **code)], partitions
-        )
+        assert body.code is not None
+        _set(connection, id, pending_reason="refused", accepted=None, documents_at=None)
+        _note(connection, id, "refused", me.id, now, code=body.code, **rests)
+        told = notice(right["owner"], "right_refused", id, now, wall, code=body.code)
+        outbox.publish_accounts(connection, [told], partitions)
         return True
     _take_over(connection, right, now, wall, partitions, me)
     status = _status(right["expires_at"], now)
-    _set(connection, id, status=status, pending_reason=None)
-    _note(connection, id, "accepted", me.id, now, was=right["pending_reason"], now=status)
+    _set(connection, id, status=status, pending_reason=None, accepted="person")
+    _note(connection, id, "accepted", me.id, now, now=status, **rests)
     outbox.publish_accounts(connection, [notice(right["owner"], "right_accepted", id, now, wall)], partitions)
     right_jobs.queue_right(connection, id)
     return True

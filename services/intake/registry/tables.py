@@ -27,6 +27,8 @@ rights = Table(
         "pending_reason", "proof_missing", "right_registered_elsewhere", "mark_mixed_script", "refused", nullable=True
     ),
     Column("warned_for", TIME),
+    Column("documents_at", TIME),
+    one_of("accepted", "person", "canary", "rules_0_2_0", nullable=True, server_default="rules_0_2_0"),
     Index("rights_owner", "owner", "id"),
     Index("rights_expiry", "expires_at", postgresql_where=text("status = 'active' and expires_at is not null")),
     Index("rights_pending", "id", postgresql_where=text("status = 'pending'")),
@@ -73,5 +75,7 @@ right_changes = Table(
     Column("was", Text),
     Column("now", Text),
     Column("code", Text),
+    Column("documents", ARRAY(Text)),
+    Column("seen", Text),
     Index("right_changes_right", "right_id", "id"),
 )

@@ -7,11 +7,36 @@ from typing import Literal
 
 from msgspec import Struct
 
+from services.intake.kernel.judged import ListingContent, RightDetails
 from shared.events import Lane, RightType
 
 
+class TriageReason(Struct, kw_only=True):
+    """A triage rule that fired: the signal was within its bounds, and it added its weight to the score."""
+
+    rule: str
+    weight: int
+    signal: str | None
+    """What the rule looks at (docs/reference/policies.md); null: the policy's version is not known here yet."""
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class CaseTriage(Struct, kw_only=True):
+    """What triage found when the item came to review."""
+
+    score: int
+    base: int | None
+    """The score without any rule."""
+    band: Literal["uphold", "refuse", "review"]
+    reasons: list[TriageReason]
+
+
 class CaseOut(Struct, kw_only=True):
-    """A case of the review queue. The item's whole history is at ``/v1/claims/{claim}/timeline``."""
+    """A case of the review queue.
+
+    The item's whole history is at ``/v1/claims/{claim}/timeline``, what the parties said at ``/v1/claims/{claim}/texts``.
+    """
 
     item: str
     claim: str
@@ -41,6 +66,12 @@ class CaseOut(Struct, kw_only=True):
     """A decision is on its way."""
     decisions: list[str]
     """The decisions that are possible."""
+    right: str
+    right_details: RightDetails
+    triage: CaseTriage | None
+    """Null if the policy knows no triage."""
+    listing_content: ListingContent | None = None
+    """In the answer about one case and in a new lease; in lists and for a heartbeat it is null."""
 
 
 class LeaseOut(Struct, kw_only=True):

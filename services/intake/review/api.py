@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from litestar import Request, delete, get, post, put
 from litestar.params import HeaderParameter, QueryParameter
 
-from services.intake.kernel import metrics, requests
+from services.intake.kernel import judged, metrics, requests
 from services.intake.kernel import store as tables
 from services.intake.kernel.domain import Account
 from services.intake.kernel.ids import new_id
@@ -28,7 +28,7 @@ from services.intake.review import answers
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
 from shared import clock
-from shared.events import DECISIONS, Lane, RightType, State
+from shared.events import DECISIONS, Lane, RightType, State, Triage
 from shared.paging import Cursor, Limit, Moment, Page, key_of, page_of
 from shared.refusals import Refused
 
@@ -49,7 +49,31 @@ Rank = Annotated[int, msgspec.Meta(ge=0, lt=2**15)]
 SPAN: Final = dt.timedelta(days=366)
 
 
-def case_out(row: Mapping[str, Any]) -> answers.CaseOut:
+_triage = msgspec.json.Decoder(Triage).decode
+
+
+def triage_out(raw: str | None, version: str) -> answers.CaseTriage | None:
+    """What triage found, with what its rules look at."""
+    if raw is None:
+        return None
+    found = _triage(raw)
+    base, fired = review.triage_of(found, version)
+    return answers.CaseTriage(
+        score=found.score,
+        base=base,
+        band=found.band,
+        reasons=[
+            answers.TriageReason(rule=name, weight=weight, signal=None)
+            if rule is None
+            else answers.TriageReason(
+                rule=name, weight=weight, signal=rule.signal, at_least=rule.at_least, at_most=rule.at_most
+            )
+            for name, weight, rule in fired
+        ],
+    )
+
+
+def case_out(row: Mapping[str, Any], details: Mapping[str, Any]) -> answers.CaseOut:
     """A case's row as the answer."""
     return out(
         answers.CaseOut,
@@ -57,16 +81,35 @@ def case_out(row: Mapping[str, Any]) -> answers.CaseOut:
             **row,
             "escalated": row["rank"] == review.ESCALATED,
             "decisions": list(DECISIONS[State(row["state"])]),
+            "right": details["right"],
+            "right_details": judged.right_of(details),
+            "triage": triage_out(details["triage"], row["policy"]),
         },
     )
 
 
-def lease_out(rows: Sequence[Mapping[str, Any]], token: str | None) -> answers.LeaseOut:
+async def cases_out(
+    request: Request[Account, Any, Any], rows: Sequence[Mapping[str, Any]], *, contents: bool
+) -> list[answers.CaseOut]:
+    """Cases' rows as the answer; ``contents``: with what the listings show."""
+    context, items = context_of(request), [row["item"] for row in rows]
+    details = await context.run(judged.details, items) if rows else {}
+    cases = [case_out(row, details[row["item"]]) for row in rows]
+    if contents:
+        found = await judged.contents(context, items)
+        for case in cases:
+            case.listing_content = found[case.item]
+    return cases
+
+
+async def lease_out(
+    request: Request[Account, Any, Any], rows: Sequence[Mapping[str, Any]], token: str | None
+) -> answers.LeaseOut:
     """A lease's cases as the answer."""
     return answers.LeaseOut(
         token=token,
         expires=min((row["expires"] for row in rows), default=None),
-        cases=[case_out(row) for row in rows],
+        cases=await cases_out(request, rows, contents=token is not None),
         codes=review.codes(rows[0]["state"], rows[0]["policy"]) if rows else {},
     )
 
@@ -106,7 +149,7 @@ async def take_lease(request: Request[Account, Any, Any], data: requests.TakeLea
         metrics.LEASES.labels("refused").inc()
         raise
     metrics.LEASES.labels("taken" if rows else "empty").inc()
-    return lease_out(rows, token if rows else None)
+    return await lease_out(request, rows, token if rows else None)
 
 
 @post("/v1/review/lease/heartbeat", opt={"roles": STAFF}, status_code=200, responses=MAY_FAIL, tags=["review"])
@@ -120,7 +163,7 @@ async def prolong_lease(request: Request[Account, Any, Any], lease_token: LeaseT
         lease_s=context.settings.review_lease_s,
         hold_s=context.settings.review_hold_s,
     )
-    return lease_out(rows, None)
+    return await lease_out(request, rows, None)
 
 
 @delete("/v1/review/lease", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
@@ -207,13 +250,15 @@ async def list_cases(
         claim=claim,
     )
     page = page_of(rows, limit, review_store.key_of)
-    return Page(items=[case_out(row) for row in page.items], next=page.next)
+    return Page(items=await cases_out(request, page.items, contents=False), next=page.next)
 
 
 @get("/v1/review/cases/{item_id:str}", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
 async def get_case(request: Request[Account, Any, Any], item_id: str) -> answers.CaseOut:
     """One case, by its item."""
-    return case_out(await context_of(request).run(review_store.get_case, known_id(item_id)))
+    row = await context_of(request).run(review_store.get_case, known_id(item_id))
+    (case,) = await cases_out(request, [row], contents=True)
+    return case
 
 
 @post(

@@ -356,6 +356,22 @@ def codes(state: str, version: str) -> dict[str, str]:
     return dict(rules.refusals) if state == State.UNDER_REVIEW else {}
 
 
+def triage_of(
+    triage: events.Triage, version: str
+) -> tuple[int | None, list[tuple[str, int, policy.TriageRule | None]]]:
+    """The score without any rule, and the rules that fired with their weights, the heaviest first.
+
+    The rules themselves are None if this process does not know the version yet.
+    """
+    try:
+        rules = policy.load(version).triage
+    except policy.PolicyError:
+        rules = None
+    known = {} if rules is None else rules.rules
+    fired = sorted(triage.rules.items(), key=lambda rule: (-abs(rule[1]), rule[0]))
+    return None if rules is None else rules.base, [(name, weight, known.get(name)) for name, weight in fired]
+
+
 def _needs_two(case: Case, decision: str) -> bool:
     try:
         rules = policy.load(case.policy).review

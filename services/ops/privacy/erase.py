@@ -48,8 +48,8 @@ def erase(
 ) -> None:
     """Erase a subject by destroying its key. This cannot be undone.
 
-    Its contact data, signatures, webhooks and statements can no longer be read. If the command fails, repeat it: steps
-    that are done are not done twice. Exit code 1 if something stands against it (section `erasure` of the policy).
+    Its contact data, signatures, webhooks, statements and texts can no longer be read. If the command fails, repeat it:
+    steps that are done are not done twice. Exit code 1 if something stands against it (section `erasure` of the policy).
     """
     import re
 

@@ -56,7 +56,7 @@ PARTS: Final = (
     Part(
         "account_history",
         "intake.account_changes",
-        "select kind, by, at, code from intake.account_changes where account = %(s)s order by id",
+        "select kind, by, at, code, documents, seen from intake.account_changes where account = %(s)s order by id",
         ("by",),
     ),
     Part(
@@ -108,12 +108,13 @@ PARTS: Final = (
         "rights",
         "intake.rights",
         """select id, right_type, register, number, mark, registrant, classes, territory, status, pending_reason, expires_at,
-            proof, registered_at from intake.rights where owner = %(s)s order by id""",
+            proof, registered_at, accepted, documents_at from intake.rights where owner = %(s)s order by id""",
     ),
     Part(
         "rights_history",
         "intake.right_changes",
-        """select h.right_id as right, h.kind, h.by, h.at, h.was, h.now, h.code from intake.right_changes h
+        """select h.right_id as right, h.kind, h.by, h.at, h.was, h.now, h.code, h.documents, h.seen
+        from intake.right_changes h
         join intake.rights r on r.id = h.right_id where r.owner = %(s)s order by h.id""",
         ("by",),
     ),
@@ -166,6 +167,12 @@ PARTS: Final = (
         "intake.commands",
         """select id, claim, item, kind, role, accepted_at, status, code, detail from intake.commands where by = %(s)s
         order by id""",
+    ),
+    Part(
+        "texts",
+        "intake.texts",
+        "select id, claim, kind, sealed from intake.texts where account = %(s)s order by id",
+        sealed=("sealed", "text:{id}", "text"),
     ),
     Part(
         "inbox",

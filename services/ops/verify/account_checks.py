@@ -99,6 +99,14 @@ CHECKS: Final[dict[str, Table]] = {
                 and p.reviewer = d.reviewer
             where d.kind <> 'proposal'""",
     },
+    # a right is in force only by a person's decision that says what it rests on, or by the rules of 0.2.0
+    "rights": {
+        ("problem", "right-unaccepted"): """
+            select r.id from intake.rights r where r.status in ('active', 'expired') and (r.accepted is null
+            or r.accepted = 'person' and not exists (select from intake.right_changes h where h.right_id = r.id
+                and h.kind in ('accepted', 'registered') and h.now in ('active', 'expired')
+                and (h.documents is not null or h.seen is not null)))""",
+    },
     # no document of an open claim is gone, and none is stuck on its way in or out; the files are not read
     "documents": {
         ("problem", "document-gone"): f"""

@@ -74,7 +74,7 @@ create temp table v_change (partition int, seq bigint, item text collate "C", re
     code text, settled boolean, recurs text collate "C", canary boolean) on commit drop;
 create temp table v_item (item text collate "C", claim text, listing text collate "C", state text, revision int, seller text collate "C",
     held boolean, upheld boolean, severity text, awaits boolean, noticed_at timestamptz, handled_at timestamptz, sla text,
-    canary boolean) on commit drop;
+    canary boolean, content text collate "C") on commit drop;
 create temp table v_refused (seq bigint, command text collate "C") on commit drop;
 create temp table v_told (item text collate "C", revision int, kind text, party text) on commit drop;
 create temp table v_notice (message text collate "C", item text collate "C", revision int, kind text, sent_at timestamptz,

@@ -68,6 +68,18 @@ CHECKS: Final[dict[str, Table]] = {
         ("problem", "item-without-claim"): """
             select i.id from intake.items i left join intake.claims c on c.id = i.claim where c.id is null""",
     },
+    # what a party said with a request is there, and belongs to something
+    "texts": {
+        ("lost", "text-missing"): """
+            select k.id from intake.commands k left join intake.texts t on t.id = k.text and t.claim = k.claim
+            where k.text is not null and t.id is null""",
+        ("problem", "text-without-place"): """
+            select t.id from intake.texts t left join intake.claims c on c.id = t.claim
+            left join intake.items i on i.id = t.id and i.claim = t.claim
+            left join intake.commands k on k.id = t.id and k.text = t.id
+            where case when t.kind = 'explanation' then t.id is distinct from c.id and i.id is null
+                else k.kind is distinct from replace(replace(t.kind, 'response', 'respond'), 'complaint', 'complain') end""",
+    },
     # every item was published exactly once, or waits for admission or for the end of a suspension
     "items_published": {
         ("lost", "item-unpublished"): f"""
@@ -151,6 +163,11 @@ CHECKS: Final[dict[str, Table]] = {
             and not exists (select from intake.admission_queue d where d.kind = 'command' and d.item = k.item)""",
         ("doubled", "command-ended-twice"): f"""
             select command from {_ENDS} c group by command having count(*) > 1""",
+        # by it the read model knows when what a party said is shown to the other side
+        ("problem", "command-revision"): """
+            select k.id || ': ' || k.revision || ', not ' || coalesce(v.revision::text, 'any') from intake.commands k
+            left join v_change v on v.command = k.id where k.revision is distinct from v.revision
+            and k.revision is not null""",
         ("problem", "command-status"): f"""
             select k.id || ': ' || k.status || ', not ' || c.status
             from intake.commands k join {_ENDS} c on c.command = k.id where k.status <> c.status

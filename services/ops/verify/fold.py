@@ -58,6 +58,8 @@ class Fold:
         self.judge = judge
         self._tally = tally
         self._last: dict[str, ItemChanged] = {}
+        self._content: dict[str, str] = {}
+        """By item, the digest of what its listing showed when it was taken in."""
 
     def take(self, partition: int, rows: Iterable[tuple[int, str, str]]) -> FoldLines:
         """Fold rows of the log: number, type, payload."""
@@ -119,6 +121,10 @@ class Fold:
             if change.revision <= revision:
                 return
         self._last[change.item] = change
+        if change.content is not None:
+            if change.item in self._content:
+                self._tally.add("doubled", "content-twice", f"{event}: {change.item}")
+            self._content[change.item] = change.content
         if change.previous is not (None if before is None else before.state):
             self._tally.add("problem", "state-torn", f"{event}: {change.item} came from {change.previous}")
         stands = change.state is State.NOTIFIED and change.upheld  # where no window runs
@@ -159,11 +165,15 @@ class Fold:
                 item.handled_at,
                 item.sla,
                 item.canary,
+                item.content,
             )
             lines.append("\t".join(map(copy_text, values)))
             if last is None:
                 self._tally.add("problem", "item-untold", f"{row.item} has no event")
                 continue
+            # version 0.2.0 drops it from items that it changes
+            if item.content not in (None, self._content.get(item.item)):
+                self._tally.add("problem", "content-differs", row.item)
             if wrong := item.differs(last):
                 self._tally.add("problem", "state-differs", f"{row.item}: {', '.join(wrong)}")
             due = self.judge.timers(row.item)

@@ -70,6 +70,14 @@ CHECKS: Final[dict[str, Check]] = {
             left join verification.items i on i.item = u.item
             where i.item is null or i.state not in ({quoted(UPHELD)})""",
     },
+    # what items are judged on is kept: the present content of their listings, or one before
+    "snapshots": {
+        ("lost", "snapshot-lost"): """
+            select v.item || ' of ' || v.listing from v_item v
+            left join verification.listings l on l.listing = v.listing and l.digest = v.content
+            left join verification.snapshots s on s.listing = v.listing and s.digest = v.content
+            where v.content is not null and l.listing is null and s.listing is null""",
+    },
     # what intake shows of items is what verification holds, and timelines have no gaps
     "read_model": {
         ("problem", "read-model-item"): """

@@ -572,8 +572,9 @@ class ItemModel(ItemState):
         else:
             self.by_rule()
 
-    def on_right(self, when: dt.datetime, status: str) -> bool:
-        """Row 22."""
+    def on_right(self, when: dt.datetime, status: str, materials: frozenset[str] = frozenset()) -> bool:
+        """Rows 4 and 22."""
+        active = self.proof._replace(right="active", materials=self.proof.materials | materials)
         if status != "active":
             if self.state not in LIVE | {"LITIGATION", "APPEALED"}:
                 return False
@@ -581,15 +582,15 @@ class ItemModel(ItemState):
             self.suspend()
             return True
         if self.state == "SUSPENDED":
-            self.proof, self.right_gone = self.proof._replace(right="active"), False
+            self.proof, self.right_gone = active, False
             self.back()
             self.returned()
             return True
         if self.state == "LITIGATION" and self.right_gone:
-            self.proof, self.right_gone = self.proof._replace(right="active"), False
+            self.proof, self.right_gone = active, False
             return True
         if self.state == "NEEDS_INFO":
-            self.proof = self.proof._replace(right="active")
+            self.proof = active
             self.admit()
             self.undo = None
             return True

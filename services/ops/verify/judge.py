@@ -143,6 +143,7 @@ class StoredItem(Struct):
     handled_at: dt.datetime | None = None
     sla: str | None = None
     triage: Triage | None = None
+    content: str | None = None
 
     @property
     def due(self) -> dt.datetime | None:
@@ -178,7 +179,7 @@ class StoredItem(Struct):
 _KEPT: Final = tuple(
     name
     for name in ItemChanged.__struct_fields__
-    if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage")
+    if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage", "content")
 )
 """Fields of a change that describe the item; the others describe the change, or follow from it."""
 
@@ -364,7 +365,7 @@ class Judge:
             judged.abandoned = True  # gaps and forks: the fold reports them
             return
         try:
-            self._repeat(judged, outcome)
+            self._repeat_in_order(judged, outcome)
         except Disagreement as disagreement:
             self._disagree(judged, disagreement)
         judged.revision += len(revisions)
@@ -374,6 +375,25 @@ class Judge:
         self._add(
             disagreement.category, disagreement.kind, f"{judged.filed.item}/{judged.revision + 1}: {disagreement}"
         )
+
+    def _repeat_in_order(self, judged: JudgedItem, outcome: Outcome) -> None:
+        """Repeat what caused the changes, after as few of the silent notices as the changes agree with.
+
+        An item may leave a state twice before its notice is sent. Only the changes show in which absence that was.
+        """
+        silent, model, commands = judged.silent, judged.model.copy(), judged.commands.copy()
+        for before in range(len(silent) + 1):
+            judged.silent = silent[:before]
+            try:
+                self._repeat(judged, outcome)
+            except Disagreement:
+                if before == len(silent):
+                    raise
+                judged.model.__dict__.update(model)
+                judged.commands = commands.copy()
+            else:
+                judged.silent += silent[before:]
+                return
 
     def _repeat(self, judged: JudgedItem, outcome: Outcome) -> None:
         """Repeat on the model what caused the changes, and compare."""
@@ -568,5 +588,5 @@ def _arguments(command: Command) -> dict[str, Any]:
                 "looked": command.looked,
             }
         case ChangeRight():
-            return {"status": command.status}
+            return {"status": command.status, "materials": frozenset(command.materials)}
     return {}

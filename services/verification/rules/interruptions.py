@@ -90,8 +90,10 @@ def suspend(d: Draft) -> None:
 
 
 def right_back(d: Draft) -> None:
-    """Row 22, back: note that the right is active again."""
+    """Rows 4 and 22, back: note that the right is in force, and what that proves."""
+    event: ChangeRight = d.event
     d.right_status = "active"
+    d.materials = tuple(sorted({*d.materials, *event.materials}))
     d.right_ended = False
     if d.state is State.NEEDS_INFO:
         d.missing = lacking(d)

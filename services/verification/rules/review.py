@@ -124,11 +124,12 @@ def refuse_unfounded(d: Draft) -> None:
 
 
 def take_listing(d: Draft) -> None:
-    """Keep the seller as known now: later sales do not change whom the claim concerns."""
+    """Keep the seller and what is shown as known now: later sales and edits change neither."""
     listing = d.facts.listing
     if d.seller is None and listing is not None and listing.seller is not None:
         d.seller = listing.seller
         d.title_digest = listing.title_digest
+        d.content = d.facts.content
 
 
 def link_original(d: Draft) -> None:

@@ -130,6 +130,19 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "claim-missing": ("lost", f"delete from intake.claims where id = {CLAIM}"),
     "command-missing": ("lost", f"delete from intake.commands where id = {COMMAND}"),
     "acknowledged-item-missing": ("lost", f"delete from intake.items where id = {ITEM}"),
+    "text-missing": ("lost", f"update intake.commands set text = 'k-none' where id = {COMMAND}"),
+    "text-without-place": (
+        "problem",
+        f"insert into intake.texts select {ITEM}, 'c-none', id, 'explanation', '' from intake.accounts limit 1",
+    ),
+    "text-without-place of a command": (
+        "problem",
+        "insert into intake.texts select k.id, k.claim, k.by, 'complaint', '' from intake.commands k where k.kind = 'counter' limit 1",
+    ),
+    "command-revision": (
+        "problem",
+        f"update intake.commands set revision = revision + 1 where id = {COMMAND}",
+    ),
     "claim-unasked": ("problem", f"delete from intake.submissions where resource = {CLAIM}"),
     "submission-twice": (
         "doubled",
@@ -206,6 +219,16 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "recurrence-known": (
         "problem",
         "insert into verification.upheld values ('i-x', 'seller:s', 'c', 'l', 'r', 'x', 'ipp', now(), 'title', null)",
+    ),
+    "content-differs": ("problem", body(ITEM, 'body::jsonb || \'{"content": "x"}\'')),
+    "content-twice": (
+        "doubled",
+        "update verification.event_log set payload = replace(payload, '\"data\":{',"
+        f""" '"data":{{"content":"{"ab" * 32}",') where (partition, seq) = {CHANGE}""",
+    ),
+    "snapshot-lost": (
+        "lost",
+        f"update verification.listings set digest = null where listing = (select listing from verification.items where item = {ITEM})",
     ),
     # logs and inboxes
     "log-gap": ("lost", f"delete from verification.event_log where (partition, seq) = {CHANGE}"),
@@ -548,6 +571,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "beginning-wrong": ("problem", f"update notification.messages set begun_by = 'read' where id = {MESSAGE}"),
     "inbox-message": ("problem", f"delete from intake.messages where id = {MESSAGE}"),
+    "right-unaccepted": ("problem", "update intake.rights set accepted = null where status = 'active'"),
     "document-gone": (
         "problem",
         f"{DOCUMENT} values ('d-1', 'h', '{{other}}', '', 1, 'text/plain', 'gone', now());"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from services.intake.accounts import domain as accounts
 from services.intake.accounts.domain import Challenge
+from services.intake.evidence.domain import Document
 from services.intake.kernel import domain
 from shared.refusals import Refused
 
@@ -103,3 +104,20 @@ def test_codes_are_sent_at_most_so_often(minutes: list[int]) -> None:
             windows[challenge.since] = windows.get(challenge.since, 0) + 1
     assert all(count <= 5 for count in windows.values())
     assert all(later - earlier >= dt.timedelta(hours=24) for earlier, later in itertools.pairwise(windows))
+
+
+def test_an_identity_is_verified_on_something() -> None:
+    named = {"d-1": Document("d-1", "a-1", ("identity",)), "d-2": Document("d-2", "a-1", ("other",))}
+
+    def reason_of(documents: list[str], seen: str | None) -> str | None:
+        try:
+            accounts.check_verified(documents, seen, named)
+        except Refused as refused:
+            return f"{refused.field} {refused.reason}"
+        return None
+
+    assert reason_of(["d-1", "d-2"], None) is None
+    assert reason_of([], "file-7") is None
+    assert reason_of(["d-2"], "file-7") is None
+    assert reason_of([], None) == reason_of(["d-2"], None) == "documents nothing_seen"
+    assert reason_of(["d-1", "d-3"], "file-7") == "documents[1] unknown_document"

@@ -31,7 +31,7 @@ NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 SITE = SiteLinks(("market.example/items/{id}", "www.market.example/items/{id}"))
 BOUND = UpstreamMay(accounts=("h-*", "s-7"), commands=("submit_claim", "withdraw"))
 HOLDER = Account("a-1", "holder", identity_verified=True, registered=True)
-RIGHT = Right("r-1", "a-1", "trademark", "active", None, "doc")
+RIGHT = Right("r-1", "a-1", "trademark", "active")
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}")
 
 
@@ -377,7 +377,7 @@ def test_authority() -> None:
     agent = Account("a-2", "holder", True, False, True)
     body = claim(principal="a-1")
     assert terms(rows(claim())).authority == "owner"
-    german = Right("r-1", "a-1", "trademark", "active", None, "doc", territory=("DE", "AT"))
+    german = Right("r-1", "a-1", "trademark", "active", None, territory=("DE", "AT"))
     later = NOW + dt.timedelta(seconds=1)
     for right, granted in (
         (RIGHT, Authorisation(None, None)),
@@ -408,18 +408,43 @@ def test_a_suspended_account_files_nothing() -> None:
 
 
 def test_a_claim_says_the_words_of_the_mark() -> None:
-    assert terms(rows(claim(), right=Right("r-1", "a-1", "trademark", "active", None, "doc", "ACME"))).mark == "ACME"
+    assert terms(rows(claim(), right=Right("r-1", "a-1", "trademark", "active", None, "ACME"))).mark == "ACME"
 
 
 def test_a_right_whose_time_has_passed_is_expired() -> None:
-    assert terms(rows(claim(), right=Right("r-1", "a-1", "trademark", "active", NOW, "doc"))).right_status == "expired"
+    assert terms(rows(claim(), right=Right("r-1", "a-1", "trademark", "active", NOW))).right_status == "expired"
     later = NOW + dt.timedelta(seconds=1)
     assert terms(rows(claim(), right=Right("r-1", "a-1", "trademark", "active", later))).right_status == "active"
 
 
-def test_the_proof_of_ownership_is_on_file_with_the_right() -> None:
-    assert terms(rows(claim(materials=["statement"]))).materials == ("ownership", "statement")
-    assert terms(rows(claim(), right=Right("r-1", "a-1", "trademark", "pending"))).materials == ()
+def test_what_counts_as_proof() -> None:
+    """A right that somebody accepted, and documents. What a complainant merely says is none, but for statements."""
+    said = claim(materials=["ownership", "comparison", "signature"])
+    assert terms(rows(said, right=replace(RIGHT, status="pending"))).materials == ("signature",)
+    assert terms(rows(said)).materials == ("ownership", "signature")
+    assert terms(rows(claim(), kinds={"comparison"})).materials == ("comparison", "ownership")
+    for profile in policy.profiles():
+        rules = policy.current(profile)
+        proofs = {kind for reason in rules.reasons.values() for kind in reason.materials} | {"identity", "authority"}
+        assert not filing_domain.STATED & proofs
+
+
+def test_what_is_added_counts_as_proof_if_it_is_a_document() -> None:
+    on_file = {"identity_verified": True, "authority": "owner", "right_status": "active", "materials": ("ownership",)}
+    body = requests.AddInformation(materials=["comparison", "accuracy"])
+    complaint = requests.Complain(materials=["licence"])
+
+    def materials(kind: str, body: requests.In, who: str) -> tuple[str, ...]:
+        made = filing_domain.command_rows(
+            kind, body, PEOPLE[who], [ITEM], standing=lambda _: on_file, now=NOW, wall_ms=1, kinds={"purchase"}
+        )
+        return getattr(made.commands[0], "materials")  # noqa: B009
+
+    assert materials("add_information", body, "complainant") == ("accuracy", "ownership", "purchase")
+    assert materials("complain", complaint, "complainant") == ("ownership", "purchase")
+    # a seller's words prove nothing either, but no rule asks for proof of them
+    assert materials("complain", complaint, "seller") == ("licence", "purchase")
+    assert materials("counter", requests.Counter(materials=["statement"]), "seller") == ("purchase", "statement")
 
 
 def test_every_policy_can_be_claimed_under() -> None:

@@ -191,7 +191,7 @@ def test_documents_are_named_by_their_owner_alone() -> None:
             evidence.named(ids, "a-1", known)
         # another's answers as one that does not exist
         assert (caught.value.reason, caught.value.field) == ("unknown_document", "evidence[1]")
-    assert evidence.materials(["statement"], [known["d-1"]]) == ["ownership", "statement"]
+    assert evidence.kinds_of([known["d-1"]]) == {"ownership"}
 
 
 def test_kinds_are_those_that_policies_ask_for() -> None:
@@ -209,9 +209,14 @@ def test_the_most_that_a_request_names() -> None:
 
 def test_who_may_read() -> None:
     def may(
-        reader: Account, *, as_seller: int = 0, as_holder: int = 0, kinds: tuple[str, ...] = ("ownership",)
+        reader: Account,
+        *,
+        as_seller: int = 0,
+        as_holder: int = 0,
+        view: int = 0,
+        kinds: tuple[str, ...] = ("ownership",),
     ) -> bool:
-        return evidence.may_read(reader, "a-1", kinds, Ties(as_seller, as_holder), ["identity"])
+        return evidence.may_read(reader, "a-1", kinds, Ties(as_seller, as_holder, view), ["identity"])
 
     assert may(Account("a-1", "holder"))
     assert may(Account("v-1", "reviewer"))
@@ -221,6 +226,10 @@ def test_who_may_read() -> None:
     assert may(Account("s-1", "seller"), as_seller=1)
     assert not may(Account("a-2", "holder"), as_holder=1)
     assert may(Account("a-2", "holder"), as_holder=2)
+    # a design's views, once the seller is told of a claim on it
+    assert not may(Account("s-1", "seller"), view=0, kinds=("design_view",))
+    assert may(Account("s-1", "seller"), view=1, kinds=("design_view",))
+    assert not may(Account("s-1", "seller"), view=1, kinds=("design_view", "identity"))
     # what is private stays with its owner and staff
     assert not may(Account("s-1", "seller"), as_seller=2, kinds=("identity", "ownership"))
     assert may(Account("v-1", "reviewer"), kinds=("identity",))

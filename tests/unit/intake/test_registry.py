@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 import unicodedata
@@ -14,6 +15,9 @@ from hypothesis import strategies as st
 from services.intake.kernel import domain
 from services.intake.kernel.territory import COUNTRIES, UNIONS, countries, overlap
 from services.intake.registry import domain as registry
+from services.intake.registry import names
+from shared import right_refusals
+from shared.events import RightType
 from shared.refusals import Refused
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
@@ -168,6 +172,65 @@ def test_why_a_right_waits() -> None:
     assert registry.pending_because(True, "\u0410CME", True) == "right_registered_elsewhere"
 
 
+def test_a_decision_rests_on_something() -> None:
+    def reason_of(*given: object) -> str | None:
+        try:
+            registry.check_decision(*given)  # type: ignore[arg-type]
+        except Refused as refused:
+            return f"{refused.field} {refused.reason}"
+        return None
+
+    assert reason_of(True, None, ["d-1"], None, {"d-1", "d-2"}) is None
+    assert reason_of(True, None, [], "file-7", ()) is None
+    assert reason_of(True, None, [], None, {"d-1"}) == "documents nothing_accepted"
+    assert reason_of(True, None, ["d-1", "d-9"], "file-7", {"d-1"}) == "documents[1] unknown_document"
+    assert reason_of(False, None, ["d-1"], None, {"d-1"}) == "code unknown_code"
+    assert reason_of(False, "because", [], None, ()) == "code unknown_code"
+    for code in right_refusals.TEXTS:
+        assert reason_of(False, code, [], None, ()) is None
+
+
+@pytest.mark.parametrize("before", ["active", "expired", "lost", "pending"])
+@pytest.mark.parametrize("after", ["active", "expired", "lost"])
+@pytest.mark.parametrize("operator", [True, False])
+@pytest.mark.parametrize("was_in_force", [True, False])
+def test_what_nobody_accepted_is_not_brought_into_force(
+    before: str, after: str, operator: bool, was_in_force: bool
+) -> None:
+    allowed = after == "lost" or before in ("active", "expired") or (before == "lost" and was_in_force and operator)
+    with contextlib.nullcontext() if allowed else pytest.raises(Refused) as refused:
+        registry.check_status(before, after, None, NOW, operator=operator, was_in_force=was_in_force)
+    if refused is not None:
+        assert refused.value.reason == ("not_accepted" if operator else "operators_only")
+
+
+@pytest.mark.parametrize(
+    ("registrant", "name", "score"),
+    [
+        ("Acme Works Ltd", "ACME  WORKS LIMITED", 100),
+        ("Barilla S.p.A.", "Barilla", 100),
+        ("Novo A/S", "Novo AS", 100),
+        ("Müller & Söhne GmbH & Co. KG", "Muller und Sohne GmbH", 100),
+        ("L'Oréal S.A.", "LOREAL", 100),
+        ("Doe, Jane", "Jane Doe", 100),
+        ("J. R. R. Tolkien", "JRR Tolkien", 100),
+        ("株式会社トヨタ", "トヨタ", 100),
+        ("有限公司", "有限公司", 100),
+        ("Acme Inc.", "Ltd", 0),
+        ("...", "Acme", 0),
+    ],
+)
+def test_names_that_differ_in_form_only_are_the_same(registrant: str, name: str, score: int) -> None:
+    assert names.alike(registrant, name) == names.alike(name, registrant)
+    assert names.alike(registrant, name) >= score if score else names.alike(registrant, name) < 50
+
+
+def test_other_names_are_less_alike_the_more_they_differ() -> None:
+    close, far = names.alike("Acme Works Ltd", "Acme Work Ltd"), names.alike("Acme Works Ltd", "Globex GmbH")
+    assert far < 50 < 90 < close < 100
+    assert names.alike("Acme Works", "Acme Toys") < 80
+
+
 def test_what_items_are_told() -> None:
     """All of ownership, right and authorisation must be there for "active"; the first that is wanting is said."""
     for owns, status, covered in itertools.product(
@@ -195,3 +258,38 @@ def test_a_renewal_ends_later() -> None:
             registry.check_renewal(status, before, after, NOW)
         assert reason(refused) == why
         assert refused.value.field == "expires_at"
+
+
+# ---- designs
+
+
+@pytest.mark.parametrize("classes", [None, ()])
+def test_a_design_needs_a_class(classes: tuple[str, ...] | None) -> None:
+    with pytest.raises(Refused) as refused:
+        registry.check_class("design", classes)
+    assert (reason(refused), refused.value.field) == ("class_missing", "classes")
+    registry.check_class("design", ("02-02",))
+    registry.check_class("trademark", classes)
+
+
+@pytest.mark.parametrize(
+    ("right_type", "views", "needed", "why"),
+    [
+        ("design", 0, True, "views_missing"),
+        ("design", 11, True, "too_many_views"),
+        ("design", 11, False, "too_many_views"),
+        ("trademark", 1, True, "no_views"),
+        ("copyright", 1, False, "no_views"),
+    ],
+)
+def test_what_views_a_right_may_have(right_type: RightType, views: int, needed: bool, why: str) -> None:
+    with pytest.raises(Refused) as refused:
+        registry.check_views(right_type, views, needed=needed)
+    assert (reason(refused), refused.value.field) == (why, "evidence")
+
+
+def test_a_design_has_one_to_ten_views_and_an_old_one_may_have_none() -> None:
+    for views in (1, 10):
+        registry.check_views("design", views, needed=True)
+    registry.check_views("design", 0, needed=False)
+    registry.check_views("trademark", 0, needed=True)

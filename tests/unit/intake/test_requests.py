@@ -20,6 +20,7 @@ KINDS = [
     requests.Verify,
     requests.SubmitClaim,
     *requests.COMMANDS.values(),
+    *requests.WORDED.values(),
     requests.ContactIds,
     *requests.BY_TOPIC.values(),
 ]

@@ -401,3 +401,20 @@ def test_tokens_are_not_guessed() -> None:
     for token in tokens:
         assert msgspec.convert(token, requests.Token) == token
         assert len(token) >= 46
+
+
+def test_what_triage_found_is_told_with_the_bounds_of_its_signals() -> None:
+    rules = policy.current("ipp").triage
+    assert rules is not None
+    fired = {name: rule.weight for name, rule in rules.rules.items()}
+    base, told = review.triage_of(events.Triage(score=1, band="review", rules={**fired, "gone": 0}), VERSION)
+    assert base == rules.base
+    assert {name: weight for name, weight, _ in told} == {**fired, "gone": 0}
+    heaviest_first = sorted((abs(weight) for weight in fired.values()), reverse=True)
+    assert [abs(weight) for _, weight, _ in told] == [*heaviest_first, 0]
+    assert {name: rule for name, _, rule in told} == {**rules.rules, "gone": None}
+
+
+def test_triage_under_a_version_that_is_not_known_here_is_told_without_them() -> None:
+    found = review.triage_of(events.Triage(score=1, band="review", rules={"a": 1}), "ipp-2099-01")
+    assert found == (None, [("a", 1, None)])

@@ -89,7 +89,7 @@ def test_every_process_with_a_login_at_the_database_is_counted() -> None:
     asked = {need.name for need in size(Wanted(1_000, 250)).needs} | sizing.ALWAYS.keys()
     assert {spec.name for spec in FLEET if spec.role} - optional == asked - {"database", "broker"}
     # of the least installation, by hand: two of each, one more while a version is rolled out
-    by_hand = 3 * (12 + 8 + 6 + 6 + 6 + 6 + 6 + 7) + 3 * (8 + 8 + 6 + 8 + 6) + 2 * 2
+    by_hand = 3 * (12 + 8 + 6 + 6 + 6 + 6 + 6 + 7) + 3 * (8 + 8 + 8 + 6 + 8 + 6) + 2 * 2
     assert size(Wanted(20, 5)).connections == by_hand
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.verification.backtest import UNREACHED, Input, Replay, Tally, Timeline, difference, violations
+from services.verification.backtest import UNREACHED, Input, Past, Replay, Tally, Timeline, difference, past, violations
+from services.verification.item import Bounds
 from shared.events import (
     Accept,
     Command,
@@ -23,6 +26,7 @@ from shared.events import (
     NoticeUnreached,
     Respond,
     State,
+    Triage,
     Withdraw,
 )
 from shared.policy import Policy, Span, TriageRule
@@ -307,9 +311,41 @@ def test_violations_of_the_seller_are_told_by_the_rules_that_fired() -> None:
     assert violations((), IPP.triage) == 0
     log = Log()
     log.file()
-    replay = Replay(log.inputs, Timeline(), lambda _: policy(review="triage"), violations={"i-1": 2})
+    replay = Replay(log.inputs, Timeline(), lambda _: policy(review="triage"), pasts={"i-1": Past(violations=2)})
     assert replay.items["i-1"].triage is not None
     assert theirs <= set(replay.items["i-1"].triage.rules)
+
+
+@pytest.mark.parametrize(
+    ("mark", "title", "recorded"),
+    [
+        ("iPhone", "case for iPhone 15", {"mark_in_title": 10}),
+        ("Apple", "pineapple slicer", {"mark_in_title": 10}),  # what 0.2.0 made of it
+        ("Zephyr", "sapphire zipper", {}),  # in between, by its ratio
+        ("Zephyr", "blue mug", {"mark_not_in_title": -20}),
+        ("3M", "3m cable", {"mark_in_title": 10}),
+        ("3M", "3m cable", {}),
+    ],
+)
+def test_a_title_counts_as_it_did_when_it_was_weighed(mark: str, title: str, recorded: dict[str, int]) -> None:
+    """Versions compare titles in different ways; recorded items still come out as stored."""
+    assert IPP.triage is not None
+    told = Triage(score=50 + sum(recorded.values()), band="uphold", rules=recorded)
+    log = Log(msgspec.structs.replace(VISIBLE, title=title))
+    log.file(mark=mark)
+    replay = Replay(log.inputs, Timeline(), lambda _: policy(review="triage"), pasts={"i-1": past([told], IPP.triage)})
+    weighed = replay.items["i-1"].triage
+    assert weighed is not None
+    assert weighed.rules == recorded
+
+
+def test_titles_that_were_weighed_differently_each_time_are_compared_again() -> None:
+    assert IPP.triage is not None
+    first, second = (Triage(score=0, band="review", rules={name: 1}) for name in ("mark_in_title", "mark_not_in_title"))
+    assert past([first, first], IPP.triage).title_similarity == Bounds(85, math.inf, known=True)
+    assert past([first, second], IPP.triage).title_similarity is None
+    bare = msgspec.structs.replace(IPP.triage, rules={})
+    assert past([first], bare) == Past()
 
 
 def test_items_of_another_profile_keep_theirs() -> None:

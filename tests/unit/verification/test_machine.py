@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -334,9 +335,15 @@ class LifeCycle(RuleBasedStateMachine):
         rest = {"decision": decision, "code": code}
         self.both("decide", Decide, by, "reviewer", lag, rest, {"decision": decision, "by": by, "code": code})
 
-    @rule(lag=DELAYS, status=st.sampled_from(["active", "active", "expired", "lost", "unauthorised"]))
-    def right_changes(self, lag: dt.timedelta, status: str) -> None:
-        self.both("right", ChangeRight, "intake", "system", lag, {"status": status}, {"status": status})
+    @rule(
+        lag=DELAYS,
+        status=st.sampled_from(["active", "active", "expired", "lost", "unauthorised"]),
+        ownership=st.booleans(),
+    )
+    def right_changes(self, lag: dt.timedelta, status: str, ownership: bool = False) -> None:
+        materials = ("ownership",) if ownership else ()
+        rest = {"status": status, "materials": materials}
+        self.both("right", ChangeRight, "intake", "system", lag, rest, {**rest, "materials": frozenset(materials)})
 
     # ---- what holds
 
@@ -392,6 +399,23 @@ class LifeCycle(RuleBasedStateMachine):
                 world.now = max(world.now, item.next_due)
                 world.tick()
         assert world.got.settled
+
+
+@pytest.mark.parametrize("complete", [True, False], ids=["seller_notice", "info_request"])
+@pytest.mark.parametrize("first", [True, False], ids=["first_absence", "second_absence"])
+def test_a_notice_of_a_state_that_the_item_left_twice(complete: bool, first: bool) -> None:
+    """The log does not say in which absence the notice was sent; the judge finds out by what follows."""
+    history = LifeCycle()
+    rest = {"abroad": True, "good_faith": True, "right_type": "trademark"}
+    history.submit(rules=current("cn-ecl"), listing=VISIBLE, original=False, complete=complete, rest=rest)
+    for notice in (first, not first):
+        history.action(dt.timedelta(), proof=True)
+        if notice:
+            history.time_passes(HOUR)
+            history.notice_sent(history.world.got.stack[-1].awaits[0], dt.timedelta())
+        history.result(dt.timedelta(), "ended", proof=True)
+        history.the_model_agrees()
+    history.teardown()
 
 
 def test_life_cycle() -> None:

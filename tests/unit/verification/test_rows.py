@@ -54,6 +54,27 @@ class TestRow1:
         assert outcome.changes[0].data.previous is S.RECEIVED
         assert world.state is S.NOTIFIED
 
+    def test_1_what_the_listing_showed_is_kept_and_told_once(self) -> None:
+        filed, edited = "ab" * 32, "cd" * 32
+        world = World(MANUAL, listing=None)
+        world.submit()
+        assert (world.got.content, world.changes[0].data.content) == (None, None)
+        world.content = filed
+        world.listed()
+        assert world.state is S.UNDER_REVIEW
+        assert world.got.content == filed
+        world.content = edited  # the seller edits it while the claim is open
+        world.decide("uphold")
+        world.withdraw()
+        assert world.state is S.WITHDRAWN
+        assert world.got.content == filed
+        assert [change.data.content for change in world.changes] == [None, filed, None, None]
+
+    def test_1_a_listing_of_which_nothing_is_published_has_no_content(self) -> None:
+        world = World()
+        world.submit()
+        assert (world.got.seller, world.got.content) == ("seller", None)
+
     def test_1_the_listing_of_a_seller_unknown_is_unknown(self) -> None:
         world = World(listing=Listing(listing="l", state="visible"))
         assert world.submit().lookup
@@ -157,6 +178,20 @@ class TestRow4:
         world = World()
         world.submit(right_type="copyright", reason="copied_image_or_text", materials=(), good_faith=True)
         assert world.state is S.NOTIFIED
+
+    def test_4_a_right_that_is_accepted_proves_ownership(self) -> None:
+        world = World()
+        world.submit(right_status="pending", materials=())
+        assert (world.state, world.got.missing) == (S.NEEDS_INFO, ("right", "ownership"))
+        outcome = world.right("active", materials=("ownership",))
+        assert (world.state, world.got.materials) == (S.NOTIFIED, ("ownership",))
+        assert outcome.changes[0].data.via[0] is S.UNDER_REVIEW
+
+    def test_4_a_right_that_only_comes_into_force_leaves_the_rest_missing(self) -> None:
+        world = World()
+        world.submit(right_status="pending", materials=())
+        world.right("active")
+        assert (world.state, world.got.missing) == (S.NEEDS_INFO, ("ownership",))
 
     def test_4_window_begins_with_the_request(self) -> None:
         world = World()

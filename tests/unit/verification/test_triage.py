@@ -54,7 +54,11 @@ def test_a_complete_claim_against_which_nothing_speaks_is_upheld_at_once() -> No
         ({"mark": "ACME"}, {"listing": listing("acme shoes, size 42")}, "mark_in_title"),
         ({"mark": "ACME"}, {"listing": listing("АСМЕ shoes")}, "mark_in_title"),  # in Cyrillic letters
         ({"mark": "ACME"}, {"listing": listing("ＡＣＭＥ　ｓｈｏｅｓ")}, "mark_in_title"),  # in full width
+        ({"mark": "ACME"}, {"listing": listing("A.C.M.E shoes")}, "mark_in_title"),
         ({"mark": "Zephyr"}, {"listing": listing("blue mug")}, "mark_not_in_title"),
+        ({"mark": "Apple"}, {"listing": listing("pineapple slicer")}, "mark_not_in_title"),
+        ({"mark": "iPhone"}, {"listing": listing("case for iPhone 15")}, "mark_in_title"),  # as what: `mark_use`
+        ({"mark": "Zephyr"}, {"listing": listing("blue mug with a big handle, zephyr")}, "mark_in_title"),
         ({}, {"failed_before": 1}, "same_claim_failed_before"),
         ({}, {"upheld_here": 1}, "listing_upheld_before"),
         ({}, {"seller_violations": 2}, "seller_offends_repeatedly"),
@@ -78,6 +82,36 @@ def test_a_short_record_says_nothing() -> None:
 def test_what_is_not_known_fires_nothing() -> None:
     for title, mark in ((None, "ACME"), ("x", None), ("", "ACME"), ("???", "ACME"), ("x", "\u0301")):
         assert fired(Facts(listing=listing(title)), mark=mark) == {}
+
+
+@pytest.mark.parametrize(
+    ("mark", "title"),
+    [
+        ("3M", "3m cable"),  # too short to be looked for in a title
+        ("Zephyr", "zephir mug"),  # perhaps misspelt
+    ],
+)
+def test_a_title_that_says_too_little_fires_nothing(mark: str, title: str) -> None:
+    assert fired(Facts(listing=listing(title)), mark=mark) == {}
+
+
+@pytest.mark.parametrize(
+    ("title", "locale", "use"),
+    [
+        ("iPhone 15", "en", 1.0),
+        ("blue mug with a big handle, iPhone", "en", 0.6),
+        ("case for iPhone 15", "en", 0.2),
+        ("Hülle für iPhone", "de-AT", 0.2),
+        ("Hülle für iPhone", "en", 0.2),  # also the locale of listings that name none
+        ("Hülle für iPhone", "fr", 1.0),
+        ("blue mug", "en", None),
+        (None, "en", None),
+    ],
+)
+def test_as_what_a_mark_stands_in_the_title(title: str | None, locale: str, use: float | None) -> None:
+    facts = Facts(listing=msgspec.structs.replace(listing(title), locale=locale))
+    assert SIGNALS["mark_use"](item(mark="iPhone"), facts) == use
+    assert SIGNALS["mark_use"](item(mark=None), facts) is None
 
 
 def test_in_between_a_person_decides_and_sees_why() -> None:

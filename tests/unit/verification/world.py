@@ -72,6 +72,7 @@ class World:
         self.policy = rules
         self.now = now
         self.listing = listing
+        self.content: str | None = None
         self.original: str | None = None
         self.ours = False
         self.failed_before = 0
@@ -98,7 +99,9 @@ class World:
     @property
     def facts(self) -> Facts:
         """What the store would say."""
-        return Facts(self.listing, self.original, failed_before=self.failed_before, ours=self.ours)
+        return Facts(
+            self.listing, self.original, failed_before=self.failed_before, ours=self.ours, content=self.content
+        )
 
     # ---- steps
 
@@ -148,6 +151,7 @@ class World:
                     command=fold.command,
                     by=fold.by,
                     begun_by=fold.begun_by,
+                    content=fold.content,
                 )
                 assert again == fold
             elif self.item is not None and self.changes:
@@ -159,6 +163,7 @@ class World:
                     command=last.command,
                     by=last.by,
                     begun_by=last.begun_by,
+                    content=last.content,
                 )
                 assert again == last, "public state changed without an event"
         if outcome.refused is not None:
