@@ -125,6 +125,10 @@ class Triage(Data, frozen=True, kw_only=True):
     band: Literal["uphold", "refuse", "review"]
     rules: dict[Id, int] = msgspec.field(default_factory=dict)
     """Rules that fired, with their weights."""
+    lacks: tuple[Id, ...] = ()
+    """Findings of the policy's ``needs`` that are not there; empty if one way is complete, or the policy has none."""
+    signals: dict[Id, float] = msgspec.field(default_factory=dict)
+    """Every signal that was known, whether a rule looks at it or not. Empty: recorded before they were kept."""
 
 
 class ItemSubmitted(Data, frozen=True, kw_only=True):

@@ -59,6 +59,7 @@ def of_policies() -> Texts:
     for version in policy.versions():
         rules = policy.load(version)
         grounds = () if rules.statements is None else rules.statements.grounds.values()
+        weighing = rules.triage
         found.enter(
             f"shared/policies/{version}.toml",
             *(reason.title or forms.plain(code) for code, reason in rules.reasons.items()),
@@ -67,6 +68,8 @@ def of_policies() -> Texts:
             *rules.appeals.reasons.values(),
             *(text for paragraphs in rules.texts.values() for text in paragraphs),
             *(text for ground in grounds for text in (ground.legal_ground, ground.explanation)),
+            *(rule.says or "" for rule in (weighing.rules.values() if weighing else ())),
+            *(finding.lacking for finding in (weighing.findings.values() if weighing else ())),
         )
     return found
 

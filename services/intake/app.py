@@ -185,6 +185,9 @@ def create(
         app.state.context = context
         for profile in policy.profiles():  # read and validate now, not on the first claim
             policy.current(profile)
+        for profile, version in settings.pinned_policies.items():
+            if policy.load(version).profile != profile:
+                raise policy.PolicyError(f"GOODFAITH_PINNED_POLICIES: {version!r} is not of the profile {profile!r}")
         for language in languages.LANGUAGES[1:]:
             languages.catalogue(language)
         if on_start is not None:

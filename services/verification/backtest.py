@@ -469,7 +469,12 @@ def violations(fired: Collection[str], rules: TriageRules) -> int | None:
 
 
 def past(weighed: Sequence[Triage], rules: TriageRules) -> Past:
-    """What the recorded triages of an item tell, each time it came to review."""
+    """What the recorded triages of an item tell, each time it came to review: exactly, if they kept their signals."""
+    if all(told.signals for told in weighed):
+        known = weighed[0].signals.get("seller_violations")
+        exact = {told.signals.get("title_similarity") for told in weighed}
+        title = exact.pop() if len(exact) == 1 else None
+        return Past(None if known is None else int(known), None if title is None else Bounds(title, title, known=True))
     titles = {next(bounds("title_similarity", told.rules, rules), None) for told in weighed}
     return Past(violations(weighed[0].rules, rules), titles.pop() if len(titles) == 1 else None)
 
@@ -532,6 +537,8 @@ class Tally:
     def stored(self, item: str, simulated: ItemChanged | None, stored: ItemChanged | None) -> None:
         """Compare an item's last simulated change with the last one in verification's log."""
         self.compared += 1
+        # what a triage looked at is its input: what it found of it is compared
+        simulated, stored = _without_signals(simulated), _without_signals(stored)
         if simulated == stored:
             self.agreed += 1
             return
@@ -582,6 +589,12 @@ class Tally:
             },
             "made_up": {name: self.made_up[name] for name in ("notices", "receipts")},
         }
+
+
+def _without_signals(change: ItemChanged | None) -> ItemChanged | None:
+    if change is None or change.triage is None or not change.triage.signals:
+        return change
+    return msgspec.structs.replace(change, triage=msgspec.structs.replace(change.triage, signals={}))
 
 
 def difference(simulated: ItemChanged | None, stored: ItemChanged | None) -> str:

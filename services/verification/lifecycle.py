@@ -173,7 +173,7 @@ TABLE: Final[tuple[Row, ...]] = (
          when=review.plainly_unfounded, do=review.refuse_unfounded),
     _row(6, "refused", S.UNDER_REVIEW, Decide, S.REJECTED, "reason code and how to cure",
          by=REVIEWER, when=decisions.decides("refuse"), do=review.refuse),
-    _row(7, "upheld-prima-facie", S.UNDER_REVIEW, AUTO, S.NOTIFIED, "`review` = prima_facie, or triage at `triage.uphold_at` or above; hold if `removal` = on_notice",
+    _row(7, "upheld-prima-facie", S.UNDER_REVIEW, AUTO, S.NOTIFIED, "`review` = prima_facie, or triage at `triage.uphold_at` or above, on the evidence that `triage.needs`; hold if `removal` = on_notice",
          when=review.prima_facie, do=review.notify),
     _row(7, "upheld-by-reviewer", S.UNDER_REVIEW, Decide, S.NOTIFIED, "hold if `removal` = on_notice",
          by=REVIEWER, when=decisions.decides("uphold"), do=review.notify),

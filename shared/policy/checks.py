@@ -138,4 +138,22 @@ def _triage_problems(policy: Policy) -> list[tuple[str, str]]:
     for name, rule in triage.rules.items():
         if rule.at_least is None and rule.at_most is None:
             found.append((f"triage.rules.{name}", "needs at_least or at_most"))
+    found += [
+        (f"triage.findings.{name}", "each bound needs at_least or at_most")
+        for name, finding in triage.findings.items()
+        if any(bound.at_least is None and bound.at_most is None for bound in finding.all)
+    ]
+    if triage.needs is None:
+        return found
+    for severity in ("general", "serious"):
+        named = {name for way in getattr(triage.needs, severity) for name in way}
+        found += [
+            (f"triage.needs.{severity}", f"there is no finding {name!r}")
+            for name in sorted(named - triage.findings.keys())
+        ]
+    found += [
+        (f"triage.rules.{name}.says", "is missing: the rule keeps an item from being upheld at once")
+        for name, rule in triage.rules.items()
+        if rule.weight < 0 and rule.says is None
+    ]
     return found

@@ -158,6 +158,7 @@ SignalName = Literal[
     "failed_before",
     "upheld_here",
     "seller_violations",
+    "right_in_force",
 ]
 
 
@@ -170,6 +171,37 @@ class TriageRule(Part, frozen=True, kw_only=True):
     needs_settled: Count = 0
     """Fires only for complainants with at least this many settled items."""
     weight: Annotated[int, Meta(ge=-1000, le=1000)]
+    says: Annotated[str, Meta(min_length=1, max_length=300)] | None = None
+    """What it means that the rule fired, for the holder and reviewers; needed if it bars an immediate uphold."""
+
+
+class Bound(Part, frozen=True, kw_only=True):
+    """Holds if the signal is known and within the bounds."""
+
+    signal: SignalName
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class TriageFinding(Part, frozen=True, kw_only=True):
+    """Positive evidence: it is there if all of its bounds hold."""
+
+    all: Annotated[tuple[Bound, ...], Meta(min_length=1, max_length=10)]
+    lacking: Annotated[str, Meta(min_length=1, max_length=300)]
+    """What it means that it is not there, for the holder and reviewers."""
+
+
+Ways = Annotated[tuple[Annotated[tuple[Id, ...], Meta(min_length=1, max_length=10)], ...], Meta(max_length=10)]
+
+
+class TriageNeeds(Part, frozen=True, kw_only=True):
+    """What an immediate uphold needs besides the score, by severity of the reason.
+
+    Each entry is one way: all findings of it. Without any way, a person decides.
+    """
+
+    general: Ways
+    serious: Ways
 
 
 class Triage(Part, frozen=True, kw_only=True):
@@ -181,6 +213,9 @@ class Triage(Part, frozen=True, kw_only=True):
     refusal: Id
     """Code of an immediate refusal."""
     rules: dict[Id, TriageRule]
+    findings: dict[Id, TriageFinding] = {}
+    needs: TriageNeeds | None = None
+    """If given, no score upholds an item against which a rule speaks, or for which no way of these is complete."""
 
 
 class Appeals(Part, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -64,15 +65,20 @@ def check_canary(account: Account, listings: Sequence[ListingRef], own: str) -> 
         )
 
 
-def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
+def check_claim(
+    claim: requests.SubmitClaim, account: Account, pinned: Mapping[str, str] = MappingProxyType({})
+) -> policy.Policy:
     """Check what can be checked of a claim without looking anything up. Returns its policy.
+
+    Args:
+        pinned: by profile, the version that applies instead of the newest (``GOODFAITH_PINNED_POLICIES``).
 
     Raises:
         Refused: the account is suspended, unknown profile or reason, a reason for accounts in good faith only, or too many
             listings.
     """
     check_open(account)
-    rules = profile(claim.profile)
+    rules = profile(claim.profile, pinned)
     if claim.reason not in rules.reasons:
         raise Refused(
             422,

@@ -14,6 +14,7 @@ from litestar import Request, get, post
 from services.intake.kernel import judged, requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Context, ItemState, context_of, known_id, out
+from services.intake.kernel.weighed import why_person
 from services.intake.reading import answers
 from services.intake.reading import store as reading_store
 from services.intake.registry import forms
@@ -157,11 +158,14 @@ _triage = msgspec.json.Decoder(Triage).decode
 def item_out(row: Mapping[str, Any], reader: Account, language: str) -> answers.ItemOut:
     """Convert an item's row to the answer, with the fields of its last event and, if refused, how to cure it.
 
-    Only reviewers and operators see the triage.
+    Only reviewers and operators see the triage. The holder's side is told why it left the item to a person.
     """
     last = msgspec.structs.asdict(_last_change(row["last"])) if row["last"] else {}
     own = {name: value for name, value in row.items() if name in answers.ItemOut.__struct_fields__}
-    own["triage"] = _triage(row["triage"]) if row["triage"] and reader.sees_all else None
+    weighed = _triage(row["triage"]) if row["triage"] else None
+    own["triage"] = weighed if reader.sees_all else None
+    if reader.sees_all or reader.id in (row["complainant"], row["principal"]):
+        own["why_person"] = why_person(weighed, last["policy"], language) if last else []
     item = msgspec.convert({**last, **own}, answers.ItemOut, builtin_types=(dt.datetime,))
     if item.state == State.REJECTED and item.code is not None:
         item.cure = forms.cure(last["policy"], item.code, language)

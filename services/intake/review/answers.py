@@ -30,6 +30,12 @@ class CaseTriage(Struct, kw_only=True):
     """The score without any rule."""
     band: Literal["uphold", "refuse", "review"]
     reasons: list[TriageReason]
+    lacks: list[str]
+    """Findings of the policy that an immediate uphold needs, and that are not there."""
+    why_person: list[str]
+    """Why a person decides it and no rule did at once, in the reader's language."""
+    signals: dict[str, float]
+    """All that was known (docs/reference/policies.md); empty: the item was weighed before signals were kept."""
 
 
 class CaseOut(Struct, kw_only=True):

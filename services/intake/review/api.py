@@ -24,12 +24,14 @@ from services.intake.kernel.web import (
     known_id,
     out,
 )
+from services.intake.kernel.weighed import why_person
 from services.intake.review import answers
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
 from shared import clock
 from shared.events import DECISIONS, Lane, RightType, State, Triage
 from shared.paging import Cursor, Limit, Moment, Page, key_of, page_of
+from shared.problems import language_of
 from shared.refusals import Refused
 
 LeaseToken = Annotated[
@@ -52,8 +54,8 @@ SPAN: Final = dt.timedelta(days=366)
 _triage = msgspec.json.Decoder(Triage).decode
 
 
-def triage_out(raw: str | None, version: str) -> answers.CaseTriage | None:
-    """What triage found, with what its rules look at."""
+def triage_out(raw: str | None, version: str, language: str) -> answers.CaseTriage | None:
+    """What triage found, with what its rules look at, and in words why it decided nothing."""
     if raw is None:
         return None
     found = _triage(raw)
@@ -70,10 +72,13 @@ def triage_out(raw: str | None, version: str) -> answers.CaseTriage | None:
             )
             for name, weight, rule in fired
         ],
+        lacks=list(found.lacks),
+        why_person=why_person(found, version, language),
+        signals=found.signals,
     )
 
 
-def case_out(row: Mapping[str, Any], details: Mapping[str, Any]) -> answers.CaseOut:
+def case_out(row: Mapping[str, Any], details: Mapping[str, Any], language: str) -> answers.CaseOut:
     """A case's row as the answer."""
     return out(
         answers.CaseOut,
@@ -83,7 +88,7 @@ def case_out(row: Mapping[str, Any], details: Mapping[str, Any]) -> answers.Case
             "decisions": list(DECISIONS[State(row["state"])]),
             "right": details["right"],
             "right_details": judged.right_of(details),
-            "triage": triage_out(details["triage"], row["policy"]),
+            "triage": triage_out(details["triage"], row["policy"], language),
         },
     )
 
@@ -94,7 +99,7 @@ async def cases_out(
     """Cases' rows as the answer; ``contents``: with what the listings show."""
     context, items = context_of(request), [row["item"] for row in rows]
     details = await context.run(judged.details, items) if rows else {}
-    cases = [case_out(row, details[row["item"]]) for row in rows]
+    cases = [case_out(row, details[row["item"]], language_of(request)) for row in rows]
     if contents:
         found = await judged.contents(context, items)
         for case in cases:

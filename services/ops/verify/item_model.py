@@ -5,14 +5,14 @@ It shares the policy, the calendar and the event types with the services, but no
 table is not repeated here.
 
 What it cannot know is given to it: what the marketplace said of the listing, whether another item blocks this one, and
-the band that triage gave it.
+the band that triage gave it (``weighed`` repeats that from the signals that triage kept).
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from services.ops.verify.item_state import (
@@ -27,6 +27,7 @@ from services.ops.verify.item_state import (
     Proof,
     SavedState,
 )
+from shared.policy import Triage as TriageRules
 
 UNDOABLE: Final = frozenset({"lapse", "window", "check", "silence", "restore_by", "grace", "end"})
 """Deadlines that end a party's time to act: a command accepted by then is judged as if they had not passed."""
@@ -45,6 +46,43 @@ LASTING: Final = (
     "moves",
 )
 """Attributes that a command leaves as they are when it undoes a deadline."""
+
+
+def weighed(
+    rules: TriageRules, severity: str, known: Mapping[str, float], *, canary: bool
+) -> tuple[int, dict[str, int], str, set[str]]:
+    """Score, rules that fired, band, and findings that are lacking, by what triage knew of an item."""
+
+    def holds(signal: str, least: float | None, most: float | None) -> bool:
+        return signal in known and not (
+            (least is not None and known[signal] < least) or (most is not None and known[signal] > most)
+        )
+
+    fired = {}
+    for name, rule in rules.rules.items():
+        if rule.needs_settled and known.get("settled", -1) < rule.needs_settled:
+            continue
+        if holds(rule.signal, rule.at_least, rule.at_most):
+            fired[name] = rule.weight
+    score = rules.base + sum(fired.values())
+    if score <= rules.refuse_at:
+        band = "refuse"
+    elif score < rules.uphold_at:
+        band = "review"
+    else:
+        band = "uphold"
+    if rules.needs is None or canary:
+        return score, fired, band, set()
+    ways = [set(way) for way in (rules.needs.serious if severity == "serious" else rules.needs.general)]
+    absent = {
+        name
+        for name, finding in rules.findings.items()
+        if not all(holds(bound.signal, bound.at_least, bound.at_most) for bound in finding.all)
+    }
+    complete = [way for way in ways if not way & absent]
+    if band == "uphold" and (not complete or [weight for weight in fired.values() if weight < 0]):
+        band = "review"
+    return score, fired, band, set() if complete else absent & set().union(*ways)
 
 
 class ItemModel(ItemState):

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from services.ops.verify.findings import Category
-from services.ops.verify.item_model import ItemModel
+from services.ops.verify.item_model import ItemModel, weighed
 from services.ops.verify.item_state import ENDED, TIMERS, Filed, Move, Proof
 from shared import policy
 from shared.events import (
@@ -534,6 +534,24 @@ class Judge:
             model.listing = None
         if change.triage is not None:
             model.band = change.triage.band
+            if change.triage.signals:
+                Judge._weighed(judged, change.triage)
+
+    @staticmethod
+    def _weighed(judged: JudgedItem, triage: Triage) -> None:
+        """Weigh what triage says that was known once more. Versions before kept no signals: then its band is taken."""
+        rules = judged.model.policy.triage
+        if rules is None:
+            raise Disagreement("item-misjudged", "weighed under a policy that knows no triage")
+        reason = judged.model.policy.reasons.get(judged.filed.reason)
+        severity = "general" if reason is None else reason.severity
+        score, fired, band, lacks = weighed(rules, severity, triage.signals, canary=judged.filed.canary)
+        if (triage.score, triage.rules, triage.band, set(triage.lacks)) != (score, fired, band, lacks):
+            wanted = f"{score}, {band}, {sorted(fired)}, lacking {sorted(lacks)}"
+            raise Disagreement(
+                "item-misjudged",
+                f"triage {triage.score}, {triage.band}, {sorted(triage.rules)}, lacking {sorted(triage.lacks)}; not {wanted}",
+            )
 
     @staticmethod
     def _fields(model: ItemModel, change: ItemChanged) -> None:

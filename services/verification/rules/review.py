@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from services.verification.draft import Draft
 from services.verification.triage import triage
 from shared.events import AddInformation, Complain, HoldChanged, Triage
@@ -110,7 +112,10 @@ def _triaged(d: Draft) -> Triage:
     """The result of triage, weighed once each time the item comes to review."""
     if d.weighed is None:
         assert d.policy.triage is not None, "the policy was checked"
-        d.weighed = d.triage = triage(d.item, d.facts, d.policy.triage)
+        item = d.item
+        if item.right_status != d.right_status:  # the change that brought it to review brought the right into force
+            item = msgspec.structs.replace(item, right_status=d.right_status)
+        d.weighed = d.triage = triage(item, d.facts, d.policy.triage)
     return d.weighed
 
 

@@ -15,6 +15,7 @@ from services.intake.kernel import requests
 from services.intake.kernel.commands import ItemRef
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Rows
+from services.intake.kernel.weighed import BY_PERSON, why_person
 from services.intake.review import domain as review
 from services.intake.review.domain import Case, CaseChange, DecisionContext, EarlierDecision
 from shared import events, policy
@@ -413,6 +414,25 @@ def test_what_triage_found_is_told_with_the_bounds_of_its_signals() -> None:
     heaviest_first = sorted((abs(weight) for weight in fired.values()), reverse=True)
     assert [abs(weight) for _, weight, _ in told] == [*heaviest_first, 0]
     assert {name: rule for name, _, rule in told} == {**rules.rules, "gone": None}
+
+
+def test_why_a_person_decides_is_told_in_words() -> None:
+    rules = policy.current("ipp")
+    assert rules.triage is not None
+    against = events.Triage(
+        score=0, band="review", rules={"mark_only_descriptive": -30, "mark_in_title": 10}, lacks=("match",)
+    )
+    told = why_person(against, rules.version)
+    assert told == [rules.triage.rules["mark_only_descriptive"].says, rules.triage.findings["match"].lacking]
+    german = why_person(against, rules.version, "de")
+    assert len(german) == len(told)
+    assert not set(german) & set(told), "in the reader's language"
+    for band in ("uphold", "refuse"):
+        assert why_person(msgspec.structs.replace(against, band=band), rules.version) == []
+    assert why_person(None, rules.version) == []
+    # of versions before, and of one that this process does not know, there is nothing more to say
+    for version in ("ipp-2026-11", "ipp-2099-01"):
+        assert why_person(against, version) == [BY_PERSON]
 
 
 def test_triage_under_a_version_that_is_not_known_here_is_told_without_them() -> None:

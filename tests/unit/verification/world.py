@@ -33,14 +33,15 @@ from shared.events import (
     State,
     Withdraw,
 )
-from shared.policy import Policy, current
+from shared.policy import Policy, current, load
 
 T = dt.datetime(2026, 11, 24, 10, tzinfo=dt.UTC)
 """A Tuesday; the next Chinese holiday is New Year's Day."""
 MICRO = dt.timedelta(microseconds=1)
 HOUR = dt.timedelta(hours=1)
 DAY = dt.timedelta(days=1)
-IPP = current("ipp")
+IPP = msgspec.structs.replace(current("ipp"), triage=load("ipp-2026-11").triage)
+"""The newest, with a triage that upholds a claim against which nothing speaks: what more it needs is not the table's."""
 COMPLETE = ("identity", "statement")
 VISIBLE = Listing(listing="l", seller="seller", state="visible", title_digest="d")
 ITEM: dict[str, Any] = {"item": "i", "claim": "c", "listing": "l"}
