@@ -131,6 +131,32 @@ class Triage(Data, frozen=True, kw_only=True):
     """Every signal that was known, whether a rule looks at it or not. Empty: recorded before they were kept."""
 
 
+AuditedOutcome = Literal["upheld_by_rule", "refused_by_rule", "upheld_by_default", "restored_by_default"]
+"""What happens without a person: a rule's decision, or what follows from a silence, of a party or of ours."""
+
+
+RecordSize = Literal["0", "1-19", "20-199", "200+"]
+"""Size class of a complainant: how many of its items were settled when it filed. From 20 on a record tells something."""
+
+
+def record_size(settled: int) -> RecordSize:
+    """The size class of a complainant."""
+    return "0" if settled < 1 else "1-19" if settled < 20 else "20-199" if settled < 200 else "200+"
+
+
+class Audit(Data, frozen=True, kw_only=True):
+    """A person decides on an item without seeing what a rule or a silence made of it.
+
+    Of a rule's decision this is instead of it: the item waits for the person. A silence has had its effect before.
+    """
+
+    outcome: AuditedOutcome
+    size: RecordSize
+    """Of the complainant."""
+    found: Literal["agrees", "overturned"] | None = None
+    """None: nobody has decided yet."""
+
+
 class ItemSubmitted(Data, frozen=True, kw_only=True):
     """One listing x one right x one reason of an accepted claim. From intake."""
 
@@ -407,6 +433,8 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     counter_round: int = 0
     triage: Triage | None = None
     """In the change that brought the item to review; a rule may have decided it there."""
+    audit: Audit | None = None
+    """Since a person was asked to look at it, blind; None again if the item took another way before the answer."""
     begun_by: Moment | None = None
     """In the change that began a window: what the window runs from, unless from the sending of the notice."""
     recurs: Id | None = None

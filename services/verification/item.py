@@ -15,6 +15,7 @@ from shared.events import ENDED as ENDED
 from shared.events import SETTLED as SETTLED
 from shared.events import UPHELD as UPHELD
 from shared.events import (
+    Audit,
     CommandRefused,
     Id,
     ItemChanged,
@@ -169,6 +170,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     triage: Triage | None = None
     """Result of triage when the item last came to review."""
+    audit: Audit | None = None
+    """The audit under way, or the one that a person has ended."""
     decided_at: dt.datetime | None = None
     """When the present or last settled state was entered: the time to complain runs from here."""
     appealed: tuple[Literal["holder", "seller", "platform"], ...] = ()
@@ -268,6 +271,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             sla=self.sla,
             counter_round=self.counter_round,
             triage=self.triage if State.UNDER_REVIEW in (self.state, *via) else None,
+            audit=self.audit,
             begun_by=begun_by,
             recurs=self.recurs,
             abroad=self.abroad,

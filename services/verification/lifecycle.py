@@ -241,7 +241,8 @@ TABLE: Final[tuple[Row, ...]] = (
     # --- complaints
     _row(19, "appealed", AGAINST, Complain, S.APPEALED, "by the side that it went against, within `appeals.within` of it",
          by=EITHER, do=complaints.complain, keeps="stopped"),
-    _row(19, "audited", S.UPHELD_BY_DEFAULT, AUTO, S.APPEALED, "`audited_share` of them, by the platform itself",
+    _row(19, "audited", (S.UPHELD_BY_DEFAULT, S.UPHELD_AFTER_COUNTER, S.RESTORED), AUTO, S.APPEALED,
+         "by the platform itself: the share that `audits` (or `audited_share`) has of what a silence brought about",
          when=complaints.audited, do=complaints.audit, keeps="stopped"),
     _row(2, "reopened", S.APPEALED, Decide, S.RECEIVED, "confirmed, but the original has ended without a takedown meanwhile",
          by=REVIEWER, when=complaints.confirms_without_original, do=complaints.reopen_appealed),

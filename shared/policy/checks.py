@@ -29,6 +29,14 @@ def problems(policy: Policy, file: str) -> list[tuple[str, str]]:
     found += _triage_problems(policy)
     if policy.timers.restore_by is not None and policy.rules.holder_silent != "restore":
         found.append(("timers.restore_by", 'means nothing unless rules.holder_silent is "restore"'))
+    if policy.audits is not None:
+        found += [
+            (f"audits.{name}", f"there is no reason {code!r} in appeals.reasons")
+            for name, code in (("agrees", policy.audits.agrees), ("overturned", policy.audits.overturned))
+            if code not in policy.appeals.reasons
+        ]
+        if policy.rules.audited_share:
+            found.append(("rules.audited_share", "audits.shares has it"))
     if policy.appeals.within.working_days:
         found.append(("appeals.within", "expected days"))
     found += [

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from shared.events import Id, RightType
+from shared.events import AuditedOutcome, Id, RightType
 from shared.policy.values import Rate, Span
 
 RULE_CODES: Final = ("unknown_reason", "reason_not_for_right")
@@ -104,7 +104,19 @@ class Rules(Part, frozen=True, kw_only=True):
     holder_silent: Literal["platform_review", "restore"]
     overdue_decision: Literal["restore", "uphold"]
     audited_share: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    """Share of items upheld by default that a person reviews afterwards, as if there were a complaint (row 19)."""
+    """Share of items upheld by default that a person reviews afterwards (row 19). Superseded by ``audits``."""
+
+
+class Audits(Part, frozen=True, kw_only=True):
+    """Shares of what no person decided that a person looks at, blind. The item's id decides which, with the seed."""
+
+    seed: Annotated[str, Meta(min_length=1, max_length=60)]
+    """Not a secret: it makes the samples of versions independent of each other."""
+    shares: dict[AuditedOutcome, Annotated[float, Meta(ge=0, le=1)]]
+    agrees: Id
+    """Code of ``appeals.reasons`` with which an audit confirms a silent outcome, as its parties are told."""
+    overturned: Id
+    """Ditto, with which it reverses one."""
 
 
 class Claim(Part, frozen=True, kw_only=True):
@@ -537,6 +549,7 @@ class Policy(Part, frozen=True, kw_only=True):
     refusals: dict[Id, Annotated[str, Meta(min_length=1)]]
     triage: Triage | None = None
     appeals: Appeals
+    audits: Audits | None = None
     withdrawal: Withdrawal
     penalties: Penalties
     evidence: Evidence = Evidence()

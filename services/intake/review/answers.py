@@ -70,12 +70,14 @@ class CaseOut(Struct, kw_only=True):
     """Whom it was handed to."""
     decided: bool
     """A decision is on its way."""
+    blind: bool
+    """An audit: decide as if nothing had happened yet. What a rule or a silence made of the item is not shown."""
     decisions: list[str]
     """The decisions that are possible."""
     right: str
     right_details: RightDetails
     triage: CaseTriage | None
-    """Null if the policy knows no triage."""
+    """Null if the policy knows no triage, and in an audit."""
     listing_content: ListingContent | None = None
     """In the answer about one case and in a new lease; in lists and for a heartbeat it is null."""
 

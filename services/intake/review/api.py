@@ -24,7 +24,7 @@ from services.intake.kernel.web import (
     known_id,
     out,
 )
-from services.intake.kernel.weighed import why_person
+from services.intake.kernel.weighed import audit_of, why_person
 from services.intake.review import answers
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
@@ -80,15 +80,18 @@ def triage_out(raw: str | None, version: str, language: str) -> answers.CaseTria
 
 def case_out(row: Mapping[str, Any], details: Mapping[str, Any], language: str) -> answers.CaseOut:
     """A case's row as the answer."""
+    blind = audit_of(details["last"]) is not None
     return out(
         answers.CaseOut,
         {
             **row,
+            "code": None if blind else row["code"],
             "escalated": row["rank"] == review.ESCALATED,
-            "decisions": list(DECISIONS[State(row["state"])]),
+            "blind": blind,
+            "decisions": list(review.BLIND if blind else DECISIONS[State(row["state"])]),
             "right": details["right"],
             "right_details": judged.right_of(details),
-            "triage": triage_out(details["triage"], row["policy"], language),
+            "triage": None if blind else triage_out(details["triage"], row["policy"], language),
         },
     )
 
@@ -104,6 +107,8 @@ async def cases_out(
         found = await judged.contents(context, items)
         for case in cases:
             case.listing_content = found[case.item]
+            if case.blind:
+                case.listing_content.state = None  # it tells of a hold
     return cases
 
 
@@ -111,11 +116,12 @@ async def lease_out(
     request: Request[Account, Any, Any], rows: Sequence[Mapping[str, Any]], token: str | None
 ) -> answers.LeaseOut:
     """A lease's cases as the answer."""
+    cases = await cases_out(request, rows, contents=token is not None)
+    codes: dict[str, str] = {}
+    for case in cases:
+        codes |= review.codes(State.UNDER_REVIEW if case.blind else case.state, case.policy)
     return answers.LeaseOut(
-        token=token,
-        expires=min((row["expires"] for row in rows), default=None),
-        cases=await cases_out(request, rows, contents=token is not None),
-        codes=review.codes(rows[0]["state"], rows[0]["policy"]) if rows else {},
+        token=token, expires=min((row["expires"] for row in rows), default=None), cases=cases, codes=codes
     )
 
 

@@ -161,6 +161,13 @@ class ItemModel(ItemState):
         review = self.policy.rules.review
         if self.given_up or self.seller is None or self.by_hand() or review == "manual":
             return None
+        if review == "triage":
+            if self.audit is not None and self.audit[1] is None:
+                self.audit = None
+            if self.band in ("uphold", "refuse") and self.sampled(
+                "upheld_by_rule" if self.band == "uphold" else "refused_by_rule"
+            ):
+                return None  # a person decides it instead
         if review == "triage" and self.band == "refuse" and not self.deciders:
             return self.go("REJECTED")
         if review == "prima_facie" or self.band == "uphold":
@@ -349,15 +356,18 @@ class ItemModel(ItemState):
             self.checked(rules.overdue_counter_check == "complete")
         elif name == "restore_by":
             self.go("RESTORED")
+            self.audited(silence=True)
         elif name == "silence":
             if rules.holder_silent == "restore":
                 self.go("RESTORED")
+                self.audited(silence=True)
             else:
                 self.go("PLATFORM_REVIEW", review=self.end(self.timers.platform_review, due))
         elif name == "review":
             self.wait(grace=self.end(self.timers.platform_review_grace, due))
         elif name == "grace":
             self.go("RESTORED" if rules.overdue_decision == "restore" else "UPHELD_AFTER_COUNTER")
+            self.audited(silence=True)
         elif name == "appeal":
             self.wait(appeal=self.end(self.policy.appeals.review, due))
         elif name == "reminder":
@@ -372,15 +382,40 @@ class ItemModel(ItemState):
         if ground in self.policy.withdrawal.reverses:
             self.upheld = False
 
-    def audited(self) -> None:
-        """Row 19: the platform itself reviews a share of the defaults."""
-        share = self.policy.rules.audited_share
-        if self.state != "UPHELD_BY_DEFAULT" or not share or self.deciders or "platform" in self.complained:
+    def audited(self, *, silence: bool = False) -> None:
+        """Row 19: the platform itself reviews a share of the defaults, and of what another ``silence`` led to."""
+        if self.state != "UPHELD_BY_DEFAULT" and not silence:
             return
-        drawn = int(hashlib.blake2b(self.filed.item.encode(), digest_size=4).hexdigest(), 16) / 2**32
-        if drawn < share:
+        share = self.policy.rules.audited_share
+        if self.deciders or "platform" in self.complained:
+            return
+        if share:
+            drawn = int(hashlib.blake2b(self.filed.item.encode(), digest_size=4).hexdigest(), 16) / 2**32
+            chosen = self.state == "UPHELD_BY_DEFAULT" and drawn < share
+        else:
+            chosen = self.sampled("restored_by_default" if self.state == "RESTORED" else "upheld_by_default")
+        if chosen:
             self.complained |= {"platform"}
             self.appeal(self.when)
+
+    def sampled(self, outcome: str) -> bool:
+        """Whether a person is to look at this outcome, blind; notes it."""
+        rules = self.policy.audits
+        share = 0.0 if rules is None else {str(name): of for name, of in rules.shares.items()}.get(outcome, 0.0)
+        if rules is None or not share or self.deciders or self.filed.canary:
+            return False
+        named = "/".join((rules.seed, outcome, self.filed.item))
+        if int(hashlib.blake2b(named.encode(), digest_size=8).hexdigest(), 16) >= share * 2**64:
+            return False
+        self.audit = (outcome, None)
+        return True
+
+    def looked_at(self, decision: str) -> None:
+        """A person has decided: does the audit that waited agree with what happened without one?"""
+        if self.audit is not None and self.audit[1] is None:
+            outcome = self.audit[0]
+            same = {"upheld_by_rule": "uphold", "refused_by_rule": "refuse"}.get(outcome, "confirm")
+            self.audit = (outcome, "agrees" if decision == same else "overturned")
 
     def appeal(self, stopped: dt.datetime) -> None:
         """Enter APPEALED, from which the item may return."""
@@ -555,10 +590,11 @@ class ItemModel(ItemState):
             return False
         if decision == "refuse" and code not in self.policy.refusals:
             return False
-        deciders = self.deciders
+        deciders, audit = self.deciders, self.audit
         self.deciders |= {by, *looked}
+        self.looked_at(decision)
         if not self.decides(decision):
-            self.deciders = deciders
+            self.deciders, self.audit = deciders, audit
             return False
         return True
 

@@ -96,6 +96,7 @@ class Filed(NamedTuple):
     good_faith: bool = False
     abroad: bool = False
     recurs: bool = False
+    canary: bool = False
 
     @classmethod
     def of(cls, data: ItemSubmitted) -> Filed:
@@ -109,6 +110,7 @@ class Filed(NamedTuple):
             good_faith=data.good_faith,
             abroad=data.abroad,
             recurs=data.recurs is not None,
+            canary=data.canary,
         )
 
 
@@ -152,6 +154,8 @@ class ItemState:
         self.complained: frozenset[str] = frozenset()
         self.complaints = 0
         self.deciders: frozenset[str] = frozenset()
+        self.audit: tuple[str, str | None] | None = None
+        """The outcome that a person looks at, blind, and what they found."""
         self.answered = False
         self.held = False
         self.upheld = False
@@ -175,7 +179,9 @@ class ItemState:
         self.now, self.when, self.path = now, now if when is None else when, ()
 
     def done(self) -> None:
-        """End the event: update the 24-hour target, and note a move."""
+        """End the event: update the 24-hour target, drop an audit that will not be answered, and note a move."""
+        if self.audit is not None and self.audit[1] is None and self.state not in ASIDE | {"UNDER_REVIEW"}:
+            self.audit = None
         self._count()
         if self.path:
             self.moves = (*self.moves, Move(self.now, self.path))

@@ -24,6 +24,7 @@ from shared.events import (
     COMMANDS,
     TYPES,
     AddInformation,
+    Audit,
     ChangeRight,
     Command,
     CommandRefused,
@@ -143,6 +144,7 @@ class StoredItem(Struct):
     handled_at: dt.datetime | None = None
     sla: str | None = None
     triage: Triage | None = None
+    audit: Audit | None = None
     content: str | None = None
 
     @property
@@ -427,6 +429,7 @@ class Judge:
             )
         if last is not None:
             self._fields(model, last.event)
+            self._audited(judged, last.event)
 
     def _event(
         self, judged: JudgedItem, source: Input | None, cause: str | None, at: dt.datetime, change: ItemChanged
@@ -536,6 +539,17 @@ class Judge:
             model.band = change.triage.band
             if change.triage.signals:
                 Judge._weighed(judged, change.triage)
+
+    @staticmethod
+    def _audited(judged: JudgedItem, change: ItemChanged) -> None:
+        """Was the item drawn for an audit, by nothing but its id and the policy, and what did the audit find?"""
+        was = None if change.audit is None else (change.audit.outcome, change.audit.found)
+        if was != judged.model.audit:
+            raise Disagreement("item-misjudged", f"audit {was}, not {judged.model.audit}")
+        settled = 0 if judged.filed.record is None else judged.filed.record.settled
+        size = next(name for name, least in (("200+", 200), ("20-199", 20), ("1-19", 1), ("0", 0)) if settled >= least)
+        if change.audit is not None and change.audit.size != size:
+            raise Disagreement("item-misjudged", f"audited as of a complainant of {change.audit.size}, not {size}")
 
     @staticmethod
     def _weighed(judged: JudgedItem, triage: Triage) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from services.verification.draft import Draft
+from services.verification.rules import audits
 from services.verification.triage import triage
 from shared.events import AddInformation, Complain, HoldChanged, Triage
 
@@ -98,14 +99,14 @@ def prima_facie(d: Draft) -> bool:
     review = d.policy.rules.review
     if review == "manual" or d.flagged or d.seller is None or by_hand(d):
         return False
-    return review == "prima_facie" or _triaged(d).band == "uphold"
+    return review == "prima_facie" or (_triaged(d).band == "uphold" and not audits.waiting(d))
 
 
 def plainly_unfounded(d: Draft) -> bool:
     """Row 6, by triage; never after a person has decided, as that means a complaint reversed a refusal."""
     if d.policy.rules.review != "triage" or d.flagged or d.seller is None:
         return False
-    return _triaged(d).band == "refuse" and not d.deciders and not by_hand(d)
+    return _triaged(d).band == "refuse" and not d.deciders and not by_hand(d) and not audits.waiting(d)
 
 
 def _triaged(d: Draft) -> Triage:
@@ -116,6 +117,11 @@ def _triaged(d: Draft) -> Triage:
         if item.right_status != d.right_status:  # the change that brought it to review brought the right into force
             item = msgspec.structs.replace(item, right_status=d.right_status)
         d.weighed = d.triage = triage(item, d.facts, d.policy.triage)
+        if audits.waiting(d):
+            d.audit = None  # weighed again, after an interruption
+        outcome = audits.BY_RULE.get(d.weighed.band)
+        if outcome is not None and not by_hand(d):
+            audits.begin(d, outcome)
     return d.weighed
 
 

@@ -308,7 +308,10 @@ def test_14_15_the_others_go_to_the_platform(rules: Policy) -> None:
 
 
 def test_project_zero_19_a_sample_is_audited() -> None:
-    rules = msgspec.structs.replace(ZERO, rules=msgspec.structs.replace(ZERO.rules, audited_share=1.0))
+    assert ZERO.audits is not None
+    rules = msgspec.structs.replace(
+        ZERO, audits=msgspec.structs.replace(ZERO.audits, shares={"upheld_by_default": 1.0})
+    )
     made = notified(rules)
     made.pass_time(10 * DAY)
     assert (made.state, made.got.held, made.changes[-1].data.rule) == (S.APPEALED, True, "19-audited")
