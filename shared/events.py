@@ -193,6 +193,8 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     """The upheld item whose listing has returned as a near copy: the system files this one, no party does (row 20)."""
     canary: bool = False
     """Filed by a canary: handled like any other item, but no figure counts it (docs/how-to/canary.md)."""
+    brake: Literal["probation", "rate"] | None = None
+    """Only a person decides: its complainant is on probation, or filed much more than it used to."""
     accepted_at: dt.datetime
 
 
@@ -443,6 +445,8 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     """As filed (``ItemSubmitted``): the holder may have longer to answer a counter."""
     canary: bool = False
     """As filed (``ItemSubmitted``): no figure counts the item."""
+    brake: Literal["probation", "rate"] | None = None
+    """As filed (``ItemSubmitted``): only a person decides."""
     content: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")] | None = None
     """In the change that took in the listing: SHA-256 of what it showed, on which the item is judged from then on."""
 

@@ -69,6 +69,7 @@ def of_policies() -> Texts:
             *(text for paragraphs in rules.texts.values() for text in paragraphs),
             *(text for ground in grounds for text in (ground.legal_ground, ground.explanation)),
             *(rule.says or "" for rule in (weighing.rules.values() if weighing else ())),
+            *(() if rules.brake is None else rules.brake.says.values()),
             *(finding.lacking for finding in (weighing.findings.values() if weighing else ())),
         )
     return found

@@ -124,6 +124,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The upheld item whose listing has returned (row 20)."""
     canary: bool = False
     """Filed by a canary: no figure counts it, and nothing recurs from it."""
+    brake: Literal["probation", "rate"] | None = None
+    """Why only a person decides, by what its complainant filed."""
 
     state: State = State.RECEIVED
     revision: int = 0
@@ -276,6 +278,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             recurs=self.recurs,
             abroad=self.abroad,
             canary=self.canary,
+            brake=self.brake,
             content=content,
         )
 

@@ -29,6 +29,12 @@ def problems(policy: Policy, file: str) -> list[tuple[str, str]]:
     found += _triage_problems(policy)
     if policy.timers.restore_by is not None and policy.rules.holder_silent != "restore":
         found.append(("timers.restore_by", 'means nothing unless rules.holder_silent is "restore"'))
+    if policy.brake is not None:
+        found += [
+            (f"brake.{name}", "expected days")
+            for name, span in (("window", policy.brake.window), ("lasts", policy.brake.lasts))
+            if span.working_days or span.exact % UNITS["d"]
+        ]
     if policy.audits is not None:
         found += [
             (f"audits.{name}", f"there is no reason {code!r} in appeals.reasons")

@@ -119,6 +119,26 @@ class Audits(Part, frozen=True, kw_only=True):
     """Ditto, with which it reverses one."""
 
 
+class Brake(Part, frozen=True, kw_only=True):
+    """How much an account may file before a person decides what it files. Days are business days, UTC."""
+
+    probation_settled: Count
+    """On probation: accounts with fewer settled items in the window of the good-faith statistic."""
+    probation_items: Count
+    """Items a day that rules may decide then."""
+    floor: Count
+    """Later: at least as many a day, ..."""
+    times: Annotated[int, Meta(ge=1, le=1000)]
+    """... and so many times those of the account's best day of the ``window``."""
+    window: Span
+    lasts: Span
+    """How long a person decides everything, once it was more."""
+    says: Annotated[
+        dict[Literal["probation", "rate"], Annotated[str, Meta(min_length=1, max_length=300)]], Meta(min_length=2)
+    ]
+    """What it means for an item, for the holder and reviewers."""
+
+
 class Claim(Part, frozen=True, kw_only=True):
     """Limits and elements of a claim."""
 
@@ -550,6 +570,7 @@ class Policy(Part, frozen=True, kw_only=True):
     triage: Triage | None = None
     appeals: Appeals
     audits: Audits | None = None
+    brake: Brake | None = None
     withdrawal: Withdrawal
     penalties: Penalties
     evidence: Evidence = Evidence()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -15,12 +15,14 @@ BY_PERSON: Final = mark("The rules leave the decision to a person.")
 """If neither a rule that speaks against the item nor a lacking finding says more."""
 
 
+Braked = Literal["probation", "rate"]
 AUDITED: Final = "coalesce(i.last::jsonb ? 'audit' and i.last::jsonb -> 'audit' ->> 'found' is null, false)"
 """SQL: of an item ``i``, a person is asked to look at it without seeing what happened to it without one."""
 
 
 class _Last(Struct):
     audit: Audit | None = None
+    brake: Braked | None = None
 
 
 _last = msgspec.json.Decoder(_Last).decode
@@ -32,18 +34,28 @@ def audit_of(last: str | None) -> Audit | None:
     return None if audit is None or audit.found is not None else audit
 
 
-def why_person(triage: Triage | None, version: str, language: str = languages.SOURCE) -> list[str]:
-    """What kept the item from being decided at once: first what speaks against it, then what is lacking.
+def brake_of(last: str | None) -> Braked | None:
+    """Why only a person decides the item, by what its complainant filed."""
+    return None if last is None else _last(last).brake
+
+
+def why_person(
+    triage: Triage | None, version: str, language: str = languages.SOURCE, braked: Braked | None = None
+) -> list[str]:
+    """What kept the item from being decided at once: the brake, what speaks against it, and what is lacking.
 
     Empty if triage did not leave it to a person. One general sentence if the version is not known here (yet).
     """
-    if triage is None or triage.band != "review":
-        return []
     try:
-        rules = policy.load(version).triage
+        found = policy.load(version)
     except policy.PolicyError:
-        rules = None
+        found = None
     said: list[str] = []
+    if braked is not None and found is not None and found.brake is not None:
+        said.append(found.brake.says[braked])
+    if triage is None or triage.band != "review":
+        return [languages.translate(text, language) for text in said]
+    rules = None if found is None else found.triage
     if rules is not None:
         against = [name for name, weight in triage.rules.items() if weight < 0]
         said += [rule.says for name in against if (rule := rules.rules.get(name)) and rule.says]

@@ -72,6 +72,8 @@ class CaseOut(Struct, kw_only=True):
     """A decision is on its way."""
     blind: bool
     """An audit: decide as if nothing had happened yet. What a rule or a silence made of the item is not shown."""
+    brake: Literal["probation", "rate"] | None
+    """Why only a person decides it, by how much its complainant filed: `GET /v1/accounts/{account_id}/brake`."""
     decisions: list[str]
     """The decisions that are possible."""
     right: str

@@ -24,7 +24,7 @@ from services.intake.kernel.web import (
     known_id,
     out,
 )
-from services.intake.kernel.weighed import audit_of, why_person
+from services.intake.kernel.weighed import audit_of, brake_of, why_person
 from services.intake.review import answers
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
@@ -54,11 +54,11 @@ SPAN: Final = dt.timedelta(days=366)
 _triage = msgspec.json.Decoder(Triage).decode
 
 
-def triage_out(raw: str | None, version: str, language: str) -> answers.CaseTriage | None:
+def triage_out(details: Mapping[str, Any], version: str, language: str) -> answers.CaseTriage | None:
     """What triage found, with what its rules look at, and in words why it decided nothing."""
-    if raw is None:
+    if details["triage"] is None:
         return None
-    found = _triage(raw)
+    found = _triage(details["triage"])
     base, fired = review.triage_of(found, version)
     return answers.CaseTriage(
         score=found.score,
@@ -73,7 +73,7 @@ def triage_out(raw: str | None, version: str, language: str) -> answers.CaseTria
             for name, weight, rule in fired
         ],
         lacks=list(found.lacks),
-        why_person=why_person(found, version, language),
+        why_person=why_person(found, version, language, brake_of(details["last"])),
         signals=found.signals,
     )
 
@@ -88,10 +88,11 @@ def case_out(row: Mapping[str, Any], details: Mapping[str, Any], language: str) 
             "code": None if blind else row["code"],
             "escalated": row["rank"] == review.ESCALATED,
             "blind": blind,
+            "brake": brake_of(details["last"]),
             "decisions": list(review.BLIND if blind else DECISIONS[State(row["state"])]),
             "right": details["right"],
             "right_details": judged.right_of(details),
-            "triage": None if blind else triage_out(details["triage"], row["policy"], language),
+            "triage": None if blind else triage_out(details, row["policy"], language),
         },
     )
 

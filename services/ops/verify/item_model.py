@@ -147,7 +147,9 @@ class ItemModel(ItemState):
         self.admit()
 
     def by_hand(self) -> bool:
-        """Whether only a person decides (row 20)."""
+        """Whether only a person decides: a near copy (row 20), or more than the complainant used to file."""
+        if self.filed.brake:
+            return True
         rules = self.policy.recurrence
         return self.filed.recurs and (rules is None or rules.review != "as_usual")
 

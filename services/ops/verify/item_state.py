@@ -97,6 +97,7 @@ class Filed(NamedTuple):
     abroad: bool = False
     recurs: bool = False
     canary: bool = False
+    brake: bool = False
 
     @classmethod
     def of(cls, data: ItemSubmitted) -> Filed:
@@ -111,6 +112,7 @@ class Filed(NamedTuple):
             abroad=data.abroad,
             recurs=data.recurs is not None,
             canary=data.canary,
+            brake=data.brake is not None,
         )
 
 

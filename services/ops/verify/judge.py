@@ -68,6 +68,7 @@ AS_FILED: Final = {
         "abroad",
         "recurs",
         "canary",
+        "brake",
     )
 } | {"received_at": "accepted_at"}
 """Fields of a change, and the submission's fields of which they are copies."""
@@ -126,6 +127,7 @@ class StoredItem(Struct):
     on_site: bool = True
     abroad: bool = False
     canary: bool = False
+    brake: str | None = None
     recurs: str | None = None
     seller: str | None = None
     state: State = State.RECEIVED

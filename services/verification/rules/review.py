@@ -23,7 +23,9 @@ def recurs(d: Draft) -> bool:
 
 
 def by_hand(d: Draft) -> bool:
-    """Row 20: only a person decides, unless the policy leaves near copies to the rule."""
+    """Only a person decides: of near copies, unless the policy leaves them to the rule (row 20), and under a brake."""
+    if d.item.brake is not None:
+        return True
     rules = d.policy.recurrence
     return d.item.recurs is not None and (rules is None or rules.review == "manual")
 

@@ -477,6 +477,10 @@ def test_why_a_person_decides_is_told_in_words() -> None:
     for band in ("uphold", "refuse"):
         assert why_person(msgspec.structs.replace(against, band=band), rules.version) == []
     assert why_person(None, rules.version) == []
+    assert rules.brake is not None
+    for brake in ("probation", "rate"):
+        assert why_person(None, rules.version, braked=brake) == [rules.brake.says[brake]]
+        assert why_person(against, rules.version, braked=brake) == [rules.brake.says[brake], *told]
     # of versions before, and of one that this process does not know, there is nothing more to say
     for version in ("ipp-2026-11", "ipp-2099-01"):
         assert why_person(against, version) == [BY_PERSON]

@@ -13,7 +13,7 @@ from services.verification.item import Facts, Item
 from services.verification.triage import SIGNALS, lacking, measure, triage, weigh
 from shared import policy
 from shared.events import Listing, Record, State
-from tests.unit.verification.world import IPP, World
+from tests.unit.verification.world import IPP, World, judged
 
 S = State
 assert IPP.triage is not None
@@ -253,6 +253,20 @@ def test_the_right_counts_as_it_is_when_the_item_comes_to_review() -> None:
     assert world.state is S.NEEDS_INFO
     world.right("active")
     assert (world.state, world.got.triage and world.got.triage.signals["right_in_force"]) == (S.NOTIFIED, 1.0)
+
+
+@pytest.mark.parametrize("brake", ["probation", "rate"])
+def test_under_a_brake_a_person_decides_whatever_the_evidence(brake: str) -> None:
+    world = newest(reason="improper_use", brake=brake, **MATCH, **IN_GOOD_FAITH)
+    assert (world.state, world.changes[-1].data.brake) == (S.UNDER_REVIEW, brake)
+    assert world.decide("uphold").refused is None
+    assert judged(world) == []
+    # nor does a rule refuse it
+    bad = World(NEWEST)
+    bad.listing, bad.failed_before = listing("mug"), 1
+    bad.submit(mark="Zephyr", record=BAD, brake=brake)
+    assert (bad.state, bad.got.triage and bad.got.triage.band) == (S.UNDER_REVIEW, "refuse")
+    assert judged(bad) == []
 
 
 def test_a_canary_needs_no_evidence() -> None:
