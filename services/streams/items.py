@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from services.streams import views
 from services.streams.views import SECOND, Histogram, Meta, us
 from shared import policy, topics
-from shared.events import DECISIONS, ENDED, Data, HoldChanged, ItemChanged, ItemSubmitted, NoticeSent
+from shared.events import DECISIONS, ENDED, Data, HoldChanged, ItemChanged, ItemSubmitted, NoticeSent, NoticeUnreached
 from shared.events import State as LifeState
 
 Where = Literal["intake", "verification", "review", "complainant", "enforcement"]
@@ -46,7 +46,7 @@ class Item(views.State, frozen=True, array_like=True, omit_defaults=True):
         pauses: by how much pauses extended its 24 hours.
         taken: lowest revision with a hold; 0: never taken down.
         notified: lowest revision at which it was in NOTIFIED.
-        noticed_at: when its seller's notice was first sent.
+        noticed_at: when its seller's notice was first sent, even if to an inbox that nobody owns.
         receipted_at: when the marketplace first carried out a hold.
     """
 
@@ -82,7 +82,7 @@ def key(data: Data) -> str | None:
         return None if data.canary else data.item
     if isinstance(data, HoldChanged):
         return data.item
-    if isinstance(data, NoticeSent) and data.kind == "seller_notice":
+    if isinstance(data, NoticeSent | NoticeUnreached) and data.kind == "seller_notice":
         return data.item
     return None
 
@@ -104,8 +104,8 @@ def fold(state: Item | None, data: Data, meta: Meta) -> Item | None:
             reason=data.reason,
             due=us(data.accepted_at) + _target_of(data.policy),
         )
-    if isinstance(data, NoticeSent) and data.kind == "seller_notice":
-        at = us(data.sent_at)
+    if isinstance(data, NoticeSent | NoticeUnreached) and data.kind == "seller_notice":
+        at = us(data.sent_at if isinstance(data, NoticeSent) else data.at)
         return item if item.noticed_at and item.noticed_at <= at else replace(item, noticed_at=at)
     if isinstance(data, HoldChanged) and data.held:
         at = us(data.at)

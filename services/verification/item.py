@@ -273,6 +273,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             abroad=self.abroad,
             canary=self.canary,
             content=content,
+            unreached=self.unreached,
         )
 
 

@@ -441,7 +441,7 @@ class Judge:
             if not model.sent(source.kind, source.begins, at):
                 raise Disagreement("item-misjudged", f"no {source.kind} was awaited")
         elif isinstance(source, NoticeUnreached):
-            if not model.not_reached(at):
+            if not model.not_reached(source.at, at):
                 raise Disagreement("item-misjudged", "no seller_notice was awaited")
         elif isinstance(source, HoldChanged):
             model.receipt(source.at, at)
@@ -517,7 +517,7 @@ class Judge:
             if notice.revision > judged.revision or notice.kind in model.waiting:
                 later.append(notice)
             elif isinstance(notice, NoticeUnreached):
-                model.not_reached(model.now)
+                model.not_reached(notice.at, model.now)
             else:
                 model.sent(notice.kind, notice.begins, model.now)
         judged.silent = later
@@ -547,6 +547,7 @@ class Judge:
             "counter_round": (change.counter_round, model.rounds),
             "seller": (change.seller, model.seller),
             "noticed_at": (change.noticed_at or model.noticed, model.noticed),
+            "unreached": (change.unreached, model.unreached),
         }
         wrong = [f"{name} {was}, not {wanted}" for name, (was, wanted) in pairs.items() if was != wanted]
         if wrong:
