@@ -179,9 +179,9 @@ class StoredItem(Struct):
 _KEPT: Final = tuple(
     name
     for name in ItemChanged.__struct_fields__
-    if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage", "content")
+    if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage", "content", "unreached")
 )
-"""Fields of a change that describe the item; the others describe the change, or follow from it."""
+"""Fields of a change that describe the item; the others describe the change, follow from it, or go on without one."""
 
 
 class Disagreement(Exception):
