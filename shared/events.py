@@ -449,6 +449,8 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     """As filed (``ItemSubmitted``): only a person decides."""
     content: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")] | None = None
     """In the change that took in the listing: SHA-256 of what it showed, on which the item is judged from then on."""
+    unreached: bool = False
+    """Its seller's notice lies in an inbox that nobody owns (row 9)."""
 
 
 class RecurrenceFound(Data, frozen=True, kw_only=True):

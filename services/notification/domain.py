@@ -97,9 +97,8 @@ def messages_for(event_type: str, change: ItemChanged) -> list[tuple[Kind, Id]]:
         if first or state is previous:
             return told
         told.append(("outcome", change.complainant))
-        # the end of an appeal about a takedown: its notice was sent, even if it has not reached anybody
-        appealed = previous is State.APPEALED and state in UPHELD | {State.RESTORED}
-        knows = change.noticed_at is not None or previous in _SELLER_KNOWS or appealed
+        # its notice may lie unread in its inbox: what became of the claim then lies there too
+        knows = change.noticed_at is not None or previous in _SELLER_KNOWS or change.unreached
         if knows and seller is not None and seller != change.complainant:
             told.append(("outcome", seller))
         return told
@@ -108,7 +107,7 @@ def messages_for(event_type: str, change: ItemChanged) -> list[tuple[Kind, Id]]:
     if state is State.NOTIFIED and (previous, *change.via)[-1] is State.APPEALED:
         return told  # reached while a person looked at the takedown: the notice that it has read stands
     if state is State.APPEALED:
-        if change.by == "system":
+        if change.by == "system" or (previous, *change.via)[-1] is State.NOTIFIED:
             return told  # the platform reviews its own decision; only the result is sent
         # both sides that know of the item: the one that complained and the one that may be affected
         told.append(("complaint_received", change.complainant))

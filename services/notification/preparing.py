@@ -97,7 +97,7 @@ class Preparer:
             try:
                 address = None if to is None or not to.email else self._key_of(to.email)
                 bounces = address is not None and bouncing.get(message.party) == address
-                why, failure = self._unreachable(message, to, bounces, owned=message.party not in unowned)
+                why, failure = self.unreachable(message, to, bounces, owned=message.party not in unowned)
                 preference = preferred.get(message.party, Preference())
                 other = channel(message.kind, preference.order, preference.webhooks, message.tried, mail=False)
                 first = channel(message.kind, preference.order, preference.webhooks, message.tried)
@@ -121,7 +121,7 @@ class Preparer:
                 back.append(PutOff(message, "failed", "failed"))
         return prepared, back
 
-    def _unreachable(
+    def unreachable(
         self, message: Message, to: Contact | None, bounces: bool, *, owned: bool
     ) -> tuple[str, Failure | None]:
         """Why this message cannot go by e-mail ("" if it can), and the failure to record.
@@ -130,7 +130,9 @@ class Preparer:
             owned: somebody owns the party's inbox.
         """
         if to is None or not to.email:
-            return ("no_contact" if owned or message.kind != "seller_notice" else UNREACHABLE), None
+            # what was sent before has begun its window then, if it began one: the address was lost since
+            lost = message.kind == "seller_notice" and message.first and not owned
+            return (UNREACHABLE if lost else "no_contact"), None
         if "email" in message.tried:
             return "bounced", None
         if bounces and message.kind not in SECRET:

@@ -24,6 +24,7 @@ from shared.events import (
     ItemChanged,
     ItemSubmitted,
     NoticeSent,
+    NoticeUnreached,
 )
 from shared.events import State as LifeState
 
@@ -60,7 +61,7 @@ class Item(views.State, frozen=True, array_like=True, omit_defaults=True):
         pauses: by how much pauses extended its 24 hours.
         taken: lowest revision with a hold; 0: never taken down.
         notified: lowest revision at which it was in NOTIFIED.
-        noticed_at: when its seller's notice was first sent.
+        noticed_at: when its seller's notice was first sent, even if to an inbox that nobody owns.
         receipted_at: when the marketplace first carried out a hold.
     """
 
@@ -98,7 +99,7 @@ def key(data: Data) -> str | None:
         return None if data.canary else data.item
     if isinstance(data, HoldChanged):
         return data.item
-    if isinstance(data, NoticeSent) and data.kind == "seller_notice":
+    if isinstance(data, NoticeSent | NoticeUnreached) and data.kind == "seller_notice":
         return data.item
     return None
 
@@ -120,8 +121,8 @@ def fold(state: Item | None, data: Data, meta: Meta) -> Item | None:
             reason=data.reason,
             due=us(data.accepted_at) + _target_of(data.policy),
         )
-    if isinstance(data, NoticeSent) and data.kind == "seller_notice":
-        at = us(data.sent_at)
+    if isinstance(data, NoticeSent | NoticeUnreached) and data.kind == "seller_notice":
+        at = us(data.sent_at if isinstance(data, NoticeSent) else data.at)
         return item if item.noticed_at and item.noticed_at <= at else replace(item, noticed_at=at)
     if isinstance(data, HoldChanged) and data.held:
         at = us(data.at)

@@ -280,6 +280,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             canary=self.canary,
             brake=self.brake,
             content=content,
+            unreached=self.unreached,
         )
 
 

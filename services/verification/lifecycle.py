@@ -51,6 +51,7 @@ from shared.events import (
     Counter,
     Decide,
     HoldChanged,
+    Id,
     ItemSubmitted,
     Listing,
     NoticeSent,
@@ -185,12 +186,12 @@ TABLE: Final[tuple[Row, ...]] = (
          when=review.receipt_awaited, do=review.receipted, emit="handled"),
     _row(8, "accepted", S.NOTIFIED, Accept, S.UPHELD, by=SELLER),
     _row(9, "window-ended", S.NOTIFIED, "window", S.UPHELD_BY_DEFAULT),
-    _row(9, "unreached", S.NOTIFIED, NoticeUnreached, AGAIN, "nobody owns the seller's inbox: no window begins until it is reached",
+    _row(9, "unreached", S.NOTIFIED, NoticeUnreached, AGAIN, "nobody owns the seller's inbox: no window begins until it is reached; after a counter it counts as NoticeSent",
          when=notices.unreached, do=notices.note_unreached, emit="unreached"),
-    _row(9, "unreached", (S.COUNTERED, S.LITIGATION, S.SUSPENDED), NoticeUnreached, STAY, "noted, for the item's return",
+    _row(9, "unreached", (S.LITIGATION, S.SUSPENDED), NoticeUnreached, STAY, "noted, for the item's return",
          when=notices.unreached_before, do=notices.note_unreached, emit=""),
     _row(9, "put-to-person", S.NOTIFIED, AUTO, S.APPEALED, "not reached, and `sellers.unreachable` = review: a person looks at the takedown",
-         when=notices.person_decides, do=complaints.audit, keeps="stopped"),
+         when=notices.person_decides, do=notices.put_to_person, keeps="stopped"),
     _row(9, "reached", S.APPEALED, NoticeSent, BACK, "read by the seller, or the seller acts: its `window` begins",
          when=notices.reached, do=notices.begin_after_all),
     _row(9, "reached", S.APPEALED, AUTO, BACK, "it was reached while the item was in court, or suspended",
@@ -342,6 +343,8 @@ def decide(item: Item | None, event: Event, facts: Facts, policy: Policy, now: d
         return first
     if item is None:
         return Outcome(None, ignored="there is no such item")
+    if isinstance(event, NoticeUnreached) and item.counter_at is not None:
+        event = _reached(item, event.message, event.revision, event.at)  # it has countered meanwhile, so it knows
     outcome = _run(Draft(item, event, facts, policy, now), (item.state, type(event)), item.state)
     return outcome or Outcome(item, ignored=f"{type(event).__name__} means nothing to an item in {item.state}")
 
@@ -477,7 +480,8 @@ def _command(item: Item | None, command: Command, facts: Facts, policy: Policy, 
         lookup, released = lookup or fired.lookup, fired.released
     if item.unreached and command.role == "seller":
         # whoever acts has been reached, even if it has not read the notice
-        heard = decide(item, _reached(item, command, when), facts, policy, now)
+        until = (frame.until for frame in reversed(item.stack) if "seller_notice" in frame.awaits)
+        heard = decide(item, _reached(item, command.command, next(until, item.revision), when), facts, policy, now)
         assert heard.item is not None
         item = heard.item
         changes += heard.changes
@@ -501,18 +505,17 @@ def _command(item: Item | None, command: Command, facts: Facts, policy: Policy, 
     )
 
 
-def _reached(item: Item, command: Command, when: dt.datetime) -> NoticeSent:
-    """The notice that lies in the seller's inbox, as if it were read when the seller acts."""
-    until = (frame.until for frame in reversed(item.stack) if "seller_notice" in frame.awaits)
+def _reached(item: Item, message: Id, revision: int, at: dt.datetime) -> NoticeSent:
+    """The notice that lies in the seller's inbox, as if it were read at that time: the seller acts, so it knows."""
     return NoticeSent(
         item=item.item,
         claim=item.claim,
         listing=item.listing,
-        message=command.command,
+        message=message,
         kind="seller_notice",
-        revision=next(until, item.revision),
-        sent_at=when,
-        begins_at=when,
+        revision=revision,
+        sent_at=at,
+        begins_at=at,
         begun_by="read",
     )
 

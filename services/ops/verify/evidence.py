@@ -17,6 +17,7 @@ Tables:
 - ``v_refused``: every refused command
 - ``v_told``: what the parties must be told
 - ``v_notice``, ``v_sent``: what was announced as sent
+- ``v_unreached``: what was announced as lying in an inbox that nobody owns
 - ``v_hold``: what enforcement published about holds
 - ``v_recurrence``: the near copies that verification found
 """
@@ -79,6 +80,7 @@ create temp table v_refused (seq bigint, command text collate "C") on commit dro
 create temp table v_told (item text collate "C", revision int, kind text, party text) on commit drop;
 create temp table v_notice (message text collate "C", item text collate "C", revision int, kind text, sent_at timestamptz,
     begins timestamptz, begun_by text) on commit drop;
+create temp table v_unreached (message text collate "C", item text collate "C", revision int, at timestamptz) on commit drop;
 create temp table v_sent (message text collate "C", sent_at timestamptz) on commit drop;
 create temp table v_recurrence (partition int, seq bigint, listing text collate "C", right_id text collate "C", item text collate "C")
     on commit drop;
@@ -105,6 +107,9 @@ _NOTICE: Final = """
     insert into v_notice select d ->> 'message', d ->> 'item', (d ->> 'revision')::int, d ->> 'kind', (d ->> 'sent_at')::timestamptz,
         coalesce(d ->> 'begins_at', d ->> 'sent_at')::timestamptz, coalesce(d ->> 'begun_by', 'sent')
     from (select payload::jsonb -> 'data' as d from notification.event_log where type = 'goodfaith.notice.sent.v1') t"""
+_UNREACHED: Final = f"""
+    insert into v_unreached select d ->> 'message', d ->> 'item', (d ->> 'revision')::int, (d ->> 'at')::timestamptz
+    from (select payload::jsonb -> 'data' as d from notification.event_log where type = '{UNREACHED}') t"""
 _SENT: Final = """
     insert into v_sent select d ->> 'message', (d ->> 'sent_at')::timestamptz
     from (select payload::jsonb -> 'data' as d from notification.event_log
@@ -206,6 +211,7 @@ class Evidence:
             self._execute(_RECURRENCES)
             if self.has("notification"):
                 self._execute(_NOTICE)
+                self._execute(_UNREACHED)
                 self._execute(_SENT)
                 self._execute(_NOTED)
             if self.has("enforcement"):

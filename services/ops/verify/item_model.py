@@ -279,8 +279,13 @@ class ItemModel(ItemState):
                 self.counter_until = self.end(self.timers.window, begins)
         return False
 
-    def not_reached(self, now: dt.datetime) -> bool:
-        """The seller's notice went where nobody reads it. Returns whether that is news about the present state."""
+    def not_reached(self, put_at: dt.datetime, now: dt.datetime) -> bool:
+        """The seller's notice went where nobody reads it. Returns whether that is news about the present state.
+
+        If the seller has countered meanwhile, it knows.
+        """
+        if self.countered is not None:
+            return self.sent("seller_notice", put_at, now)
         self.at(now)
         if self.unreached:
             return False
@@ -289,7 +294,7 @@ class ItemModel(ItemState):
             self.put_to_person()
             self.done()
             return True
-        if self.state in ("COUNTERED", "LITIGATION", "SUSPENDED"):
+        if self.state in ("LITIGATION", "SUSPENDED"):
             self.unreached = any("seller_notice" in was.waiting for was in self.kept)
         return False
 

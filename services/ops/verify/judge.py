@@ -183,9 +183,9 @@ class StoredItem(Struct):
 _KEPT: Final = tuple(
     name
     for name in ItemChanged.__struct_fields__
-    if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage", "content")
+    if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage", "content", "unreached")
 )
-"""Fields of a change that describe the item; the others describe the change, or follow from it."""
+"""Fields of a change that describe the item; the others describe the change, follow from it, or go on without one."""
 
 
 class Disagreement(Exception):
@@ -446,7 +446,7 @@ class Judge:
             if not model.sent(source.kind, source.begins, at):
                 raise Disagreement("item-misjudged", f"no {source.kind} was awaited")
         elif isinstance(source, NoticeUnreached):
-            if not model.not_reached(at):
+            if not model.not_reached(source.at, at):
                 raise Disagreement("item-misjudged", "no seller_notice was awaited")
         elif isinstance(source, HoldChanged):
             model.receipt(source.at, at)
@@ -522,7 +522,7 @@ class Judge:
             if notice.revision > judged.revision or notice.kind in model.waiting:
                 later.append(notice)
             elif isinstance(notice, NoticeUnreached):
-                model.not_reached(model.now)
+                model.not_reached(notice.at, model.now)
             else:
                 model.sent(notice.kind, notice.begins, model.now)
         judged.silent = later
@@ -581,6 +581,7 @@ class Judge:
             "counter_round": (change.counter_round, model.rounds),
             "seller": (change.seller, model.seller),
             "noticed_at": (change.noticed_at or model.noticed, model.noticed),
+            "unreached": (change.unreached, model.unreached),
         }
         wrong = [f"{name} {was}, not {wanted}" for name, (was, wanted) in pairs.items() if was != wanted]
         if wrong:

@@ -81,8 +81,8 @@ class Step(NamedTuple):
 
     @property
     def appealed(self) -> bool:
-        """A party complained. Of the platform's own audits, parties are told only the result."""
-        return self.opened("APPEALED") and self.change.by != "system"
+        """A party complained. When the platform itself looks again, parties are told only the result."""
+        return self.opened("APPEALED") and self.change.by != "system" and self.before[-1] in CLOSED
 
     @property
     def reversed(self) -> bool:
@@ -95,9 +95,8 @@ class Step(NamedTuple):
     def seller(self) -> bool:
         """The seller knows of the item, and is not its complainant."""
         change = self.change
-        # only after a notice does a complaint end so, even if the notice has not reached anybody
-        taken_down = change.previous == "APPEALED" and change.state in ("RESTORED", *_UPHELD)
-        knows = change.noticed_at is not None or change.previous in _AFTER_NOTICE or taken_down
+        # a notice that nobody has read is in the inbox all the same
+        knows = change.noticed_at is not None or change.previous in _AFTER_NOTICE or change.unreached
         return knows and change.seller is not None and change.seller != change.complainant
 
     @property

@@ -6,6 +6,7 @@ import msgspec
 
 from services.verification.draft import Draft
 from services.verification.item import Frame, Notice, Timer, TimerKind
+from services.verification.rules.complaints import audit
 from shared.events import NoticeSent, NoticeUnreached, State
 from shared.policy import Span
 
@@ -103,6 +104,12 @@ def note_unreached(d: Draft) -> None:
 def person_decides(d: Draft) -> bool:
     """Row 9: the seller is not reached, and the policy has a person decide."""
     return d.unreached and d.policy.sellers.unreachable == "review"
+
+
+def put_to_person(d: Draft) -> None:
+    """Row 9: have a person look at the takedown, and say why."""
+    audit(d)
+    d.code = "seller_unreached"
 
 
 def reached(d: Draft) -> bool:

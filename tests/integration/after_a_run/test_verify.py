@@ -57,6 +57,12 @@ NAMES = "payload::jsonb -> 'data' ->> 'command' ="
 OF_ITEM = f"payload::jsonb -> 'data' ->> 'item' = {ITEM}"
 
 # kind, and how where there are several ways -> category, SQL on the database
+UNREACHED = f"""insert into notification.event_log (partition, seq, topic, key, target, type, claim, payload, hash)
+    select partition, seq + 2000, topic, key, target, 'goodfaith.notice.unreached.v1', claim,
+        jsonb_set(payload::jsonb, '{{data,at}}', payload::jsonb -> 'data' -> 'sent_at')::text, hash
+    from notification.event_log where type = 'goodfaith.notice.sent.v1' and payload::jsonb -> 'data' ->> 'message' = {MESSAGE}"""
+"""As if a notice that was sent lay in an inbox that nobody owns as well."""
+
 TAMPERED: dict[str, tuple[str, str]] = {
     # sanctions
     "sanction-missing": ("lost", f"delete from enforcement.sanctions where sanction = {SANCTION}"),
@@ -571,6 +577,13 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "beginning-wrong": ("problem", f"update notification.messages set begun_by = 'read' where id = {MESSAGE}"),
     "inbox-message": ("problem", f"delete from intake.messages where id = {MESSAGE}"),
+    "window-unowned": ("problem", f"update notification.messages set result = 'unreachable' where id = {MESSAGE}"),
+    "unreached-unannounced": (
+        "lost",
+        f"update notification.messages set result = 'unreachable', begins = 'read' where id = {MESSAGE}",
+    ),
+    "unreached-announced-twice": ("doubled", f"{UNREACHED}; {UNREACHED.replace('+ 2000', '+ 3000')}"),
+    "unreached-unfounded": ("problem", UNREACHED),
     "right-unaccepted": ("problem", "update intake.rights set accepted = null where status = 'active'"),
     "document-gone": (
         "problem",

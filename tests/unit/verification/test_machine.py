@@ -197,6 +197,8 @@ class LifeCycle(RuleBasedStateMachine):
     def notice_sent(self, kind: Any, lag: dt.timedelta) -> None:
         """The notice that belongs to the state, if one is awaited (deep in the stack or not)."""
         item = self.world.got
+        if kind == "seller_notice" and not self._was_notified():
+            return
         sent_at = max(self.world.now - lag, T)
         self.told()
         self.world.sent(kind, at=sent_at, revision=self._visit(item, kind))
@@ -207,11 +209,16 @@ class LifeCycle(RuleBasedStateMachine):
             return item.visit
         return next((frame.visit for frame in reversed(item.stack) if kind in frame.awaits), item.revision)
 
+    def _was_notified(self) -> bool:
+        return any(S.NOTIFIED in (change.data.state, *change.data.via) for change in self.world.changes)
+
     @rule()
     def nobody_owns_the_inbox(self) -> None:
+        if not self._was_notified():
+            return
         self.told()
         self.world.unreached(revision=self._visit(self.world.got, "seller_notice"))
-        self.model.not_reached(self.world.now)
+        self.model.not_reached(self.world.now, self.world.now)
 
     @rule(kind=st.sampled_from(NOTICES), offset=st.integers(1, 20))
     def stale_notice(self, kind: Any, offset: int) -> None:

@@ -540,6 +540,35 @@ class TestRow9Unreached:
         world.right("active")
         assert (world.state, world.changes[-1].data.via) == (S.APPEALED, (S.NOTIFIED,))
 
+    @pytest.mark.parametrize("unreachable", ["review", "wait"])
+    @pytest.mark.parametrize("noted", ["countered", "sent back"])
+    def test_9_who_has_countered_before_is_there(self, unreachable: str, noted: str) -> None:
+        world = World(policy(unreachable=unreachable, counter_check="manual"))
+        world.submit()
+        world.receipt()
+        revision = world.got.revision
+        world.counter()
+        if noted == "countered":
+            assert not world.unreached(revision=revision).changes
+        world.decide("incomplete")
+        if noted == "sent back":
+            (change,) = world.unreached(revision=revision).changes
+            assert change.kind == "window_opened"
+        assert (world.state, world.got.unreached, world.got.noticed_at) == (S.NOTIFIED, False, world.now)
+        assert world.got.due is None or world.got.due <= world.got.sla_due, "the notice of the defect is still awaited"
+        world.sent("counter_defect")
+        world.pass_time(30 * DAY)
+        assert world.state is S.UPHELD_BY_DEFAULT
+
+    def test_9_said_in_each_change_and_why_a_person_looks(self) -> None:
+        world = self.lost()
+        assert (world.changes[-1].data.unreached, world.got.code) == (True, "seller_unreached")
+        world.action(by="owner")
+        world.result("ended")
+        assert (world.state, world.got.code) == (S.APPEALED, "seller_unreached")
+        world.sent("seller_notice", revision=2)
+        assert (world.changes[-1].data.unreached, world.got.code) == (False, None)
+
     def test_9_where_silence_means_nothing(self) -> None:
         world = self.lost(seller_silent="nothing")
         world.sent("seller_notice", revision=world.got.revision - 1)
