@@ -692,7 +692,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/brake/complaints"): (None, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/brake/decision"): (
         {"decision": "confirm", "code": "decision_stands"},
-        _row(NO, NO, NO, NO, OK, HIDDEN, NO),
+        _row(NO, NO, NO, NO, HIDDEN, HIDDEN, NO),  # nobody has complained
     ),
     ("GET", "/v1/misuse"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/misuse/history"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
