@@ -118,7 +118,7 @@ say "listing: $PAGE is on sale"
 
 answer=$(api "$HOLDER_TOKEN" POST "$INTAKE/v1/claims" -d @- \
   -H "idempotency-key: claim-$RUN" <<EOF
-{"right": "$RIGHT", "reason": "counterfeit",
+{"right": "$RIGHT", "reason": "improper_use",
  "listings": ["https://market.example/items/$LISTING"]}
 EOF
 )

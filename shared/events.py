@@ -125,6 +125,36 @@ class Triage(Data, frozen=True, kw_only=True):
     band: Literal["uphold", "refuse", "review"]
     rules: dict[Id, int] = msgspec.field(default_factory=dict)
     """Rules that fired, with their weights."""
+    lacks: tuple[Id, ...] = ()
+    """Findings of the policy's ``needs`` that are not there; empty if one way is complete, or the policy has none."""
+    signals: dict[Id, float] = msgspec.field(default_factory=dict)
+    """Every signal that was known, whether a rule looks at it or not. Empty: recorded before they were kept."""
+
+
+AuditedOutcome = Literal["upheld_by_rule", "refused_by_rule", "upheld_by_default", "restored_by_default"]
+"""What happens without a person: a rule's decision, or what follows from a silence, of a party or of ours."""
+
+
+RecordSize = Literal["0", "1-19", "20-199", "200+"]
+"""Size class of a complainant: how many of its items were settled when it filed. From 20 on a record tells something."""
+
+
+def record_size(settled: int) -> RecordSize:
+    """The size class of a complainant."""
+    return "0" if settled < 1 else "1-19" if settled < 20 else "20-199" if settled < 200 else "200+"
+
+
+class Audit(Data, frozen=True, kw_only=True):
+    """A person decides on an item without seeing what a rule or a silence made of it.
+
+    Of a rule's decision this is instead of it: the item waits for the person. A silence has had its effect before.
+    """
+
+    outcome: AuditedOutcome
+    size: RecordSize
+    """Of the complainant."""
+    found: Literal["agrees", "overturned"] | None = None
+    """None: nobody has decided yet."""
 
 
 class ItemSubmitted(Data, frozen=True, kw_only=True):
@@ -163,6 +193,8 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     """The upheld item whose listing has returned as a near copy: the system files this one, no party does (row 20)."""
     canary: bool = False
     """Filed by a canary: handled like any other item, but no figure counts it (docs/how-to/canary.md)."""
+    brake: Literal["probation", "rate"] | None = None
+    """Only a person decides: its complainant is on probation, or filed much more than it used to."""
     accepted_at: dt.datetime
 
 
@@ -403,6 +435,8 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     counter_round: int = 0
     triage: Triage | None = None
     """In the change that brought the item to review; a rule may have decided it there."""
+    audit: Audit | None = None
+    """Since a person was asked to look at it, blind; None again if the item took another way before the answer."""
     begun_by: Moment | None = None
     """In the change that began a window: what the window runs from, unless from the sending of the notice."""
     recurs: Id | None = None
@@ -411,8 +445,12 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     """As filed (``ItemSubmitted``): the holder may have longer to answer a counter."""
     canary: bool = False
     """As filed (``ItemSubmitted``): no figure counts the item."""
+    brake: Literal["probation", "rate"] | None = None
+    """As filed (``ItemSubmitted``): only a person decides."""
     content: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")] | None = None
     """In the change that took in the listing: SHA-256 of what it showed, on which the item is judged from then on."""
+    unreached: bool = False
+    """Its seller's notice lies in an inbox that nobody owns (row 9)."""
 
 
 class RecurrenceFound(Data, frozen=True, kw_only=True):
@@ -476,6 +514,23 @@ class NoticeSent(Data, frozen=True, kw_only=True):
     def begins(self) -> dt.datetime:
         """When the window begins."""
         return self.sent_at if self.begins_at is None else self.begins_at
+
+
+class NoticeUnreached(Data, frozen=True, kw_only=True):
+    """A seller's notice lies in an inbox that nobody owns, so this item's window does not begin.
+
+    If the seller is reached later, a ``NoticeSent`` of the same message follows.
+    """
+
+    item: Id
+    claim: Id
+    listing: Id
+    message: Id
+    kind: Literal["seller_notice"] = "seller_notice"
+    revision: int
+    """Revision of the item that the message is about."""
+    at: dt.datetime
+    """When it was put there."""
 
 
 class MessageSent(Data, frozen=True, kw_only=True):
@@ -797,11 +852,13 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.item.handled.v1": ItemChanged,
     "goodfaith.item.window_opened.v1": ItemChanged,
     "goodfaith.item.stands.v1": ItemChanged,
+    "goodfaith.item.unreached.v1": ItemChanged,
     "goodfaith.item.overdue.v1": ItemChanged,
     "goodfaith.item.reminded.v1": ItemChanged,
     "goodfaith.recurrence.found.v1": RecurrenceFound,
     "goodfaith.command.refused.v1": CommandRefused,
     "goodfaith.notice.sent.v1": NoticeSent,
+    "goodfaith.notice.unreached.v1": NoticeUnreached,
     "goodfaith.message.sent.v1": MessageSent,
     "goodfaith.account.told.v1": AccountTold,
     "goodfaith.webhook.disabled.v1": WebhookDisabled,

@@ -231,6 +231,11 @@ class Settings(BaseSettings):
         description='JSON object: upstream name -> account id. The upstream writes to the topic "inbound.<name>"; an'
         " ACL limits who may.",
     )
+    pinned_policies: dict[str, str] = Field(
+        default_factory=dict,
+        description='JSON object: profile -> the version that new claims get instead of the newest, such as `{"ipp":'
+        ' "ipp-2026-11"}`: until the people are there that a newer version needs. Everything else follows the newest.',
+    )
     upstream_may: dict[str, UpstreamMay] = Field(
         default_factory=dict,
         description='JSON object: upstream name -> the accounts it may act for and what it may file: `{"portal":'

@@ -52,6 +52,7 @@ CARRIES: Final[dict[str, tuple[str, ...]]] = {
     ),
     topics.NOTIFICATION.name: (
         "goodfaith.notice.sent.v1",
+        "goodfaith.notice.unreached.v1",
         "goodfaith.message.sent.v1",
         "goodfaith.account.told.v1",
         "goodfaith.webhook.disabled.v1",

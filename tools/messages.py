@@ -59,6 +59,7 @@ def of_policies() -> Texts:
     for version in policy.versions():
         rules = policy.load(version)
         grounds = () if rules.statements is None else rules.statements.grounds.values()
+        weighing = rules.triage
         found.enter(
             f"shared/policies/{version}.toml",
             *(reason.title or forms.plain(code) for code, reason in rules.reasons.items()),
@@ -67,6 +68,9 @@ def of_policies() -> Texts:
             *rules.appeals.reasons.values(),
             *(text for paragraphs in rules.texts.values() for text in paragraphs),
             *(text for ground in grounds for text in (ground.legal_ground, ground.explanation)),
+            *(rule.says or "" for rule in (weighing.rules.values() if weighing else ())),
+            *(() if rules.brake is None else rules.brake.says.values()),
+            *(finding.lacking for finding in (weighing.findings.values() if weighing else ())),
         )
     return found
 
@@ -125,7 +129,12 @@ def of_messages() -> Texts:
             found[said].add(f"services/notification/templates/{name}")
     for said in strings.in_layout():
         found[said].add("services/notification/layout.py")
-    for table in (render.SAYS, render.STATES, {kind: render.words(kind) for kind in render.SAYS}):
+    for table in (
+        render.SAYS,
+        render.STATES,
+        render.UPHELD_UNREACHED,
+        {kind: render.words(kind) for kind in render.SAYS},
+    ):
         found.enter("services/notification/render.py", *table.values())
     found.enter("shared/right_refusals.py", *right_refusals.TEXTS.values())
     for table in (wording.RIGHTS, wording.ELEMENTS, wording.NAMES):

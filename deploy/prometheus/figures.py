@@ -34,6 +34,7 @@ LABELS: Final = {
     "goodfaith_filing_complainants": ("size",),
     "goodfaith_filing_items": ("size",),
     "goodfaith_filing_items_squares": (),
+    "goodfaith_audited_items": ("outcome", "size", "found"),
 }
 """Labels of the summed figures, besides `partition`."""
 
@@ -102,3 +103,30 @@ def filing_figures(pace: Pace) -> Iterable[Record]:
         f"{_total('goodfaith_filing_items_squares', '', pace)} / {everything} ^ 2",
     )
     yield Record("goodfaith:filing_items:share", f"goodfaith:filing_items:sum / on () group_left () {everything}")
+
+
+Z: Final = 1.959964
+"""Quantile of the normal distribution for an interval of 95 %."""
+
+
+def audit_figures(_: Pace) -> Iterable[Record]:
+    """Error rates of what happens without a person: the share of answered audits that overturned it, with an interval.
+
+    Wilson's score interval (E. B. Wilson, 1927) does not leave 0 to 1 and holds for small samples and rare errors,
+    where the usual one says that no error was found, so there is none. Empty while nothing is answered.
+    """
+    yield Record("goodfaith:audited:sum", _sum("goodfaith_audited_items", "outcome, size, found"))
+    for name, by in (("", "outcome"), ("_by_size", "outcome, size")):
+        answered = f'(sum by ({by}) (goodfaith:audited:sum{{found!="waiting"}}) > 0)'
+        overturned = f'sum by ({by}) (goodfaith:audited:sum{{found="overturned"}})'
+        rate = f"goodfaith:audit_overturned{name}:ratio"
+        yield Record(f"goodfaith:audit_answered{name}:sum", answered)
+        yield Record(rate, f"({overturned} or {answered} * 0) / {answered}")
+        n, square = f"goodfaith:audit_answered{name}:sum", round(Z * Z, 6)
+        middle = f"({rate} + {square} / (2 * {n}))"
+        half = f"{Z} * sqrt({rate} * (1 - {rate}) / {n} + {square} / (4 * {n} ^ 2))"
+        for side, sign in (("low95", "-"), ("high95", "+")):
+            yield Record(
+                f"goodfaith:audit_overturned{name}:{side}",
+                f"clamp(({middle} {sign} {half}) / (1 + {square} / {n}), 0, 1)",
+            )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.prometheus.alerts import delivery_alerts, flow_alerts, meta_alerts, platform_alerts, target_alerts
-from deploy.prometheus.figures import figures, filing_figures, window_figures
+from deploy.prometheus.figures import audit_figures, figures, filing_figures, window_figures
 from deploy.prometheus.model import Alert, Group, Pace, Record
 from deploy.prometheus.slo import burn_alerts, objectives
 
@@ -22,6 +22,7 @@ def groups(pace: Pace) -> dict[str, tuple[Group, ...]]:
             Group("goodfaith-figures", "15s", tuple(figures(pace))),
             Group("goodfaith-windows", "30s", tuple(window_figures(pace))),
             Group("goodfaith-filings", "30s", tuple(filing_figures(pace))),
+            Group("goodfaith-audits", "30s", tuple(audit_figures(pace))),
         ),
         "slo": (Group("goodfaith-slo", "30s", (*objectives(spec, pace), *burn_alerts(spec, pace))),),
         "alerts": (

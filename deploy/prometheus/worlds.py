@@ -61,6 +61,31 @@ FIGURES: Final = (
         },
     ),
     Figure(
+        "the interval of an error rate holds for few audits, and where no error was found",
+        {
+            f'goodfaith_audited_items{{instance="streams.0",partition="{partition}",outcome="{outcome}",size="{size}",found="{found}"}}': f"{count}x40"
+            for partition, outcome, size, found, count in (
+                (0, "upheld_by_rule", "20-199", "agrees", 60),
+                (1, "upheld_by_rule", "20-199", "agrees", 36),
+                (1, "upheld_by_rule", "0", "overturned", 4),
+                (1, "upheld_by_rule", "0", "waiting", 7),
+                (0, "upheld_by_default", "1-19", "agrees", 50),
+                (0, "restored_by_default", "1-19", "waiting", 3),
+            )
+        },
+        "100m",
+        {
+            'goodfaith:audit_overturned:ratio{outcome="upheld_by_rule"}': "0.04",
+            'round(goodfaith:audit_overturned:low95{outcome="upheld_by_rule"}, 0.0001)': "0.0157",
+            'round(goodfaith:audit_overturned:high95{outcome="upheld_by_rule"}, 0.0001)': "0.0984",
+            'round(goodfaith:audit_overturned:low95{outcome="upheld_by_default"}, 0.0001)': "0",
+            'round(goodfaith:audit_overturned:high95{outcome="upheld_by_default"}, 0.0001)': "0.0713",
+            'goodfaith:audit_overturned:ratio{outcome="restored_by_default"}': None,
+            'goodfaith:audit_overturned_by_size:ratio{outcome="upheld_by_rule",size="0"}': "1",
+            'goodfaith:audit_answered_by_size:sum{outcome="upheld_by_rule",size="20-199"}': "96",
+        },
+    ),
+    Figure(
         "an item that was declined and is taken down after all changes sides",
         {
             **figure(
@@ -103,16 +128,16 @@ FIGURES: Final = (
     Figure(
         "one complainant of 37 files 64 of 100 items, and its partition moves",
         {
-            **figure("goodfaith_filing_items", "64x30", size="10-99"),
+            **figure("goodfaith_filing_items", "64x30", size="20-199"),
             **figure("goodfaith_filing_items_squares", "4096x30"),
-            'goodfaith_filing_items{instance="streams.1",partition="1",size="10-99"}': "0x30",
+            'goodfaith_filing_items{instance="streams.1",partition="1",size="20-199"}': "0x30",
             'goodfaith_filing_items{instance="streams.1",partition="1",size="1"}': "36x30",
             'goodfaith_filing_items_squares{instance="streams.1",partition="1"}': "36x30",
         },
         "100m",
         {
             "goodfaith:filing_concentration:hhi": "0.4132",
-            'goodfaith:filing_items:share{size="10-99"}': "0.64",
+            'goodfaith:filing_items:share{size="20-199"}': "0.64",
             'goodfaith:filing_items:share{size="1"}': "0.36",
         },
     ),

@@ -40,6 +40,8 @@ ENVIRONMENT: Final = {
     "GOODFAITH_UPSTREAM_MAY": msgspec.json.encode(
         {UPSTREAM: {"accounts": ["*"], "commands": get_args(Relayed)}}
     ).decode(),
+    # without reviewers: claims are to be taken down on the face of it
+    "GOODFAITH_PINNED_POLICIES": '{"ipp": "ipp-2026-11"}',
     "GOODFAITH_COLLECT_S": "0.5",
     # a killed member's partitions are reassigned after this; a run is to see many reassignments in a short time
     "GOODFAITH_SESSION_TIMEOUT_MS": "6000",

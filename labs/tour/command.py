@@ -16,7 +16,12 @@ from labs.tour.guide import BEGINS, Tour
 from services.ops.terminal import JsonOption, YesOption, console, errors, print_json, progress
 from services.ops.verify import verify
 
-SETTINGS = {"GOODFAITH_COLLECT_S": "20", "GOODFAITH_WATERMARK_MS": "50", "GOODFAITH_POLL_MS": "50"}
+SETTINGS = {
+    "GOODFAITH_COLLECT_S": "20",
+    "GOODFAITH_WATERMARK_MS": "50",
+    "GOODFAITH_POLL_MS": "50",
+    "GOODFAITH_PINNED_POLICIES": '{"ipp": "ipp-2026-11"}',
+}
 """The stories rely on one message for all listings of a claim. On a busy machine the last listing may come this many
 seconds after the first."""
 

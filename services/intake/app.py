@@ -26,6 +26,7 @@ from services.intake.accounts import webhooks_api
 from services.intake.evidence import api as evidence_api
 from services.intake.evidence.uploads import EvidenceContext
 from services.intake.filing import api as filing_api
+from services.intake.filing import brake_api
 from services.intake.filing.group_commit import GroupCommit
 from services.intake.goodfaith import api as goodfaith_api
 from services.intake.kernel import metrics, publishing, requests, security, store
@@ -75,6 +76,7 @@ ROUTES: Final = [
     *registry_api.ROUTES,
     *sellers_api.ROUTES,
     *filing_api.ROUTES,
+    *brake_api.ROUTES,
     *claims_api.ROUTES,
     *deliveries_api.ROUTES,
     *inbox_api.ROUTES,
@@ -185,6 +187,9 @@ def create(
         app.state.context = context
         for profile in policy.profiles():  # read and validate now, not on the first claim
             policy.current(profile)
+        for profile, version in settings.pinned_policies.items():
+            if policy.load(version).profile != profile:
+                raise policy.PolicyError(f"GOODFAITH_PINNED_POLICIES: {version!r} is not of the profile {profile!r}")
         for language in languages.LANGUAGES[1:]:
             languages.catalogue(language)
         if on_start is not None:

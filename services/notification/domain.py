@@ -25,6 +25,7 @@ from shared.events import (
     MessageSent,
     Moment,
     NoticeSent,
+    NoticeUnreached,
     Role,
     SanctionChanged,
     State,
@@ -96,14 +97,17 @@ def messages_for(event_type: str, change: ItemChanged) -> list[tuple[Kind, Id]]:
         if first or state is previous:
             return told
         told.append(("outcome", change.complainant))
-        knows = change.noticed_at is not None or previous in _SELLER_KNOWS
+        # its notice may lie unread in its inbox: what became of the claim then lies there too
+        knows = change.noticed_at is not None or previous in _SELLER_KNOWS or change.unreached
         if knows and seller is not None and seller != change.complainant:
             told.append(("outcome", seller))
         return told
     if state is previous or (previous in _PAUSES and not change.via):
         return told
+    if state is State.NOTIFIED and (previous, *change.via)[-1] is State.APPEALED:
+        return told  # reached while a person looked at the takedown: the notice that it has read stands
     if state is State.APPEALED:
-        if change.by == "system":
+        if change.by == "system" or (previous, *change.via)[-1] is State.NOTIFIED:
             return told  # the platform reviews its own decision; only the result is sent
         # both sides that know of the item: the one that complained and the one that may be affected
         told.append(("complaint_received", change.complainant))
@@ -146,6 +150,8 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     recurs: Id | None = None
     by: Role | None = None
     """Who brought the item into its state; None in rows written before this field existed."""
+    unreached: bool = False
+    """A person upheld the item because its seller could not be reached (row 9)."""
     abroad: bool = False
     """The holder is abroad and may have longer to answer a counter."""
 
@@ -170,6 +176,7 @@ def facts_of(change: ItemChanged) -> Facts:
         counter_round=change.counter_round,
         recurs=change.recurs,
         by=change.by,
+        unreached=change.rule == "9-upheld-unreached",
         abroad=change.abroad,
     )
 
@@ -381,6 +388,14 @@ def notices_of(
     ]
 
 
+def unreached_of(message: Id, claim: Id, at: dt.datetime, items: Sequence[ItemRevision]) -> list[NoticeUnreached]:
+    """What is announced of a seller's notice that lies in an inbox that nobody owns."""
+    return [
+        NoticeUnreached(item=item, claim=claim, listing=listing, message=message, revision=revision, at=at)
+        for item, revision, listing in items
+    ]
+
+
 # ----------------------------------------------------------------------------------------------- when a window begins
 
 
@@ -406,8 +421,11 @@ class WindowRule(NamedTuple):
     deemed_at: dt.datetime | None
 
 
-def window_rule(kind: str, rules: str, sent_at: dt.datetime) -> WindowRule | None:
+def window_rule(kind: str, rules: str, sent_at: dt.datetime, *, reached: bool = True) -> WindowRule | None:
     """What begins the windows of a message sent at ``sent_at``; None if its kind begins none.
+
+    Not ``reached``: it lies in an inbox that nobody owns. Unless the policy proceeds all the same, only its reading
+    then begins a window, and nothing is deemed.
 
     ``rules`` is the policy version of its items. If it cannot be read here, the windows begin when the message is
     sent; verification cannot read it either and sets the notices aside as dead letters.
@@ -417,6 +435,8 @@ def window_rule(kind: str, rules: str, sent_at: dt.datetime) -> WindowRule | Non
     try:
         found = policy.load(rules)
         notice = found.notice
+        if not reached and found.sellers.unreachable != "proceed":
+            return WindowRule("read", None)
         if notice.begins == "sent" or notice.deemed is None:
             return WindowRule("sent", None)
         return WindowRule(notice.begins, notice.deemed.after(sent_at, calendars.calendar(found.calendar)))

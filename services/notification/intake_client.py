@@ -60,13 +60,16 @@ class IntakeClient:
             verify=trust(url, authorities),
         )
 
-    def contacts(self, ids: Iterable[str]) -> dict[str, Contact | None]:
+    def contacts(self, ids: Iterable[str], unowned: set[str] | None = None) -> dict[str, Contact | None]:
         """Contact data by account id; None for accounts that intake does not (or no longer) know.
+
+        Args:
+            unowned: takes those of the accounts whose inbox nobody owns.
 
         Raises:
             IntakeDown: no usable answer; nothing may be sent.
         """
-        return {id_: Contact.of(raw) for id_, raw in self._ask("contacts", ids).items()}
+        return {id_: Contact.of(raw) for id_, raw in self._ask("contacts", ids, unowned).items()}
 
     def right_numbers(self, ids: Iterable[str]) -> dict[str, str | None]:
         """Number of the claim's right, by claim id.
@@ -114,7 +117,7 @@ class IntakeClient:
         found = self._ask("codes", ids)
         return {id_: None if raw is None else raw.get("code") for id_, raw in found.items()}
 
-    def _ask(self, what: str, ids: Iterable[str]) -> dict[str, Any]:
+    def _ask(self, what: str, ids: Iterable[str], unowned: set[str] | None = None) -> dict[str, Any]:
         wanted = sorted(set(ids))
         found: dict[str, Any] = {}
         for start in range(0, len(wanted), self.CHUNK):
@@ -122,8 +125,12 @@ class IntakeClient:
             try:
                 response = self._client.post(f"/internal/{what}", json={"ids": chunk})
                 response.raise_for_status()
-                answer = response.json()[what]
+                body = response.json()
+                answer = body[what]
                 found.update((id_, answer.get(id_)) for id_ in chunk)
+                if unowned is not None:
+                    # an intake of the version before does not say
+                    unowned.update(set(body.get("unowned", ())).intersection(chunk))
             except (httpx.HTTPError, ValueError, KeyError, AttributeError, TypeError) as error:
                 raise IntakeDown(f"{what}: {_cause(error)}") from error
         if not all(raw is None or isinstance(raw, dict) for raw in found.values()):

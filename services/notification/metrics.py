@@ -22,6 +22,7 @@ _RESULTS: Final = (
     "bounced",
     "bouncing",
     "no_contact",
+    "unreachable",
     "outdated",
     "failed",
 )
@@ -30,11 +31,12 @@ DELIVERIES = metrics.counter(
     "Messages by channel and result: `sent`; `repeated` (sent again after an unknown outcome; counted in addition to "
     "its own result); `later` (refused temporarily); `held` (its domain's rate limit or pause); `quiet` (quiet "
     "hours); `refused`, `gave_up`, `bounced`, `bouncing`, `no_contact` (goes by another channel or to the inbox); "
-    "`outdated` (a code that is no longer needed); `failed`.",
+    "`unreachable` (a seller's notice in an inbox that nobody owns); `outdated` (a code that is no longer needed); `failed`.",
     {"channel": ("email", "webhook", "inbox"), "result": _RESULTS},
     of=(SENDER, WEBHOOKS),
     do="`failed`: a bug in a template; such messages stay in state `failed` until you set them to `queued` again. "
-    "`repeated`: a party may have received a message twice",
+    "`repeated`: a party may have received a message twice. `unreachable`: have the marketplace bring the seller to its "
+    "account; until then no window of it begins, unless the policy proceeds",
 )
 OLDEST = metrics.gauge(
     "goodfaith_delivery_oldest_pending_timestamp_seconds",

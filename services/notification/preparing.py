@@ -25,7 +25,7 @@ from services.notification.render import (
     render_unconfirmed,
 )
 from services.notification.routing import channel
-from services.notification.types import Failure, Message, PutOff
+from services.notification.types import UNREACHABLE, Failure, Message, PutOff
 from services.notification.webhook_store import Preference, preferences, sent_at
 from shared import clock
 from shared.events import AccountNotice
@@ -75,7 +75,8 @@ class Preparer:
         Raises:
             IntakeDown: no usable answer; nothing may be sent.
         """
-        contacts = self._intake.contacts({party for message in messages for party in message.parties})
+        unowned: set[str] = set()
+        contacts = self._intake.contacts({party for message in messages for party in message.parties}, unowned)
         claims = [message.claim for message in messages if message.notice is None]
         numbers = self._intake.right_numbers(claims) if claims else {}
         secrets = [message.notice.notice for message in messages if message.notice and message.kind in SECRET]
@@ -96,7 +97,7 @@ class Preparer:
             try:
                 address = None if to is None or not to.email else self._key_of(to.email)
                 bounces = address is not None and bouncing.get(message.party) == address
-                why, failure = self._unreachable(message, to, bounces)
+                why, failure = self.unreachable(message, to, bounces, owned=message.party not in unowned)
                 preference = preferred.get(message.party, Preference())
                 other = channel(message.kind, preference.order, preference.webhooks, message.tried, mail=False)
                 first = channel(message.kind, preference.order, preference.webhooks, message.tried)
@@ -120,10 +121,18 @@ class Preparer:
                 back.append(PutOff(message, "failed", "failed"))
         return prepared, back
 
-    def _unreachable(self, message: Message, to: Contact | None, bounces: bool) -> tuple[str, Failure | None]:
-        """Why this message cannot go by e-mail ("" if it can), and the failure to record."""
+    def unreachable(
+        self, message: Message, to: Contact | None, bounces: bool, *, owned: bool
+    ) -> tuple[str, Failure | None]:
+        """Why this message cannot go by e-mail ("" if it can), and the failure to record.
+
+        Args:
+            owned: somebody owns the party's inbox.
+        """
         if to is None or not to.email:
-            return "no_contact", None
+            # what was sent before has begun its window then, if it began one: the address was lost since
+            lost = message.kind == "seller_notice" and message.first and not owned
+            return (UNREACHABLE if lost else "no_contact"), None
         if "email" in message.tried:
             return "bounced", None
         if bounces and message.kind not in SECRET:

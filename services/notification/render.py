@@ -133,6 +133,9 @@ STATES: Final = {
     State.APPEALED: "complained of; a person decides again",
 }
 
+UPHELD_UNREACHED: Final = {State.UPHELD_BY_DEFAULT: "upheld by a person; the seller could not be reached so far"}
+"""Instead of ``STATES`` (row 9)."""
+
 _GAPS: Final = re.compile(r"\n{3,}")
 _ADDRESS_MOST: Final = 4000
 _REFUSED: Final = frozenset({State.REJECTED, State.DUPLICATE, State.LINK_INVALID, State.LAPSED})
@@ -308,6 +311,11 @@ def _says(locale: str, texts: Mapping[Any, str], code: str) -> str:
     return words(code) if known is None else "".join(parts(locale, known))
 
 
+def _becomes(locale: str, facts: Facts) -> str:
+    """What became of an item."""
+    return _says(locale, UPHELD_UNREACHED if facts.unreached else STATES, facts.state)
+
+
 def _law(rules: policy.Policy | None, kind: str, right_type: str, locale: str) -> dict[str, Any]:
     """What the policy requires in addition to the facts."""
     if rules is None:
@@ -330,7 +338,7 @@ def _item(item: MessageItem, site: str, locale: str) -> dict[str, Any]:
     return {
         "id": item.id,
         "link": listing_url(site, facts.listing),
-        "becomes": _says(locale, STATES, facts.state),
+        "becomes": _becomes(locale, facts),
         "code": facts.code and words(facts.code),
         "cure_said": cured and translate(cured, locale),
         "lacks": [_says(locale, ELEMENTS, code) for code in facts.missing],
@@ -377,7 +385,7 @@ def render(
     listed = [_item(item, site, locale) for item in items[:most]]
     rules = _rules(first.policy)
     reason = None if rules is None else rules.reasons.get(first.reason)
-    counted = Counter(_says(locale, STATES, item.facts.state) for item in items)
+    counted = Counter(_becomes(locale, item.facts) for item in items)
     model = {
         "id": id,
         "kind": kind,

@@ -49,13 +49,15 @@ from services.notification.domain import (
     WindowStart,
     announcement_of,
     notices_of,
+    unreached_of,
     window_rule,
 )
-from services.notification.types import Announcement, HistoryEntry, Item, ItemRows, Message, PutOff, Sent
+from services.notification.types import UNREACHABLE, Announcement, HistoryEntry, Item, ItemRows, Message, PutOff, Sent
 from shared.db import columns
 from shared.events import AccountNotice, MessageSent
 
 SCHEMA: Final = "notification"
+UNREACHED: Final = "goodfaith.notice.unreached.v1"
 COLLECT: Final = 0x600DC011
 """Advisory lock under which messages are closed."""
 
@@ -269,7 +271,7 @@ def finish(
     """
     if not sent:
         return []
-    rules = [_window_rule(one.message, now) for one in sent]
+    rules = [_window_rule(one, now) for one in sent]
     pairs = list(zip(sent, rules, strict=True))
     values = (
         [one.message.id for one in sent],
@@ -316,8 +318,11 @@ def finish(
     return done
 
 
-def _window_rule(message: Message, now: dt.datetime) -> WindowRule | None:
-    return window_rule(message.kind, message.items[0].facts.policy, now) if message.items else None
+def _window_rule(one: Sent, now: dt.datetime) -> WindowRule | None:
+    message = one.message
+    if not message.items:
+        return None
+    return window_rule(message.kind, message.items[0].facts.policy, now, reached=one.result != UNREACHABLE)
 
 
 def _announced(one: Sent, now: dt.datetime) -> Iterator[Announcement]:
@@ -343,9 +348,13 @@ def _announced(one: Sent, now: dt.datetime) -> Iterator[Announcement]:
         yield Announcement(message.partition, message.party, message.id, "goodfaith.account.told.v1", payload)
         return
     partitions = {item.facts.listing: item.partition for item in message.items}
-    rule = _window_rule(message, now)
+    rule = _window_rule(one, now)
+    items = [ItemRevision(item.item, item.revision, item.facts.listing) for item in message.items]
+    if rule is not None and rule.by != "sent" and one.result == UNREACHABLE:
+        for lost in unreached_of(message.id, message.claim, now, items):
+            payload = _encode(lost).decode()
+            yield Announcement(partitions[lost.listing], lost.listing, message.id, UNREACHED, payload)
     if rule is not None and rule.by == "sent":
-        items = [ItemRevision(item.item, item.revision, item.facts.listing) for item in message.items]
         for notice in notices_of(message.id, message.claim, message.kind, now, WindowStart("sent", now), items):
             payload = _encode(notice).decode()
             yield Announcement(partitions[notice.listing], notice.listing, message.id, windows.NOTICE, payload)

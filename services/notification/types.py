@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from services.notification.domain import Facts
 from shared.events import AccountNotice
+
+UNREACHABLE: Final = "unreachable"
+"""Result of a seller's notice that lies in an inbox that nobody owns."""
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from shared.events import (
     MessageRead,
     MessageSent,
     NoticeSent,
+    NoticeUnreached,
     SanctionChanged,
     WebhookDisabled,
 )
@@ -34,6 +35,7 @@ _decoders: Final = {
     name: msgspec.json.Decoder(TYPES[name])
     for name in (
         "goodfaith.notice.sent.v1",
+        "goodfaith.notice.unreached.v1",
         "goodfaith.message.sent.v1",
         "goodfaith.account.told.v1",
         "goodfaith.delivery.changed.v1",
@@ -77,6 +79,8 @@ class NotificationBatch:
             return (_published(incoming, data.message, data.at, data.claim, data.message),)
         elif isinstance(data, NoticeSent):
             return (_published(incoming, data.item, data.begins, data.claim, data.message),)
+        elif isinstance(data, NoticeUnreached):
+            return (_published(incoming, data.item, data.at, data.claim, data.message),)
         elif isinstance(data, MessageSent):
             return (_published(incoming, data.message, data.sent_at, data.claim, data.message),)
         return ()  # a refused command is reported by the command resource

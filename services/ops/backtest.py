@@ -26,6 +26,7 @@ from shared.events import (
     ItemSubmitted,
     Listing,
     NoticeSent,
+    NoticeUnreached,
     State,
     Triage,
     decode_data,
@@ -38,7 +39,10 @@ _WRITERS: Final = {
         topics.INTAKE.name,
         "(l.type = 'goodfaith.item.submitted.v1' or l.type like 'goodfaith.command.%%')",
     ),
-    "notification": (topics.NOTIFICATION.name, "l.type = 'goodfaith.notice.sent.v1'"),
+    "notification": (
+        topics.NOTIFICATION.name,
+        "l.type in ('goodfaith.notice.sent.v1', 'goodfaith.notice.unreached.v1')",
+    ),
     "enforcement": (topics.ENFORCEMENT.name, "l.type = 'goodfaith.hold.changed.v1'"),
     "marketplace": (topics.MARKETPLACE_LISTINGS.name, "l.type = 'goodfaith.marketplace.listing.v1'"),
 }
@@ -247,7 +251,7 @@ class Recorded:
     def _input(self, row: _Row, wall: dt.datetime, nows: Mapping[dt.datetime, dt.datetime]) -> Input | None:
         envelope = decode_envelope(row.payload)
         data = decode_data(envelope)
-        if not isinstance(data, ItemSubmitted | Command | NoticeSent | HoldChanged | Listing):
+        if not isinstance(data, ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | Listing):
             return None
         assert envelope.time is not None
         return Input(wall, nows.get(wall) or max(self._history.at(wall), envelope.time), data)

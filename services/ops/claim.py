@@ -189,7 +189,9 @@ WHAT: Final = {
     "item.notified": "takedown decided",
     "item.stands": "stands without a window",
     "item.under_review": "put to review",
+    "item.unreached": "seller cannot be reached",
     "notice.sent": "notice counted as sent",
+    "notice.unreached": "notice put into an inbox that nobody owns",
     "recurrence.found": "near copy of the listing found",
 }
 """Words for types of events that do not speak for themselves."""

@@ -40,6 +40,7 @@ class Aged:
 
 AGED: Final = (
     Aged("intake.usage", "hour < :now - interval '2 days'", "the quota looks back 24 hours"),
+    Aged("intake.filing_days", "day < (:now at time zone 'UTC')::date - 366", "the brake looks back its window"),
     Aged("intake.misuse_usage", "day < (:now at time zone 'UTC')::date - 2", "the quota is a day's"),
     Aged(
         "verification.snapshots",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -21,8 +21,10 @@ from services.streams.registry import VIEWS as VIEWS_
 from services.streams.views import SECOND, Histogram
 from shared import metrics, policy
 from shared.concentration import SIZES
+from shared.events import RecordSize
 from shared.standing import bounds
 
+AUDIT_SIZES: Final[tuple[str, ...]] = get_args(RecordSize)
 OTHER: Final = "other"
 """Label for reasons that no policy has for that kind of right."""
 
@@ -102,6 +104,11 @@ class ViewsCollector(Collector):
             _histogram(families["durations"], (number, stage), figures.durations[stage], items.STAGES)
             for result in ("in_budget", "late"):
                 families["completed"].add_metric((number, stage, result), figures.completed.get((stage, result), 0))
+        for outcome in items.AUDITED:
+            for size in AUDIT_SIZES:
+                for found in items.FOUND:
+                    count = figures.audits.get(f"{outcome}/{size}/{found}", 0)
+                    families["audits"].add_metric((number, outcome, size, found), count)
         takedowns = self._by_reason(figures.takedowns)
         for right, codes in self._reasons.items():
             for reason in codes:
@@ -231,6 +238,17 @@ FAMILIES: Final = {
         outcome=("taken_down", "declined"),
         right_type=metrics.RIGHT_TYPES,
         reason=tuple(sorted({code for codes in reasons().values() for code in codes})),
+    ),
+    "audits": _declare(
+        "gauge",
+        "audited_items",
+        "Items at which a person was asked to look without seeing what a rule or a silence had made of them, by that "
+        "outcome, the complainant's settled items when it filed, and the finding (`waiting`: none yet).",
+        "`overturned` is the rules' error rate: [what it says](policies.md#audits); `waiting` grows: "
+        "reviewers do not get to the sample",
+        outcome=items.AUDITED,
+        size=AUDIT_SIZES,
+        found=items.FOUND,
     ),
     "offenders": _declare(
         "gauge",

@@ -7,14 +7,25 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from msgspec.structs import replace
 
 from services.streams import views
 from services.streams.views import SECOND, Histogram, Meta, us
 from shared import policy, topics
-from shared.events import DECISIONS, ENDED, Data, HoldChanged, ItemChanged, ItemSubmitted, NoticeSent
+from shared.events import (
+    DECISIONS,
+    ENDED,
+    Audit,
+    AuditedOutcome,
+    Data,
+    HoldChanged,
+    ItemChanged,
+    ItemSubmitted,
+    NoticeSent,
+    NoticeUnreached,
+)
 from shared.events import State as LifeState
 
 Where = Literal["intake", "verification", "review", "complainant", "enforcement"]
@@ -31,6 +42,10 @@ HANDLING: Final = (60, 300, 900, 3600, 14_400, 43_200, 64_800, 86_400, 172_800)
 """Edges of the histogram of handling times, in seconds."""
 STAGES: Final = (1, 5, 15, 60, 300, 900, 3600, 14_400)
 """Edges of the histograms of stages, in seconds."""
+AUDITED: Final[tuple[AuditedOutcome, ...]] = get_args(AuditedOutcome)
+WAITING: Final = "waiting"
+FOUND: Final = (WAITING, "agrees", "overturned")
+"""What came of an audit."""
 PAUSING: Final = frozenset({LifeState.NEEDS_INFO, LifeState.SUSPENDED})
 LEFT_OUT: Final = frozenset({LifeState.DUPLICATE, LifeState.LINK_INVALID})
 """Handled, but excluded from the takedown rate (docs/explanation/domain.md, "Terms with an exact meaning")."""
@@ -46,7 +61,7 @@ class Item(views.State, frozen=True, array_like=True, omit_defaults=True):
         pauses: by how much pauses extended its 24 hours.
         taken: lowest revision with a hold; 0: never taken down.
         notified: lowest revision at which it was in NOTIFIED.
-        noticed_at: when its seller's notice was first sent.
+        noticed_at: when its seller's notice was first sent, even if to an inbox that nobody owns.
         receipted_at: when the marketplace first carried out a hold.
     """
 
@@ -71,6 +86,8 @@ class Item(views.State, frozen=True, array_like=True, omit_defaults=True):
     notified_at: int = 0
     noticed_at: int = 0
     receipted_at: int = 0
+    audit: str = ""
+    """Outcome, size class of the complainant and finding of an audit, with slashes; empty: none."""
 
 
 EMPTY: Final = Item()
@@ -82,7 +99,7 @@ def key(data: Data) -> str | None:
         return None if data.canary else data.item
     if isinstance(data, HoldChanged):
         return data.item
-    if isinstance(data, NoticeSent) and data.kind == "seller_notice":
+    if isinstance(data, NoticeSent | NoticeUnreached) and data.kind == "seller_notice":
         return data.item
     return None
 
@@ -104,8 +121,8 @@ def fold(state: Item | None, data: Data, meta: Meta) -> Item | None:
             reason=data.reason,
             due=us(data.accepted_at) + _target_of(data.policy),
         )
-    if isinstance(data, NoticeSent) and data.kind == "seller_notice":
-        at = us(data.sent_at)
+    if isinstance(data, NoticeSent | NoticeUnreached) and data.kind == "seller_notice":
+        at = us(data.sent_at if isinstance(data, NoticeSent) else data.at)
         return item if item.noticed_at and item.noticed_at <= at else replace(item, noticed_at=at)
     if isinstance(data, HoldChanged) and data.held:
         at = us(data.at)
@@ -142,8 +159,13 @@ def _changed(item: Item, data: ItemChanged, at: int) -> Item:
         held=data.held,
         upheld=data.upheld,
         settled=data.settled,
+        audit=_audit(data.audit),
         **first,
     )
+
+
+def _audit(audit: Audit | None) -> str:
+    return "" if audit is None else f"{audit.outcome}/{audit.size}/{audit.found or WAITING}"
 
 
 def _target_of(version: str) -> int:
@@ -239,6 +261,8 @@ class ItemFigures:
     handling: Mapping[str, Histogram]
     """By tier."""
     durations: Mapping[Stage, Histogram]
+    audits: Mapping[str, int]
+    """By ``Item.audit``."""
 
 
 class Totals:
@@ -251,6 +275,7 @@ class Totals:
         self._paused: Counter[str] = Counter()
         self._takedowns: Counter[tuple[str, str, str]] = Counter()
         self._completed: Counter[tuple[str, str]] = Counter()
+        self._audits: Counter[str] = Counter()
         self._handling: dict[str, Histogram] = {}
         self._durations: dict[Stage, Histogram] = {stage: Histogram(STAGES) for stage in BUDGETS}
         self._due: Counter[int] = Counter()
@@ -280,6 +305,8 @@ class Totals:
             self._states[item.state] += sign
         if item.sla:
             self._outcomes[item.sla, tier] += sign
+        if item.audit:
+            self._audits[item.audit] += sign
         outcome = takedown(item)
         if outcome is not None:
             self._takedowns[outcome, item.right, item.reason] += sign
@@ -359,6 +386,7 @@ class Totals:
             completed=dict(self._completed),
             handling={tier: histogram.copy() for tier, histogram in self._handling.items()},
             durations={stage: histogram.copy() for stage, histogram in self._durations.items()},
+            audits=dict(self._audits),
         )
 
     def oldest(self, most: int) -> list[tuple[int, Where, str]]:
@@ -384,6 +412,7 @@ class Totals:
         found |= {f"takedown/{'/'.join(outcome)}": count for outcome, count in self._takedowns.items()}
         found |= {f"open/{waits_for}/{tier}": n for (waits_for, tier), n in self._open.items() if waits_for != "intake"}
         found |= {f"paused/{reason}": count for reason, count in self._paused.items()}
+        found |= {f"audit/{audit}": count for audit, count in self._audits.items()}
         return {name: count for name, count in found.items() if count}
 
 

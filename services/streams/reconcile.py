@@ -75,8 +75,10 @@ _ITEMS: Final = """
     with i as materialized (
         select state, reason, body::jsonb as b from verification.items where partition = %s)
     select state, reason, b ->> 'right_type', coalesce(b ->> 'lane', 'standard'), coalesce(b ->> 'sla', ''),
-        b ? 'handled_at', coalesce((b ->> 'held')::bool, false), coalesce((b ->> 'taken_down')::bool, false), count(*)
-    from i where not coalesce((b ->> 'canary')::bool, false) group by 1, 2, 3, 4, 5, 6, 7, 8"""
+        b ? 'handled_at', coalesce((b ->> 'held')::bool, false), coalesce((b ->> 'taken_down')::bool, false),
+        concat_ws('/', b -> 'audit' ->> 'outcome', b -> 'audit' ->> 'size',
+            case when b ? 'audit' then coalesce(b -> 'audit' ->> 'found', 'waiting') end), count(*)
+    from i where not coalesce((b ->> 'canary')::bool, false) group by 1, 2, 3, 4, 5, 6, 7, 8, 9"""
 _VIOLATIONS: Final = """
     select v.seller, count(*), count(*) filter (where v.severity = 'serious'), count(*) filter (where v.at + %(within)s > %(now)s)
     from enforcement.violations v join enforcement.standings s using (seller)
@@ -95,10 +97,12 @@ _SANCTIONS: Final = """
 def items(connection: sa.Connection, partition: int, _: dt.datetime, __: int) -> dict[str, int]:
     """Counts of view ``items`` from verification's table."""
     found: Counter[str] = Counter()
-    for state, reason, right, tier, sla, handled, held, taken, count in connection.exec_driver_sql(
+    for state, reason, right, tier, sla, handled, held, taken, audit, count in connection.exec_driver_sql(
         _ITEMS, (partition,)
     ):
         found[f"state/{state}"] += count
+        if audit:
+            found[f"audit/{audit}"] += count
         if sla:
             found[f"sla/{sla}/{tier}"] += count
         if handled:

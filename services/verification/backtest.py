@@ -30,6 +30,7 @@ from shared.events import (
     ItemSubmitted,
     Listing,
     NoticeSent,
+    NoticeUnreached,
     State,
     Triage,
 )
@@ -55,7 +56,7 @@ class Input(Struct, frozen=True):
 
     wall: dt.datetime
     now: dt.datetime
-    data: ItemSubmitted | Command | NoticeSent | HoldChanged | Listing
+    data: ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | Listing
 
 
 class Timeline:
@@ -234,6 +235,8 @@ class Replay:
             return
         if isinstance(data, NoticeSent):
             self._notice(turn, track, data, given.now)
+        elif isinstance(data, NoticeUnreached):
+            self._unreached(turn, track, data, given.now)
         elif isinstance(data, HoldChanged):
             if data.held:
                 track.receipts.append(turn)
@@ -262,6 +265,21 @@ class Replay:
         # a notice that opened nothing (of a revision that does not exist) leaves the spell to one that does
         if which and self.items.get(data.item) is not before:
             spells[which - 1].done = True
+
+    def _unreached(self, turn: int, track: Track, data: NoticeUnreached, now: dt.datetime) -> None:
+        """A seller was not reached. Where the policy proceeds all the same, its notice counts as sent."""
+        spells = track.spells.get(data.kind, [])
+        if self._lead is None:
+            which = self.seen[turn] = sum(spell.revision <= data.revision for spell in spells)
+        else:
+            which = self._lead.seen[turn]
+            if not 0 < which <= len(spells) or spells[which - 1].done:
+                return  # its state does not come, comes later, or has had its notice
+            data = msgspec.structs.replace(data, revision=spells[which - 1].revision)
+        if which and track.policy.sellers.unreachable == "proceed":
+            self._judge(data.item, self._make_up(self.items[data.item], data.kind, spells[which - 1]), now)
+        else:
+            self._judge(data.item, data, now)
 
     def _decision(self, turn: int, data: Decide, now: dt.datetime) -> None:
         item = self.items[data.item]
@@ -397,6 +415,8 @@ class Replay:
         """
         found = False
         for item in list(self.items.values()):
+            if item.unreached:
+                continue  # its notice was recorded as read by nobody
             for kind in item.awaits:
                 spell = self.tracks[item.item].spells[kind][-1]
                 if not spell.done and kind not in lead.items[item.item].awaits:
@@ -449,7 +469,12 @@ def violations(fired: Collection[str], rules: TriageRules) -> int | None:
 
 
 def past(weighed: Sequence[Triage], rules: TriageRules) -> Past:
-    """What the recorded triages of an item tell, each time it came to review."""
+    """What the recorded triages of an item tell, each time it came to review: exactly, if they kept their signals."""
+    if all(told.signals for told in weighed):
+        known = weighed[0].signals.get("seller_violations")
+        exact = {told.signals.get("title_similarity") for told in weighed}
+        title = exact.pop() if len(exact) == 1 else None
+        return Past(None if known is None else int(known), None if title is None else Bounds(title, title, known=True))
     titles = {next(bounds("title_similarity", told.rules, rules), None) for told in weighed}
     return Past(violations(weighed[0].rules, rules), titles.pop() if len(titles) == 1 else None)
 
@@ -512,6 +537,8 @@ class Tally:
     def stored(self, item: str, simulated: ItemChanged | None, stored: ItemChanged | None) -> None:
         """Compare an item's last simulated change with the last one in verification's log."""
         self.compared += 1
+        # what a triage looked at is its input: what it found of it is compared
+        simulated, stored = _without_signals(simulated), _without_signals(stored)
         if simulated == stored:
             self.agreed += 1
             return
@@ -562,6 +589,12 @@ class Tally:
             },
             "made_up": {name: self.made_up[name] for name in ("notices", "receipts")},
         }
+
+
+def _without_signals(change: ItemChanged | None) -> ItemChanged | None:
+    if change is None or change.triage is None or not change.triage.signals:
+        return change
+    return msgspec.structs.replace(change, triage=msgspec.structs.replace(change.triage, signals={}))
 
 
 def difference(simulated: ItemChanged | None, stored: ItemChanged | None) -> str:

@@ -14,13 +14,15 @@ import msgspec
 
 from services.verification.item import ENDED, SETTLED, UPHELD, Facts, Frame, Item, Lapse, Notice, Timer, TimerKind
 from shared.calendars import Calendar, calendar
-from shared.events import State, Triage
+from shared.events import Audit, State, Triage
 from shared.policy import Policy, Span
 
 PAUSING: Final = frozenset({State.NEEDS_INFO, State.SUSPENDED})
 """States that pause the 24-hour clock."""
 DECIDED: Final = frozenset({State.DUPLICATE, State.LINK_INVALID, State.REJECTED, State.LAPSED})
 """First decisions that need no receipt (docs/explanation/domain.md, "Handled")."""
+AUDITING: Final = frozenset({State.UNDER_REVIEW, State.APPEALED, State.LITIGATION, State.SUSPENDED})
+"""States in which an audit waits for its answer, or for the item's return."""
 AGAINST: Final = {
     **dict.fromkeys((State.REJECTED, State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.RESTORED), "holder"),
     **dict.fromkeys(UPHELD, "seller"),
@@ -51,6 +53,7 @@ class _Carried:
     held: bool
     upheld: bool
     notice_seen: dt.datetime | None
+    unreached: bool
     counter_round: int
     counter_due: dt.datetime | None
     counter_at: dt.datetime | None
@@ -63,6 +66,7 @@ class _Carried:
     sla_due: dt.datetime
     paused_at: dt.datetime | None
     triage: Triage | None
+    audit: Audit | None
     decided_at: dt.datetime | None
     appealed: tuple[Literal["holder", "seller", "platform"], ...]
     appeals: int
@@ -180,6 +184,8 @@ class Draft(_Carried):
     def finish(self, *, published: bool) -> Item:
         """The resulting item; ``published`` if a change announces it."""
         item = self.item
+        if self.audit is not None and self.audit.found is None and self.state not in AUDITING:
+            self.audit = None  # it took another way before the person's answer
         self._rest()
         self._clock()
         if self.sla is None and self.paused_at is None and self.state not in ENDED:

@@ -15,6 +15,7 @@ from shared.events import ENDED as ENDED
 from shared.events import SETTLED as SETTLED
 from shared.events import UPHELD as UPHELD
 from shared.events import (
+    Audit,
     CommandRefused,
     Id,
     ItemChanged,
@@ -123,6 +124,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The upheld item whose listing has returned (row 20)."""
     canary: bool = False
     """Filed by a canary: no figure counts it, and nothing recurs from it."""
+    brake: Literal["probation", "rate"] | None = None
+    """Why only a person decides, by what its complainant filed."""
 
     state: State = State.RECEIVED
     revision: int = 0
@@ -148,6 +151,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     noticed_at: dt.datetime | None = None
     notice_seen: dt.datetime | None = None
     """When the seller was notified, until the next published change copies it to ``noticed_at``."""
+    unreached: bool = False
+    """The seller's notice lies in an inbox that nobody owns."""
     counter_round: int = 0
     counter_due: dt.datetime | None = None
     """Latest time at which a counter is in time; None: its window has not begun."""
@@ -167,6 +172,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     triage: Triage | None = None
     """Result of triage when the item last came to review."""
+    audit: Audit | None = None
+    """The audit under way, or the one that a person has ended."""
     decided_at: dt.datetime | None = None
     """When the present or last settled state was entered: the time to complain runs from here."""
     appealed: tuple[Literal["holder", "seller", "platform"], ...] = ()
@@ -266,11 +273,14 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             sla=self.sla,
             counter_round=self.counter_round,
             triage=self.triage if State.UNDER_REVIEW in (self.state, *via) else None,
+            audit=self.audit,
             begun_by=begun_by,
             recurs=self.recurs,
             abroad=self.abroad,
             canary=self.canary,
+            brake=self.brake,
             content=content,
+            unreached=self.unreached,
         )
 
 

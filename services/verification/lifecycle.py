@@ -51,9 +51,11 @@ from shared.events import (
     Counter,
     Decide,
     HoldChanged,
+    Id,
     ItemSubmitted,
     Listing,
     NoticeSent,
+    NoticeUnreached,
     ReportAction,
     ReportResult,
     Respond,
@@ -64,7 +66,7 @@ from shared.policy import Policy
 
 __all__ = ["TABLE", "Change", "Facts", "Frame", "Item", "Outcome", "Reopened", "Row", "Timer", "decide", "fire"]
 
-Event = ItemSubmitted | Command | NoticeSent | HoldChanged | Listing | Reopened
+Event = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | Listing | Reopened
 
 BACK: Final = "the state before"
 STAY: Final = "(the same)"
@@ -172,7 +174,7 @@ TABLE: Final[tuple[Row, ...]] = (
          when=review.plainly_unfounded, do=review.refuse_unfounded),
     _row(6, "refused", S.UNDER_REVIEW, Decide, S.REJECTED, "reason code and how to cure",
          by=REVIEWER, when=decisions.decides("refuse"), do=review.refuse),
-    _row(7, "upheld-prima-facie", S.UNDER_REVIEW, AUTO, S.NOTIFIED, "`review` = prima_facie, or triage at `triage.uphold_at` or above; hold if `removal` = on_notice",
+    _row(7, "upheld-prima-facie", S.UNDER_REVIEW, AUTO, S.NOTIFIED, "`review` = prima_facie, or triage at `triage.uphold_at` or above, on the evidence that `triage.needs`, and no `brake`; hold if `removal` = on_notice",
          when=review.prima_facie, do=review.notify),
     _row(7, "upheld-by-reviewer", S.UNDER_REVIEW, Decide, S.NOTIFIED, "hold if `removal` = on_notice",
          by=REVIEWER, when=decisions.decides("uphold"), do=review.notify),
@@ -184,6 +186,18 @@ TABLE: Final[tuple[Row, ...]] = (
          when=review.receipt_awaited, do=review.receipted, emit="handled"),
     _row(8, "accepted", S.NOTIFIED, Accept, S.UPHELD, by=SELLER),
     _row(9, "window-ended", S.NOTIFIED, "window", S.UPHELD_BY_DEFAULT),
+    _row(9, "unreached", S.NOTIFIED, NoticeUnreached, AGAIN, "nobody owns the seller's inbox: no window begins until it is reached; after a counter it counts as NoticeSent",
+         when=notices.unreached, do=notices.note_unreached, emit="unreached"),
+    _row(9, "unreached", (S.LITIGATION, S.SUSPENDED), NoticeUnreached, STAY, "noted, for the item's return",
+         when=notices.unreached_before, do=notices.note_unreached, emit=""),
+    _row(9, "put-to-person", S.NOTIFIED, AUTO, S.APPEALED, "not reached, and `sellers.unreachable` = review: a person looks at the takedown",
+         when=notices.person_decides, do=notices.put_to_person, keeps="stopped"),
+    _row(9, "reached", S.APPEALED, NoticeSent, BACK, "read by the seller, or the seller acts: its `window` begins",
+         when=notices.reached, do=notices.begin_after_all),
+    _row(9, "reached", S.APPEALED, AUTO, BACK, "it was reached while the item was in court, or suspended",
+         when=notices.reached_meanwhile),
+    _row(9, "upheld-unreached", S.APPEALED, Decide, S.UPHELD_BY_DEFAULT, "confirmed by a person; a counter is not late before the seller is reached",
+         by=REVIEWER, when=complaints.confirms_unreached, do=complaints.give_reason),
 
     # --- counter-notification
     _row(10, "countered", COUNTERABLE, Counter, S.COUNTERED,
@@ -228,7 +242,8 @@ TABLE: Final[tuple[Row, ...]] = (
     # --- complaints
     _row(19, "appealed", AGAINST, Complain, S.APPEALED, "by the side that it went against, within `appeals.within` of it",
          by=EITHER, do=complaints.complain, keeps="stopped"),
-    _row(19, "audited", S.UPHELD_BY_DEFAULT, AUTO, S.APPEALED, "`audited_share` of them, by the platform itself",
+    _row(19, "audited", (S.UPHELD_BY_DEFAULT, S.UPHELD_AFTER_COUNTER, S.RESTORED), AUTO, S.APPEALED,
+         "by the platform itself: the share that `audits` (or `audited_share`) has of what a silence brought about",
          when=complaints.audited, do=complaints.audit, keeps="stopped"),
     _row(2, "reopened", S.APPEALED, Decide, S.RECEIVED, "confirmed, but the original has ended without a takedown meanwhile",
          by=REVIEWER, when=complaints.confirms_without_original, do=complaints.reopen_appealed),
@@ -328,6 +343,8 @@ def decide(item: Item | None, event: Event, facts: Facts, policy: Policy, now: d
         return first
     if item is None:
         return Outcome(None, ignored="there is no such item")
+    if isinstance(event, NoticeUnreached) and item.counter_at is not None:
+        event = _reached(item, event.message, event.revision, event.at)  # it has countered meanwhile, so it knows
     outcome = _run(Draft(item, event, facts, policy, now), (item.state, type(event)), item.state)
     return outcome or Outcome(item, ignored=f"{type(event).__name__} means nothing to an item in {item.state}")
 
@@ -369,6 +386,7 @@ def _filed(event: ItemSubmitted, policy: Policy) -> Item:
         lane=event.lane,
         abroad=event.abroad,
         canary=event.canary,
+        brake=event.brake,
         mark=event.mark,
         record=event.record,
         recurs=event.recurs,
@@ -451,15 +469,22 @@ def _command(item: Item | None, command: Command, facts: Facts, policy: Policy, 
         )
     when = min(command.accepted_at, now)
 
-    # timers due before the command was accepted fire first
     changes: tuple[Change, ...] = ()
     lookup = released = False
+    # timers due before the command was accepted fire first
     while item.timers and item.timers[0].due < when:
         fired = fire(item, facts, policy, when)
         assert fired.item is not None
         item = fired.item
         changes += fired.changes
         lookup, released = lookup or fired.lookup, fired.released
+    if item.unreached and command.role == "seller":
+        # whoever acts has been reached, even if it has not read the notice
+        until = (frame.until for frame in reversed(item.stack) if "seller_notice" in frame.awaits)
+        heard = decide(item, _reached(item, command.command, next(until, item.revision), when), facts, policy, now)
+        assert heard.item is not None
+        item = heard.item
+        changes += heard.changes
 
     outcome = _judge(item, item, command, facts, policy, now, when)
     if item.lapse is not None and when <= item.lapse.due:
@@ -477,6 +502,21 @@ def _command(item: Item | None, command: Command, facts: Facts, policy: Policy, 
         lookup or outcome.lookup,
         outcome.released if moved else released,
         outcome.ignored,
+    )
+
+
+def _reached(item: Item, message: Id, revision: int, at: dt.datetime) -> NoticeSent:
+    """The notice that lies in the seller's inbox, as if it were read at that time: the seller acts, so it knows."""
+    return NoticeSent(
+        item=item.item,
+        claim=item.claim,
+        listing=item.listing,
+        message=message,
+        kind="seller_notice",
+        revision=revision,
+        sent_at=at,
+        begins_at=at,
+        begun_by="read",
     )
 
 

@@ -22,6 +22,7 @@ from shared.events import (
     Listing,
     MarketplaceCommand,
     NoticeSent,
+    NoticeUnreached,
     RecurrenceFound,
     State,
 )
@@ -92,7 +93,7 @@ class VerificationBatch(Batch):
             elif isinstance(data, Command):
                 named.add(data.item)
                 judged.add(data.item)
-            elif isinstance(data, NoticeSent | HoldChanged):
+            elif isinstance(data, NoticeSent | NoticeUnreached | HoldChanged):
                 named.add(data.item)
             elif isinstance(data, Listing):
                 told.add(data.listing)
@@ -154,7 +155,7 @@ class VerificationBatch(Batch):
         data = incoming.data
         if isinstance(data, Listing):
             return self._listed(incoming, data)
-        if isinstance(data, ItemSubmitted | Command | NoticeSent | HoldChanged):
+        if isinstance(data, ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged):
             item = self._items.get(data.item)
             if item is None and not isinstance(data, ItemSubmitted):
                 if isinstance(data, ChangeRight):
@@ -171,7 +172,7 @@ class VerificationBatch(Batch):
     def _judge(self, partition: int, item: Item | None, event: lifecycle.Event, cause: str | None) -> list[Outgoing]:
         subject = event if item is None else item
         assert isinstance(subject, Item | ItemSubmitted)
-        if isinstance(event, NoticeSent | HoldChanged):
+        if isinstance(event, NoticeSent | NoticeUnreached | HoldChanged):
             facts = NO_FACTS  # they only move windows and receipts; nothing is judged
         else:
             facts = self._facts(subject.listing, subject.right, subject.reason, subject.item)

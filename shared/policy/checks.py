@@ -29,6 +29,20 @@ def problems(policy: Policy, file: str) -> list[tuple[str, str]]:
     found += _triage_problems(policy)
     if policy.timers.restore_by is not None and policy.rules.holder_silent != "restore":
         found.append(("timers.restore_by", 'means nothing unless rules.holder_silent is "restore"'))
+    if policy.brake is not None:
+        found += [
+            (f"brake.{name}", "expected days")
+            for name, span in (("window", policy.brake.window), ("lasts", policy.brake.lasts))
+            if span.working_days or span.exact % UNITS["d"]
+        ]
+    if policy.audits is not None:
+        found += [
+            (f"audits.{name}", f"there is no reason {code!r} in appeals.reasons")
+            for name, code in (("agrees", policy.audits.agrees), ("overturned", policy.audits.overturned))
+            if code not in policy.appeals.reasons
+        ]
+        if policy.rules.audited_share:
+            found.append(("rules.audited_share", "audits.shares has it"))
     if policy.appeals.within.working_days:
         found.append(("appeals.within", "expected days"))
     found += [
@@ -138,4 +152,22 @@ def _triage_problems(policy: Policy) -> list[tuple[str, str]]:
     for name, rule in triage.rules.items():
         if rule.at_least is None and rule.at_most is None:
             found.append((f"triage.rules.{name}", "needs at_least or at_most"))
+    found += [
+        (f"triage.findings.{name}", "each bound needs at_least or at_most")
+        for name, finding in triage.findings.items()
+        if any(bound.at_least is None and bound.at_most is None for bound in finding.all)
+    ]
+    if triage.needs is None:
+        return found
+    for severity in ("general", "serious"):
+        named = {name for way in getattr(triage.needs, severity) for name in way}
+        found += [
+            (f"triage.needs.{severity}", f"there is no finding {name!r}")
+            for name in sorted(named - triage.findings.keys())
+        ]
+    found += [
+        (f"triage.rules.{name}.says", "is missing: the rule keeps an item from being upheld at once")
+        for name, rule in triage.rules.items()
+        if rule.weight < 0 and rule.says is None
+    ]
     return found

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from shared.events import Id, RightType
+from shared.events import AuditedOutcome, Id, RightType
 from shared.policy.values import Rate, Span
 
 RULE_CODES: Final = ("unknown_reason", "reason_not_for_right")
@@ -104,7 +104,39 @@ class Rules(Part, frozen=True, kw_only=True):
     holder_silent: Literal["platform_review", "restore"]
     overdue_decision: Literal["restore", "uphold"]
     audited_share: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    """Share of items upheld by default that a person reviews afterwards, as if there were a complaint (row 19)."""
+    """Share of items upheld by default that a person reviews afterwards (row 19). Superseded by ``audits``."""
+
+
+class Audits(Part, frozen=True, kw_only=True):
+    """Shares of what no person decided that a person looks at, blind. The item's id decides which, with the seed."""
+
+    seed: Annotated[str, Meta(min_length=1, max_length=60)]
+    """Not a secret: it makes the samples of versions independent of each other."""
+    shares: dict[AuditedOutcome, Annotated[float, Meta(ge=0, le=1)]]
+    agrees: Id
+    """Code of ``appeals.reasons`` with which an audit confirms a silent outcome, as its parties are told."""
+    overturned: Id
+    """Ditto, with which it reverses one."""
+
+
+class Brake(Part, frozen=True, kw_only=True):
+    """How much an account may file before a person decides what it files. Days are business days, UTC."""
+
+    probation_settled: Count
+    """On probation: accounts with fewer settled items in the window of the good-faith statistic."""
+    probation_items: Count
+    """Items a day that rules may decide then."""
+    floor: Count
+    """Later: at least as many a day, ..."""
+    times: Annotated[int, Meta(ge=1, le=1000)]
+    """... and so many times those of the account's best day of the ``window``."""
+    window: Span
+    lasts: Span
+    """How long a person decides everything, once it was more."""
+    says: Annotated[
+        dict[Literal["probation", "rate"], Annotated[str, Meta(min_length=1, max_length=300)]], Meta(min_length=2)
+    ]
+    """What it means for an item, for the holder and reviewers."""
 
 
 class Claim(Part, frozen=True, kw_only=True):
@@ -158,6 +190,7 @@ SignalName = Literal[
     "failed_before",
     "upheld_here",
     "seller_violations",
+    "right_in_force",
 ]
 
 
@@ -170,6 +203,37 @@ class TriageRule(Part, frozen=True, kw_only=True):
     needs_settled: Count = 0
     """Fires only for complainants with at least this many settled items."""
     weight: Annotated[int, Meta(ge=-1000, le=1000)]
+    says: Annotated[str, Meta(min_length=1, max_length=300)] | None = None
+    """What it means that the rule fired, for the holder and reviewers; needed if it bars an immediate uphold."""
+
+
+class Bound(Part, frozen=True, kw_only=True):
+    """Holds if the signal is known and within the bounds."""
+
+    signal: SignalName
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class TriageFinding(Part, frozen=True, kw_only=True):
+    """Positive evidence: it is there if all of its bounds hold."""
+
+    all: Annotated[tuple[Bound, ...], Meta(min_length=1, max_length=10)]
+    lacking: Annotated[str, Meta(min_length=1, max_length=300)]
+    """What it means that it is not there, for the holder and reviewers."""
+
+
+Ways = Annotated[tuple[Annotated[tuple[Id, ...], Meta(min_length=1, max_length=10)], ...], Meta(max_length=10)]
+
+
+class TriageNeeds(Part, frozen=True, kw_only=True):
+    """What an immediate uphold needs besides the score, by severity of the reason.
+
+    Each entry is one way: all findings of it. Without any way, a person decides.
+    """
+
+    general: Ways
+    serious: Ways
 
 
 class Triage(Part, frozen=True, kw_only=True):
@@ -181,6 +245,9 @@ class Triage(Part, frozen=True, kw_only=True):
     refusal: Id
     """Code of an immediate refusal."""
     rules: dict[Id, TriageRule]
+    findings: dict[Id, TriageFinding] = {}
+    needs: TriageNeeds | None = None
+    """If given, no score upholds an item against which a rule speaks, or for which no way of these is complete."""
 
 
 class Appeals(Part, frozen=True, kw_only=True):
@@ -387,6 +454,14 @@ class Notice(Part, frozen=True, kw_only=True):
     """From the sending: after this it counts as delivered and read, whatever is known. Not for ``sent``."""
 
 
+class Sellers(Part, frozen=True, kw_only=True):
+    """A seller whose notice can only be put into an inbox that nobody owns."""
+
+    unreachable: Literal["proceed", "wait", "review"] = "proceed"
+    """``proceed``: as if it had been reached. Otherwise no window begins until it is; with ``review`` a person decides
+    meanwhile."""
+
+
 class GoodFaith(Part, frozen=True, kw_only=True):
     """The good-faith mechanism (docs/explanation/domain.md, "Good faith"). The newest ``ipp`` judges accounts."""
 
@@ -494,6 +569,8 @@ class Policy(Part, frozen=True, kw_only=True):
     refusals: dict[Id, Annotated[str, Meta(min_length=1)]]
     triage: Triage | None = None
     appeals: Appeals
+    audits: Audits | None = None
+    brake: Brake | None = None
     withdrawal: Withdrawal
     penalties: Penalties
     evidence: Evidence = Evidence()
@@ -505,6 +582,7 @@ class Policy(Part, frozen=True, kw_only=True):
     accounts: Accounts = Accounts()
     registry: Registry = Registry()
     notice: Notice = Notice()
+    sellers: Sellers = Sellers()
     quiet: QuietHours | None = None
     erasure: Erasure = Erasure()
     good_faith: GoodFaith = GoodFaith()

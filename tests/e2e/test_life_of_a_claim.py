@@ -625,3 +625,34 @@ def pages(world: World, claim: str) -> list[dict[str, Any]]:
         found += page["items"]
         cursor = page["next"]
     return found
+
+
+def test_a_seller_that_cannot_be_reached(world: World) -> None:
+    """Row 9: no window begins on an inbox that nobody owns; a person decides, unless the seller turns up."""
+    owl = world.account("h-barn")  # without the other stories' counters, which triage would weigh
+    mark = world.right(owl)
+    sellers = ["s-nobody", "s-reads", "s-acts"]
+    links = [world.offer(seller, f"{seller}-1")[0] for seller in sellers]
+    for seller in sellers[1:]:
+        made = world.call("operator", "POST", "/v1/accounts", {"role": "seller", "id": seller})
+        world.tokens[seller] = world.secrets.add(f"token of {seller}", made["token"])
+    claim = world.file(owl, mark, links)
+    nobody, reads, acts = claim.items
+    for item in claim.items:
+        shown = world.reach(item, "APPEALED", held=True)
+        assert (shown["noticed_at"], shown["upheld"]) == (None, False)
+    (notice,) = world.until(lambda: world.call("s-reads", "GET", "/v1/inbox")["items"])
+    assert (notice["kind"], notice["channel"], notice["contacts"][0]["part"]) == (
+        "seller_notice",
+        "inbox",
+        "complainant",
+    )
+    message = notice["id"]
+    world.call("s-reads", "POST", f"/v1/inbox/{message}/read")
+    world.notified(reads)
+    world.do("s-acts", acts, "counter", COMPLETE)
+    world.reach(acts, "HOLDER_RESPONSE", noticed_at=...)
+    world.do("r-rita", nobody, "decision", {"decision": "confirm", "code": "decision_stands"})
+    assert world.reach(nobody, "UPHELD_BY_DEFAULT", upheld=True)["noticed_at"] is None
+    world.until(lambda: any("could not be reached" in text for text in world.mails(owl, claim)))
+    assert {one["what"] for one in world.timeline(claim, nobody)} >= {"notified", "appealed", "upheld_by_default"}

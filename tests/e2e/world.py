@@ -48,6 +48,8 @@ ENV = {
     "GOODFAITH_TRACES_RATIO": "0",
     "GOODFAITH_TRACES_ASKED_PER_S": "1000",
     "GOODFAITH_CANARY_LISTING": "canary",
+    # what is not about triage needs takedowns without a reviewer: evidence of a match is tests/unit/verification's
+    "GOODFAITH_PINNED_POLICIES": '{"ipp": "ipp-2026-11"}',
     "GOODFAITH_CANARY_MAIL": "canary@private.example",
 }
 FLEET = {**dict.fromkeys(SERVICES, 1), "canary": 0}

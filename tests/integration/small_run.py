@@ -38,6 +38,7 @@ class SmallRun:
             {
                 "GOODFAITH_COLLECT_S": "0.2",
                 "GOODFAITH_PARTITIONS": "4",
+                "GOODFAITH_PINNED_POLICIES": '{"ipp": "ipp-2026-11"}',  # nobody reviews
                 "GOODFAITH_UPSTREAMS": '{"desk": "u-desk"}',
                 "GOODFAITH_UPSTREAM_MAY": '{"desk": {"accounts": ["*"], "commands": ["submit_claim"]}}',
                 **(env or {}),

@@ -18,7 +18,7 @@ from deploy.local.stack import Stack
 from services.notification import store, windows
 from services.notification.types import Item, Message, Sent
 from shared import clock, db, events, migrate, policy, topics
-from shared.events import DeliveryChanged, MessageRead, NoticeSent, State
+from shared.events import DeliveryChanged, MessageRead, NoticeSent, NoticeUnreached, State
 from tests.integration.test_notification import PARTITIONS, World, wait
 from tests.integration.test_notification import world as world
 from tests.unit.notification.making import NOW, facts
@@ -225,22 +225,24 @@ def test_sent_again_by_another_way_the_window_does_not_begin_again(desk: Desk) -
     assert Counter(map(len, announced.values())) == {ITEMS: 2}
 
 
+def read(world: World, message: str, account: str, at: dt.datetime) -> None:
+    """The party confirms that it has read a message."""
+    data = MessageRead(message=message, account=account, read_at=at)
+    raw = events.encode(
+        data,
+        id=uuid.uuid4().hex,
+        source="/goodfaith/intake",
+        type="goodfaith.message.read.v1",
+        subject=account,
+        time=at,
+        key=account,
+    )
+    place = topics.partition_of(account, PARTITIONS)
+    world.producer.send(f"{world.prefix}intake.accounts", value=raw, key=account.encode(), partition=place).get(10)
+
+
 def test_read_in_the_inbox_by_the_party_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     notice(monkeypatch, begins="read", deemed=policy.Span("300 d"))
-
-    def read(message: str, account: str, at: dt.datetime) -> None:
-        data = MessageRead(message=message, account=account, read_at=at)
-        raw = events.encode(
-            data,
-            id=uuid.uuid4().hex,
-            source="/goodfaith/intake",
-            type="goodfaith.message.read.v1",
-            subject=account,
-            time=at,
-            key=account,
-        )
-        place = topics.partition_of(account, PARTITIONS)
-        world.producer.send(f"{world.prefix}intake.accounts", value=raw, key=account.encode(), partition=place).get(10)
 
     with world.running():
         world.claim(2)
@@ -248,10 +250,10 @@ def test_read_in_the_inbox_by_the_party_alone(world: World, monkeypatch: pytest.
         assert not any(isinstance(data, NoticeSent) for _, _, data in world.published())
         ((message, sent_at),) = world.messages("id, sent_at", "kind = 'seller_notice'")
         at = sent_at + HOUR
-        read(message, "somebody-else", at)
-        read("m-none", "seller-0", at)
-        read(message, "seller-0", at)
-        read(message, "seller-0", at + HOUR)
+        read(world, message, "somebody-else", at)
+        read(world, "m-none", "seller-0", at)
+        read(world, message, "seller-0", at)
+        read(world, message, "seller-0", at + HOUR)
         wait(lambda: world.messages("1", "begun_by = 'read'") and world.idle())
 
     notices = [data for _, _, data in world.published() if isinstance(data, NoticeSent)]
@@ -260,6 +262,37 @@ def test_read_in_the_inbox_by_the_party_alone(world: World, monkeypatch: pytest.
     assert world.messages("state, delivered_at", "kind = 'seller_notice'") == [("delivered", at)]
     (came,) = [data for _, _, data in world.published() if isinstance(data, DeliveryChanged)]
     assert (came.message, came.channel, came.state, came.reason, came.at) == (message, "inbox", "delivered", "read", at)
+
+
+def test_an_inbox_that_nobody_owns_begins_no_window_until_it_is_read(world: World) -> None:
+    """A seller without an address and without anybody who ever used its account, by what the policy says."""
+    sides = {"e": ("ipp", "erased-lost-1"), "f": ("dmca", "erased-lost-2"), "g": ("bpp", "erased-owned")}
+    with world.running():
+        for claim, (profile, seller) in sides.items():
+            version = policy.current(profile).version
+            for n in (1, 2):
+                item = {"item": f"{claim}.{n}", "claim": claim, "claim_size": 2, "listing": f"{claim}-{n}"}
+                world.say(State.NOTIFIED, **item, seller=seller, policy=version, revision=1)
+        wait(world.idle)
+        kept = world.messages("party, channel, result, begins, begun_at is not null", "kind = 'seller_notice'")
+        assert kept == [
+            ("erased-lost-1", "inbox", "unreachable", "read", False),
+            ("erased-lost-2", "inbox", "unreachable", "sent", True),
+            ("erased-owned", "inbox", "no_contact", "sent", True),
+        ]
+        lost = [data for _, _, data in world.published() if isinstance(data, NoticeUnreached)]
+        assert {(one.item, one.revision, one.listing) for one in lost} == {("e.1", 1, "e-1"), ("e.2", 1, "e-2")}
+        told = [data for _, _, data in world.published() if isinstance(data, NoticeSent)]
+        assert {one.item for one in told} == {"f.1", "f.2", "g.1", "g.2"}
+        ((message, sent_at),) = world.messages("id, sent_at", "party = 'erased-lost-1' and kind = 'seller_notice'")
+        read(world, message, "erased-lost-1", sent_at + HOUR)
+        wait(lambda: world.messages("1", "begun_by = 'read'") and world.idle())
+    told = [data for _, _, data in world.published() if isinstance(data, NoticeSent)]
+    assert {(one.item, one.begins) for one in told if one.begun_by == "read"} == {
+        ("e.1", sent_at + HOUR),
+        ("e.2", sent_at + HOUR),
+    }
+    assert len(told) == 6
 
 
 def test_a_sender_deems_in_business_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

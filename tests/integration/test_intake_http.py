@@ -394,7 +394,8 @@ def test_contacts_are_kept_encrypted_and_can_be_erased(parts: Parts, people: Peo
     internal = {"Authorization": f"Bearer {parts.internal}"}
     asked = people.client.post("/internal/contacts", json={"ids": [account, "a-none"]}, headers=internal)
     assert asked.json() == {
-        "contacts": {account: {"account": account, **contact, "language": "en", "confirmed": False}}
+        "contacts": {account: {"account": account, **contact, "language": "en", "confirmed": False}},
+        "unowned": ["a-none"],
     }
     known = {"email_confirmed": True}
     said = people.client.post(f"/v1/accounts/{account}/verify", json=known, headers=people.operator)
@@ -413,9 +414,40 @@ def test_contacts_are_kept_encrypted_and_can_be_erased(parts: Parts, people: Peo
     )
     assert people.client.delete("/v1/contact", headers=headers).status_code == 204
     assert people.client.post("/internal/contacts", json={"ids": [account]}, headers=internal).json() == {
-        "contacts": {}
+        "contacts": {},
+        "unowned": [account],
     }
     assert parts.query("select count(*) from subject_keys where account = %s", account) == [(0,)]
+
+
+def test_whose_inbox_somebody_owns(parts: Parts, people: People) -> None:
+    """An account that nobody has ever used is nobody's: an operator opened it, and its token lies somewhere."""
+    sides = [people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}") for _ in range(4)]
+    ids = [account for account, _ in sides]
+    idle, reads, called, closed = ids
+
+    def unowned() -> set[str]:
+        asked = people.client.post(
+            "/internal/contacts", json={"ids": ids}, headers={"Authorization": f"Bearer {parts.internal}"}
+        )
+        return set(asked.json()["unowned"])
+
+    assert unowned() == set(ids)
+    for account in (reads, closed):
+        parts.query(
+            """insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at, read_at)
+            values (%s, %s, 'c-1', 'seller_notice', '{i-1}', 'inbox', 't', 1, 'd', now(), now())""",
+            f"m-{account}",
+            account,
+        )
+    parts.query("update accounts set status = 'closed' where id = %s", closed)
+    assert unowned() == {idle, called, closed}
+    parts.query("update accounts set canary = true where id = %s", idle)
+    assert unowned() == {called, closed}
+    people.client.post(f"/v1/accounts/{called}/verify", json={"identity_verified": True}, headers=people.operator)
+    assert called in unowned(), "what staff do with an account shows nobody behind it"
+    people.webhook(parts, sides[2][1])
+    assert unowned() == {closed}
 
 
 def test_messages_are_wanted_in_a_language(parts: Parts, people: People) -> None:
@@ -654,6 +686,14 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/good-faith/declaration"): (None, ALL),
     ("POST", "/v1/good-faith/declaration"): (DECLARATION, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("DELETE", "/v1/good-faith"): (None, _row(OK, 409, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/brake"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("POST", "/v1/brake/complaint"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/accounts/{account_id}/brake"): (None, STAFF_ACTS),
+    ("GET", "/v1/brake/complaints"): (None, STAFF_ACTS),
+    ("POST", "/v1/accounts/{account_id}/brake/decision"): (
+        {"decision": "confirm", "code": "decision_stands"},
+        _row(NO, NO, NO, NO, HIDDEN, HIDDEN, NO),  # nobody has complained
+    ),
     ("GET", "/v1/misuse"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/misuse/history"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/accounts/{account_id}/misuse"): (None, STAFF_ACTS),

@@ -110,7 +110,7 @@ def contact_of(account: str) -> dict[str, Any] | None:
 
 
 class FakeIntake(BaseHTTPRequestHandler):
-    """Intake's internal calls. Accounts that begin with "erased" have no contact any more."""
+    """Intake's internal calls. Accounts that begin with "erased" have no contact any more, "erased-lost" no inbox either."""
 
     protocol_version = "HTTP/1.1"
     calls: ClassVar[Counter[str]] = Counter()
@@ -122,7 +122,10 @@ class FakeIntake(BaseHTTPRequestHandler):
         FakeIntake.calls[self.path] += 1
         answer: dict[str, Any] = {"claims": {id_: {"right_number": "7654321"} for id_ in ids}}
         if self.path.endswith("contacts"):
-            answer = {"contacts": {id_: contact for id_ in ids if (contact := contact_of(id_)) is not None}}
+            answer = {
+                "contacts": {id_: contact for id_ in ids if (contact := contact_of(id_)) is not None},
+                "unowned": [id_ for id_ in ids if id_.startswith("erased-lost")],
+            }
         if self.path.endswith("challenges"):
             answer = {"challenges": []}
         if self.path.endswith("codes"):

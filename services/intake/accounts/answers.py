@@ -133,9 +133,10 @@ class ContactFor(Struct, kw_only=True):
 
 
 class ContactsFor(Struct, kw_only=True):
-    """Internal: contacts by account. Accounts without one are missing."""
+    """Internal: contacts by account. Accounts without one are missing; of those, the ones whose inbox nobody owns."""
 
     contacts: dict[str, ContactFor]
+    unowned: list[str]
 
 
 class DigestOut(Struct, kw_only=True):

@@ -458,7 +458,9 @@ async def internal_contacts(request: Request[Any, Any, Any], data: requests.Cont
     context = context_of(request)
     found = context.opened(await context.run(store.sealed_contacts, data.ids))
     confirmed = await context.run(accounts_store.confirmed, data.ids)
+    without = [account for account in data.ids if account not in found]
     return answers.ContactsFor(
+        unowned=await context.run(accounts_store.unowned, without) if without else [],
         contacts={
             account: answers.ContactFor(
                 account=account,
@@ -469,7 +471,7 @@ async def internal_contacts(request: Request[Any, Any, Any], data: requests.Cont
                 confirmed=account in confirmed,
             )
             for account, contact in found.items()
-        }
+        },
     )
 
 

@@ -240,6 +240,23 @@ def confirmed(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
     return set(rows.scalars())
 
 
+def unowned(connection: sa.Connection, ids: Iterable[str]) -> list[str]:
+    """Those of the accounts, which have no contact on file, whose inbox nobody owns.
+
+    There is no such account, it is closed, or nobody has ever used it: no webhook, and no message was ever read. The
+    canary looks after its own.
+    """
+    rows = connection.exec_driver_sql(
+        """select n.id from unnest(%s::text[]) as n(id) where not exists (
+            select from accounts a where a.id = n.id and a.status <> 'closed' and (a.canary
+                or exists (select from webhooks w where w.account = a.id and w.status = 'enabled'
+                    and not exists (select from webhook_challenges c where c.webhook = w.id))
+                or exists (select from messages m where m.party = a.id and m.read_at is not null)))""",
+        (sorted(set(ids)),),
+    )
+    return list(rows.scalars())
+
+
 def attest(connection: sa.Connection, account: str, by: str) -> None:
     """Confirm, on the word of staff, that the address on file is the account's.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Literal
 
 from msgspec import Struct
 
@@ -25,6 +26,8 @@ class ClaimAccepted(Struct, kw_only=True):
     items: list[ItemAccepted]
     held_until: dt.date | None = None
     """Only while the processing of the account's claims is suspended: the day (UTC) on which this claim's begins."""
+    brake: Literal["probation", "rate"] | None = None
+    """Only if a person decides all of its items, because of what the account filed: see `GET /v1/brake`."""
 
 
 class CommandAccepted(Struct, kw_only=True):
@@ -42,3 +45,42 @@ class CommandsAccepted(Struct, kw_only=True):
     commands: list[CommandAccepted]
     proposed: list[str] = []
     """Items whose decision needs a second person's look first."""
+
+
+class BrakeOut(Struct, kw_only=True):
+    """How much of what an account files rules may decide, by what it used to file. Days are business days, UTC.
+
+    ``state``: ``probation``, too few of its items are settled: beyond a few items a day a person decides; ``rate``, it
+    filed much more than it used to: a person decides everything until the brake ends.
+    """
+
+    state: Literal["none", "probation", "rate"]
+    why: str | None
+    """In the reader's language."""
+    since: dt.datetime | None
+    """When a brake for the rate was put on."""
+    until: dt.date | None
+    """First day on which it does not stand."""
+    ends: str | None
+    """What ends it, in the reader's language."""
+    decided_by_rules_today: int
+    """Items filed today that rules may decide."""
+    held_back_today: int
+    """Items filed today that only a person decides."""
+    most_today: int
+    """Items a day that rules may decide."""
+    best_day: int
+    """Most items on an earlier day that counts, without those that were held back."""
+    settled: int
+    """Items that were settled, as last judged."""
+    complaint: Literal["none", "open", "confirmed", "released"]
+    released_until: dt.date | None
+    """A person has released the account up to this day, not included."""
+
+
+class BrakeComplaint(Struct, kw_only=True):
+    """An undecided complaint about what holds an account's claims back."""
+
+    account: str
+    since: dt.datetime
+    complained_at: dt.datetime

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
 
+from services.intake.filing.brake import Reason
 from services.intake.kernel import requests
 from services.intake.kernel.commands import RENEWING, ItemRef, command_targets
 from services.intake.kernel.domain import (
@@ -64,15 +66,20 @@ def check_canary(account: Account, listings: Sequence[ListingRef], own: str) -> 
         )
 
 
-def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
+def check_claim(
+    claim: requests.SubmitClaim, account: Account, pinned: Mapping[str, str] = MappingProxyType({})
+) -> policy.Policy:
     """Check what can be checked of a claim without looking anything up. Returns its policy.
+
+    Args:
+        pinned: by profile, the version that applies instead of the newest (``GOODFAITH_PINNED_POLICIES``).
 
     Raises:
         Refused: the account is suspended, unknown profile or reason, a reason for accounts in good faith only, or too many
             listings.
     """
     check_open(account)
-    rules = profile(claim.profile)
+    rules = profile(claim.profile, pinned)
     if claim.reason not in rules.reasons:
         raise Refused(
             422,
@@ -168,6 +175,7 @@ def claim_rows(
     kinds: Iterable[str] = (),
     recurs: str | None = None,
     behalf: bool = False,
+    brake: Reason | None = None,
 ) -> Rows:
     """The rows of a claim that is accepted now.
 
@@ -175,6 +183,7 @@ def claim_rows(
         kinds: what the documents that it names prove.
         contacts: of the complainant and the principal. A canary needs none: it claims from itself.
         behalf: an upstream files for the complainant, and names it.
+        brake: why only a person decides the items.
 
     Raises:
         Refused: the right is not the principal's, the reason does not fit it, the complainant may not file for it, or
@@ -238,6 +247,7 @@ def claim_rows(
         good_faith=complainant.good_faith,
         abroad=claim.abroad,
         canary=complainant.canary,
+        brake=brake,
         record=complainant.record,
         identity_verified=complainant.identity_verified,
         authority=authority,
@@ -252,8 +262,10 @@ def claim_rows(
             "claim": claim_id,
             "accepted_at": now,
             "lane": lane,
+            **({} if brake is None else {"brake": brake}),
             "items": [{"item": item, "listing": ref.listing} for item, ref in zip(item_ids, listings, strict=True)],
         },
+        brake=brake,
         claim=ClaimRow(
             claim_id,
             complainant.id,

@@ -8,7 +8,7 @@ Otherwise verification's event stands alone.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -53,6 +53,7 @@ def filing(
     *,
     site: SiteLinks,
     now: dt.datetime,
+    pinned: Mapping[str, str],
 ) -> Filing:
     """Make the claim to file. It goes through the same checks as any other.
 
@@ -77,7 +78,7 @@ def filing(
         materials=sorted({*terms.materials, *precedent.materials}),
         evidence=list(precedent.documents),
     )
-    rules = filing_domain.check_claim(body, account)
+    rules = filing_domain.check_claim(body, account, pinned)
     key = f"recurrence:{found.item}:{found.listing}"
     return Filing(
         account,
@@ -108,7 +109,7 @@ def file(
         account = None if old is None else people.get(old.terms.complainant)
         right = None if old is None else known.get(old.terms.right)
         try:
-            filings.append(filing(one, old, account, right, site=site, now=now))
+            filings.append(filing(one, old, account, right, site=site, now=now, pinned=settings.pinned_policies))
             results.append(None)
         except Refused as refused:
             results.append(refused)

@@ -14,6 +14,8 @@ import sqlalchemy as sa
 from services.intake.evidence import domain as evidence
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.domain import Document
+from services.intake.filing import brake
+from services.intake.filing import brakes as filing_brakes
 from services.intake.filing import domain as filing_domain
 from services.intake.filing import quotas as limits
 from services.intake.kernel import domain, requests
@@ -86,10 +88,12 @@ def file(
                 results[index] = refused
 
     limited: limits.FilingLimits | None = None
+    brakes: filing_brakes.Brakes | None = None
     if claims:
         asked = [filings[index] for index in claims]
         limited = limits.load(connection, [filing.account for filing in asked if filing.recurs is None], now, held_max)
-        decide(claims, _claim_maker(connection, asked, now, ms, limited))
+        brakes = filing_brakes.load(connection, asked, now)
+        decide(claims, _claim_maker(connection, asked, now, ms, limited, brakes))
     if others:
         decide(others, _command_maker(connection, [filings[index] for index in others], now, ms))
     made.sort(key=lambda pair: pair[0])
@@ -109,6 +113,17 @@ def file(
             if rows.claim is not None and filings[index].recurs is None and account.under("quota", limited.day):
                 counted[account.id] = counted.get(account.id, 0) + len(rows.items)
         limits.write(connection, limited.day, counted)
+    if brakes is not None:
+        filing_brakes.write(
+            connection,
+            brakes,
+            now,
+            [
+                filing_brakes.Counted(filings[index].account.id, len(rows.items), rows.brake)
+                for index, rows in fresh
+                if rows.claim is not None and brakes.counts(filings[index])
+            ],
+        )
     # a request sent twice may be refused only because its first copy was accepted, and decided or used up the quota
     refused = [
         index
@@ -195,7 +210,12 @@ def _replay(
 
 
 def _claim_maker(
-    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int, limited: limits.FilingLimits | None
+    connection: sa.Connection,
+    filings: Sequence[Filing],
+    now: dt.datetime,
+    ms: int,
+    limited: limits.FilingLimits | None,
+    brakes: filing_brakes.Brakes | None,
 ) -> Callable[[Filing, Collection[str]], Rows]:
     bodies = [filing.body for filing in filings]
     known = rights(connection, [body.right for body in bodies if isinstance(body, requests.SubmitClaim)])
@@ -215,6 +235,9 @@ def _claim_maker(
         if (principal := principals.get(body.principal or "")) is not None and principal.status != "closed":
             domain.check_lends(principal, now.date(), "principal")
         route: limits.Route = "usual"
+        reason: brake.Reason | None = None
+        if brakes is not None and brakes.counts(filing):
+            reason = brakes.ask(filing)
         if limited is not None and filing.recurs is None:
             route = limited.route(filing.account, len(filing.listings), filing.channel)
         rows = filing_domain.claim_rows(
@@ -228,12 +251,15 @@ def _claim_maker(
             channel=filing.channel,
             recurs=filing.recurs,
             behalf=filing.recurs is None and filing.via is not None,
+            brake=reason,
             contacts=contacts,
             now=filing.accepted_at or now,
             wall_ms=ms,
             # what proved the older item proves its near copy
             kinds=kinds if filing.recurs is None else {*kinds, *body.materials},
         )
+        if brakes is not None and brakes.counts(filing):
+            brakes.took(filing, reason)
         if limited is not None:
             limited.took(filing.account, len(rows.items), route)
             if route == "held":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -227,14 +227,14 @@ def proven_by_right(status: str) -> tuple[str, ...]:
     return ("ownership",) if status in ("active", "expired") else ()
 
 
-def profile(name: str) -> policy.Policy:
-    """The newest policy of the profile that a request names.
+def profile(name: str, pinned: Mapping[str, str]) -> policy.Policy:
+    """The policy of the profile that a request names: the newest, unless the installation has pinned another version.
 
     Raises:
         Refused: 422, there is no such profile.
     """
     try:
-        return policy.current(name)
+        return policy.load(pinned[name]) if name in pinned else policy.current(name)
     except policy.PolicyError:
         raise Refused(
             422,

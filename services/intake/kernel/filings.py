@@ -114,6 +114,7 @@ class Rows:
         decisions: of a reviewer's decision: what is kept of it.
         documents: evidence that the request names, to tie to the claim.
         held: the items wait for the end of a suspension before they enter the admission queue.
+        brake: why only a person decides the claim's items.
         texts: what the party says in its own words. That of commands is found by the first one's id.
     """
 
@@ -126,6 +127,7 @@ class Rows:
     decisions: list[AcceptedDecision] = field(default_factory=list)
     documents: Sequence[Document] = ()
     held: bool = False
+    brake: Literal["probation", "rate"] | None = None
     texts: Sequence[TextRow] = ()
 
 

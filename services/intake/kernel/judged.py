@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 MOST: Final = 50
 """Most items about which verification is asked at a time."""
 _DETAILS: Final = """
-    select i.id as item, i.triage, c.right_id as right, r.register, r.number, r.mark, r.classes, r.territory,
+    select i.id as item, i.triage, i.last, c.right_id as right, r.register, r.number, r.mark, r.classes, r.territory,
         array(select l.document from evidence_links l join evidence d on d.id = l.document and d.state = 'kept'
             where l.about = r.id and 'design_view' = any(l.kinds) order by l.document) as views
     from items i join claims c on c.id = i.claim left join rights r on r.id = c.right_id where i.id = any(%s)"""
@@ -69,7 +69,7 @@ class RightDetails(Struct, kw_only=True):
 
 
 def details(connection: sa.Connection, items: Iterable[str]) -> dict[str, Row]:
-    """By item, its right and its triage. Reads as the service: a party sees more of its item than its own rows."""
+    """By item, its right, triage and last change. Reads as the service: a party sees more of its item than its own rows."""
     rows = connection.exec_driver_sql(_DETAILS, (sorted(set(items)),)).mappings()
     return {row["item"]: dict(row) for row in rows}
 

@@ -478,6 +478,14 @@ class DecideMeasure(In, frozen=True, kw_only=True):
     """Reason code (policy: ``appeals.reasons``)."""
 
 
+class DecideBrake(In, frozen=True, kw_only=True):
+    """A reviewer's decision on a complaint about what holds an account's claims back."""
+
+    decision: Literal["release", "confirm"]
+    code: Id
+    """Reason code (policy: ``appeals.reasons``)."""
+
+
 class NameDocuments(In, frozen=True, kw_only=True):
     """Documents of the caller to name in a right or in its account."""
 

@@ -67,6 +67,8 @@ class ItemOut(Struct, kw_only=True):
     counter_round: int = 0
     triage: Triage | None = None
     """For reviewers and operators only: what the triage rules found."""
+    why_person: list[str] = []
+    """Why a person decides it and no rule did at once, in the reader's language; for the holder's side and staff."""
     right_details: RightDetails | None = None
     listing_content: ListingContent | None = None
     """Only in the answer about one item; in lists it is null."""

@@ -14,6 +14,7 @@ from litestar import Request, get, post
 from services.intake.kernel import judged, requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Context, ItemState, context_of, known_id, out
+from services.intake.kernel.weighed import audit_of, why_person
 from services.intake.reading import answers
 from services.intake.reading import store as reading_store
 from services.intake.registry import forms
@@ -118,6 +119,8 @@ async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers
     item = item_out(row, request.user, language_of(request))
     item.right_details = judged.right_of((await context.run(judged.details, [item.id]))[item.id])
     item.listing_content = (await judged.contents(context, [item.id]))[item.id]
+    if _blind(row, request.user):
+        item.listing_content.state = None  # it tells of a hold
     return item
 
 
@@ -152,16 +155,33 @@ _last_change = msgspec.json.Decoder(ItemChanged).decode
 
 
 _triage = msgspec.json.Decoder(Triage).decode
+_OUTCOME: Final = frozenset(
+    {"held", "upheld", "settled", "code", "noticed_at", "due", "handled_at", "sla", "counter_round", "missing"}
+)
+"""Fields of an item that tell what happened to it."""
+
+
+def _blind(row: Mapping[str, Any], reader: Account) -> bool:
+    """Whether the reader may be asked to audit the item, and so is not shown what happened to it."""
+    return reader.role == "reviewer" and audit_of(row["last"]) is not None
 
 
 def item_out(row: Mapping[str, Any], reader: Account, language: str) -> answers.ItemOut:
     """Convert an item's row to the answer, with the fields of its last event and, if refused, how to cure it.
 
-    Only reviewers and operators see the triage.
+    Only reviewers and operators see the triage. The holder's side is told why it left the item to a person.
     """
     last = msgspec.structs.asdict(_last_change(row["last"])) if row["last"] else {}
     own = {name: value for name, value in row.items() if name in answers.ItemOut.__struct_fields__}
-    own["triage"] = _triage(row["triage"]) if row["triage"] and reader.sees_all else None
+    weighed = _triage(row["triage"]) if row["triage"] else None
+    if _blind(row, reader):
+        # as if it had just come to review: see `CaseOut.blind`
+        weighed = None
+        own["state"] = State.UNDER_REVIEW.value
+        last = {name: value for name, value in last.items() if name not in _OUTCOME}
+    own["triage"] = weighed if reader.sees_all else None
+    if reader.sees_all or reader.id in (row["complainant"], row["principal"]):
+        own["why_person"] = why_person(weighed, last["policy"], language, last["brake"]) if last else []
     item = msgspec.convert({**last, **own}, answers.ItemOut, builtin_types=(dt.datetime,))
     if item.state == State.REJECTED and item.code is not None:
         item.cure = forms.cure(last["policy"], item.code, language)

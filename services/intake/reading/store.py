@@ -16,6 +16,7 @@ from services.intake.kernel.ids import item_range
 from services.intake.kernel.outbox import publish_accounts
 from services.intake.kernel.refusals import not_found
 from services.intake.kernel.store import Row, all_rows, enter_admission, one_row, visible_to
+from services.intake.kernel.weighed import AUDITED
 from services.intake.reading import domain
 from shared import events
 from shared.paging import bad_cursor
@@ -141,7 +142,7 @@ def get_item(connection: sa.Connection, me: Account, id: str) -> Row:
 def timeline(
     connection: sa.Connection, me: Account, claim: str, *, after: tuple[str, int] | None, limit: int
 ) -> list[Row]:
-    """What happened to a claim's items, item by item in order of revision.
+    """What happened to a claim's items, item by item in order of revision; to reviewers not of items that are audited.
 
     Raises:
         Refused: 404, or 400: the cursor is another claim's.
@@ -150,10 +151,12 @@ def timeline(
     mine, values = visible_to(me)
     item, revision = after or (None, 0)
     low, high = _page_range(claim, item)
+    # a reviewer may be asked to audit it
+    shown = f"not {AUDITED}" if me.role == "reviewer" else "true"
     rows = connection.exec_driver_sql(
         f"""select t.item, i.listing, t.revision, t.type, t.state, t.by, t.code, t.at
         from timeline t join items i on i.id = t.item join claims c on c.id = i.claim
-        where (t.item, t.revision) > (%s, %s) and t.item <= %s and {mine} order by t.item, t.revision limit %s""",
+        where (t.item, t.revision) > (%s, %s) and t.item <= %s and {mine} and {shown} order by t.item, t.revision limit %s""",
         (low, revision, high, *values, limit),
     )
     return all_rows(rows)

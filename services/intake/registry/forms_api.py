@@ -10,7 +10,7 @@ from litestar.params import QueryParameter
 
 from services.intake.kernel import domain
 from services.intake.kernel.domain import Account
-from services.intake.kernel.web import MAY_FAIL, PUBLIC
+from services.intake.kernel.web import MAY_FAIL, PUBLIC, context_of
 from services.intake.registry import forms
 
 Profile = Annotated[str, QueryParameter(max_length=120, description="Policy profile that the claim will name.")]
@@ -35,7 +35,7 @@ async def get_form(
 ) -> Response[bytes]:
     """What a claim's form needs: rights, reasons, evidence, number formats, limits, refusals with cures. Public."""
     chosen = forms.language_of(language, request.headers.get("accept-language"))
-    rules = domain.profile(profile)
+    rules = domain.profile(profile, context_of(request).settings.pinned_policies)
     headers = {
         "Content-Language": chosen,
         "Vary": "Accept-Language",

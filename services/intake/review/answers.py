@@ -30,6 +30,12 @@ class CaseTriage(Struct, kw_only=True):
     """The score without any rule."""
     band: Literal["uphold", "refuse", "review"]
     reasons: list[TriageReason]
+    lacks: list[str]
+    """Findings of the policy that an immediate uphold needs, and that are not there."""
+    why_person: list[str]
+    """Why a person decides it and no rule did at once, in the reader's language."""
+    signals: dict[str, float]
+    """All that was known (docs/reference/policies.md); empty: the item was weighed before signals were kept."""
 
 
 class CaseOut(Struct, kw_only=True):
@@ -64,12 +70,16 @@ class CaseOut(Struct, kw_only=True):
     """Whom it was handed to."""
     decided: bool
     """A decision is on its way."""
+    blind: bool
+    """An audit: decide as if nothing had happened yet. What a rule or a silence made of the item is not shown."""
+    brake: Literal["probation", "rate"] | None
+    """Why only a person decides it, by how much its complainant filed: `GET /v1/accounts/{account_id}/brake`."""
     decisions: list[str]
     """The decisions that are possible."""
     right: str
     right_details: RightDetails
     triage: CaseTriage | None
-    """Null if the policy knows no triage."""
+    """Null if the policy knows no triage, and in an audit."""
     listing_content: ListingContent | None = None
     """In the answer about one case and in a new lease; in lists and for a heartbeat it is null."""
 

@@ -24,12 +24,14 @@ from services.intake.kernel.web import (
     known_id,
     out,
 )
+from services.intake.kernel.weighed import audit_of, brake_of, why_person
 from services.intake.review import answers
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
 from shared import clock
 from shared.events import DECISIONS, Lane, RightType, State, Triage
 from shared.paging import Cursor, Limit, Moment, Page, key_of, page_of
+from shared.problems import language_of
 from shared.refusals import Refused
 
 LeaseToken = Annotated[
@@ -52,11 +54,11 @@ SPAN: Final = dt.timedelta(days=366)
 _triage = msgspec.json.Decoder(Triage).decode
 
 
-def triage_out(raw: str | None, version: str) -> answers.CaseTriage | None:
-    """What triage found, with what its rules look at."""
-    if raw is None:
+def triage_out(details: Mapping[str, Any], version: str, language: str) -> answers.CaseTriage | None:
+    """What triage found, with what its rules look at, and in words why it decided nothing."""
+    if details["triage"] is None:
         return None
-    found = _triage(raw)
+    found = _triage(details["triage"])
     base, fired = review.triage_of(found, version)
     return answers.CaseTriage(
         score=found.score,
@@ -70,20 +72,27 @@ def triage_out(raw: str | None, version: str) -> answers.CaseTriage | None:
             )
             for name, weight, rule in fired
         ],
+        lacks=list(found.lacks),
+        why_person=why_person(found, version, language, brake_of(details["last"])),
+        signals=found.signals,
     )
 
 
-def case_out(row: Mapping[str, Any], details: Mapping[str, Any]) -> answers.CaseOut:
+def case_out(row: Mapping[str, Any], details: Mapping[str, Any], language: str) -> answers.CaseOut:
     """A case's row as the answer."""
+    blind = audit_of(details["last"]) is not None
     return out(
         answers.CaseOut,
         {
             **row,
+            "code": None if blind else row["code"],
             "escalated": row["rank"] == review.ESCALATED,
-            "decisions": list(DECISIONS[State(row["state"])]),
+            "blind": blind,
+            "brake": brake_of(details["last"]),
+            "decisions": list(review.BLIND if blind else DECISIONS[State(row["state"])]),
             "right": details["right"],
             "right_details": judged.right_of(details),
-            "triage": triage_out(details["triage"], row["policy"]),
+            "triage": None if blind else triage_out(details, row["policy"], language),
         },
     )
 
@@ -94,11 +103,13 @@ async def cases_out(
     """Cases' rows as the answer; ``contents``: with what the listings show."""
     context, items = context_of(request), [row["item"] for row in rows]
     details = await context.run(judged.details, items) if rows else {}
-    cases = [case_out(row, details[row["item"]]) for row in rows]
+    cases = [case_out(row, details[row["item"]], language_of(request)) for row in rows]
     if contents:
         found = await judged.contents(context, items)
         for case in cases:
             case.listing_content = found[case.item]
+            if case.blind:
+                case.listing_content.state = None  # it tells of a hold
     return cases
 
 
@@ -106,11 +117,12 @@ async def lease_out(
     request: Request[Account, Any, Any], rows: Sequence[Mapping[str, Any]], token: str | None
 ) -> answers.LeaseOut:
     """A lease's cases as the answer."""
+    cases = await cases_out(request, rows, contents=token is not None)
+    codes: dict[str, str] = {}
+    for case in cases:
+        codes |= review.codes(State.UNDER_REVIEW if case.blind else case.state, case.policy)
     return answers.LeaseOut(
-        token=token,
-        expires=min((row["expires"] for row in rows), default=None),
-        cases=await cases_out(request, rows, contents=token is not None),
-        codes=review.codes(rows[0]["state"], rows[0]["policy"]) if rows else {},
+        token=token, expires=min((row["expires"] for row in rows), default=None), cases=cases, codes=codes
     )
 
 

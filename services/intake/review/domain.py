@@ -14,6 +14,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+import msgspec
+
 from services.intake.kernel import requests
 from services.intake.kernel.commands import ItemRef, Part, command_targets
 from services.intake.kernel.domain import Account
@@ -28,6 +30,10 @@ NO_DEADLINE: Final = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 """Stands for no deadline; sorts last."""
 HELD_MAX: Final = 200
 """Cases that one reviewer may hold under leases at a time."""
+BLIND: Final = ("uphold", "refuse")
+"""What a person decides in an audit, whatever happened without one."""
+UPHELD: Final = frozenset({"upheld_by_rule", "upheld_by_default"})
+"""Outcomes without a person that were for the holder."""
 OVERDUE: Final = "goodfaith.item.overdue.v1"
 ESCALATED: Final = 0
 _RANKS: Final = {"express": 1, "standard": 2, "bulk": 3}
@@ -110,6 +116,7 @@ class Case:
         lease: digest of the lease's token, if there is one; ``live``: it has not expired.
         seen: the item's revision when the lease was taken.
         command: a decision that is on its way to the item's owner.
+        audited: the outcome without a person that an audit is about, which the reviewer is not shown.
     """
 
     item: str
@@ -124,6 +131,7 @@ class Case:
     seen: int | None = None
     leased_wall: dt.datetime | None = None
     command: str | None = None
+    audited: str | None = None
 
     def held(self, account: str, token: bytes) -> bool:
         """Whether the account holds it under that lease."""
@@ -240,6 +248,8 @@ def _decide(
 ) -> tuple[events.Decide | None, AcceptedDecision]:
     """The command, unless it is a proposal, and the decision to keep."""
     case = context.cases.get(ref.item)
+    if case is not None:
+        body = seen_through(body, case, ref.claim, by_lease=token is not None)
     if token is None:
         # break-glass: an operator may decide at once and alone, and the decision is marked as such. The item's owner,
         # who is ahead of what is known here, says whether the item still takes it
@@ -308,6 +318,33 @@ def _decide(
         at=now,
         agreed=True if kind == "decision" and len(proposals) == 1 else None,
         settles=bool(proposals) and command is not None,
+    )
+
+
+def seen_through(body: requests.Decide, case: Case, claim: str, *, by_lease: bool) -> requests.Decide:
+    """A decision in an audit, as one about the outcome that the reviewer was not shown.
+
+    Of a rule's decision the audit is instead of it: there it is a decision like any other. Without a lease, an operator
+    may decide about the outcome itself.
+
+    Raises:
+        Refused: 422, the decision is not one of an audit.
+    """
+    if case.audited is None or case.state != State.APPEALED or (not by_lease and body.decision not in BLIND):
+        return body
+    if body.decision not in BLIND:
+        raise Refused(
+            422,
+            "decision_blind",
+            f"An item of claim {claim} is decided as if nothing had happened to it yet.",
+            field="decision",
+            cure=f"Decide it by itself, with one of: {', '.join(BLIND)}.",
+        )
+    rules = policy.load(case.policy).audits
+    assert rules is not None, "the policy drew it"
+    agrees = (body.decision == "uphold") == (case.audited in UPHELD)
+    return msgspec.structs.replace(
+        body, decision="confirm" if agrees else "reverse", code=rules.agrees if agrees else rules.overturned
     )
 
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from services.intake.kernel import domain, requests
 from services.intake.kernel.domain import Account
 from services.intake.kernel.refusals import not_found
+from services.intake.kernel.weighed import AUDITED
 from services.intake.review import domain as review
 from services.intake.review.domain import (
     NO_DEADLINE,
@@ -138,9 +139,10 @@ def lock_cases(connection: sa.Connection, items: Iterable[str], people: Iterable
     ids = sorted(set(items))
     found = DecisionContext()
     for row in connection.exec_driver_sql(
-        """select item, state, entered, reason, severity, policy, lease, reviewer, coalesce(expires_wall > now(), false) as live,
-            seen, leased_wall, command
-        from cases where item = any(%s) order by item for update""",
+        f"""select c.item, c.state, c.entered, c.reason, c.severity, c.policy, c.lease, c.reviewer,
+            coalesce(c.expires_wall > now(), false) as live, c.seen, c.leased_wall, c.command,
+            case when {AUDITED} then i.last::jsonb -> 'audit' ->> 'outcome' end as audited
+        from cases c left join items i on i.id = c.item where c.item = any(%s) order by c.item for update of c""",
         (ids,),
     ).mappings():
         lease = row["lease"]

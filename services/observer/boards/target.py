@@ -214,6 +214,32 @@ TARGET: Final = Board(
                     may_be_empty=True,
                 ),
                 Panel(
+                    "audits",
+                    "Errors of what happens without a person",
+                    "Share of audited items on which people, who were not shown it, decided otherwise than a rule or a "
+                    "silence had, and its 95 % interval; everything that the views know. Above 5 %, look at the rule.",
+                    (
+                        Query("goodfaith:audit_overturned:low95", "{{outcome}}: at least"),
+                        Query("goodfaith:audit_overturned:ratio", "{{outcome}}"),
+                        Query("goodfaith:audit_overturned:high95", "{{outcome}}: at most"),
+                    ),
+                    "ratio",
+                    "bars",
+                    width=12,
+                    may_be_empty=True,
+                ),
+                Panel(
+                    "audits_by_size",
+                    "The same by size of complainant",
+                    "Upper ends of the 95 % intervals, by how many settled items the complainant had when it filed. A "
+                    "class with few audits has a high one: it is not known to be good.",
+                    one("goodfaith:audit_overturned_by_size:high95", "{{outcome}}, {{size}} items"),
+                    "ratio",
+                    "bars",
+                    width=12,
+                    may_be_empty=True,
+                ),
+                Panel(
                     "alerts",
                     "Alerts that fire",
                     "What needs a person now. Each alert has a runbook under docs/runbooks.",

@@ -239,6 +239,17 @@ PARTS: Final = (
         ("by", "second"),
     ),
     Part(
+        "filing_days",
+        "intake.filing_days",
+        "select day, items, held from intake.filing_days where account = %(s)s order by day",
+    ),
+    Part(
+        "brakes",
+        "intake.brakes",
+        """select since, until, released, complained_at, decided_at, decision, code from intake.brakes
+        where account = %(s)s""",
+    ),
+    Part(
         "misuse_measures",
         "intake.misuse_measures",
         """select id, kind, state, day, at, until, items, prior, finding, ended, basis from intake.misuse_measures

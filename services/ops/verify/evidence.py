@@ -17,6 +17,7 @@ Tables:
 - ``v_refused``: every refused command
 - ``v_told``: what the parties must be told
 - ``v_notice``, ``v_sent``: what was announced as sent
+- ``v_unreached``: what was announced as lying in an inbox that nobody owns
 - ``v_hold``: what enforcement published about holds
 - ``v_recurrence``: the near copies that verification found
 """
@@ -34,7 +35,7 @@ import sqlalchemy as sa
 from services.ops.idle import present, writers
 from services.ops.verify.findings import EXAMPLES, Finding, Table, Tally
 from services.ops.verify.fold import Fold
-from services.ops.verify.judge import HOLD, NOTICE, Judge
+from services.ops.verify.judge import HOLD, NOTICE, UNREACHED, Judge
 from services.ops.verify.records import Reading, committed
 from services.ops.verify.telling import ACCOUNT, told_of_sanction
 from shared import clock, topics
@@ -79,6 +80,7 @@ create temp table v_refused (seq bigint, command text collate "C") on commit dro
 create temp table v_told (item text collate "C", revision int, kind text, party text) on commit drop;
 create temp table v_notice (message text collate "C", item text collate "C", revision int, kind text, sent_at timestamptz,
     begins timestamptz, begun_by text) on commit drop;
+create temp table v_unreached (message text collate "C", item text collate "C", revision int, at timestamptz) on commit drop;
 create temp table v_sent (message text collate "C", sent_at timestamptz) on commit drop;
 create temp table v_recurrence (partition int, seq bigint, listing text collate "C", right_id text collate "C", item text collate "C")
     on commit drop;
@@ -97,10 +99,17 @@ _FILED: Final = """
     from intake.event_log where type not in (
         'goodfaith.dead_letter.v1', 'goodfaith.account.notice.v1', 'goodfaith.account.channels.v1', 'goodfaith.message.read.v1',
         'goodfaith.account.erased.v1', 'goodfaith.sanction.lift.v1', 'goodfaith.claim.filed.v1')"""
+_BY_NOTICE: Final = quoted(
+    f"goodfaith.item.{kind}.v1" for kind in ("window_opened", "stands", "unreached", "notified", "appealed")
+)
+"""Changes that a notice may cause."""
 _NOTICE: Final = """
     insert into v_notice select d ->> 'message', d ->> 'item', (d ->> 'revision')::int, d ->> 'kind', (d ->> 'sent_at')::timestamptz,
         coalesce(d ->> 'begins_at', d ->> 'sent_at')::timestamptz, coalesce(d ->> 'begun_by', 'sent')
     from (select payload::jsonb -> 'data' as d from notification.event_log where type = 'goodfaith.notice.sent.v1') t"""
+_UNREACHED: Final = f"""
+    insert into v_unreached select d ->> 'message', d ->> 'item', (d ->> 'revision')::int, (d ->> 'at')::timestamptz
+    from (select payload::jsonb -> 'data' as d from notification.event_log where type = '{UNREACHED}') t"""
 _SENT: Final = """
     insert into v_sent select d ->> 'message', (d ->> 'sent_at')::timestamptz
     from (select payload::jsonb -> 'data' as d from notification.event_log
@@ -202,6 +211,7 @@ class Evidence:
             self._execute(_RECURRENCES)
             if self.has("notification"):
                 self._execute(_NOTICE)
+                self._execute(_UNREACHED)
                 self._execute(_SENT)
                 self._execute(_NOTED)
             if self.has("enforcement"):
@@ -273,10 +283,11 @@ class Evidence:
         if self.has("notification"):
             opened = self.rows(
                 "select split_part(split_part(payload, '\"causationid\":\"', 2), '\"', 1) from verification.event_log"
-                f" where partition = {partition} and type in ('goodfaith.item.window_opened.v1', 'goodfaith.item.stands.v1')"
+                f" where partition = {partition} and type in ({_BY_NOTICE})"
             )
             notices = source.format(schema="notification", topic=self.name(topics.NOTIFICATION))
-            judge.learn(self.rows(f"{notices} and type = '{NOTICE}' order by seq"), {cause for (cause,) in opened})
+            kinds = quoted((NOTICE, UNREACHED))
+            judge.learn(self.rows(f"{notices} and type in ({kinds}) order by seq"), {cause for (cause,) in opened})
         if self.has("enforcement"):
             receipts = source.format(schema="enforcement", topic=self.name(topics.ENFORCEMENT))
             judge.learn(self.rows(f"{receipts} and type = '{HOLD}' and payload like '%%\"held\":true%%'"))

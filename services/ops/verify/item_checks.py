@@ -27,8 +27,9 @@ CHECKS: Final[dict[str, Check]] = {
             join verification.partitions p on p.partition = i.partition
             where i.next_due <= p.watermark and i.listing {not_set_aside("verification")}""",
         ("problem", "window-not-begun"): f"""
-            select item || ' in ' || state from v_item where state in ('NOTIFIED', 'NEEDS_INFO', 'HOLDER_RESPONSE')
-            and awaits and listing {not_set_aside("verification")}""",
+            select v.item || ' in ' || v.state from v_item v join verification.items i on i.item = v.item
+            where v.state in ('NOTIFIED', 'NEEDS_INFO', 'HOLDER_RESPONSE') and v.awaits
+            and i.body::jsonb -> 'unreached' is null and v.listing {not_set_aside("verification")}""",
         ("problem", "no-exit"): f"""
             select item || ' in ' || state from verification.items where next_due is null and state not in
             ({quoted([*UPHELD, *ENDED, "UNDER_REVIEW", "NOTIFIED", "NEEDS_INFO", "HOLDER_RESPONSE"])})""",

@@ -5,14 +5,14 @@ It shares the policy, the calendar and the event types with the services, but no
 table is not repeated here.
 
 What it cannot know is given to it: what the marketplace said of the listing, whether another item blocks this one, and
-the band that triage gave it.
+the band that triage gave it (``weighed`` repeats that from the signals that triage kept).
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from services.ops.verify.item_state import (
@@ -27,6 +27,7 @@ from services.ops.verify.item_state import (
     Proof,
     SavedState,
 )
+from shared.policy import Triage as TriageRules
 
 UNDOABLE: Final = frozenset({"lapse", "window", "check", "silence", "restore_by", "grace", "end"})
 """Deadlines that end a party's time to act: a command accepted by then is judged as if they had not passed."""
@@ -36,6 +37,7 @@ LASTING: Final = (
     "ours",
     "band",
     "noticed",
+    "unreached",
     "handled",
     "sla",
     "sla_due",
@@ -44,6 +46,43 @@ LASTING: Final = (
     "moves",
 )
 """Attributes that a command leaves as they are when it undoes a deadline."""
+
+
+def weighed(
+    rules: TriageRules, severity: str, known: Mapping[str, float], *, canary: bool
+) -> tuple[int, dict[str, int], str, set[str]]:
+    """Score, rules that fired, band, and findings that are lacking, by what triage knew of an item."""
+
+    def holds(signal: str, least: float | None, most: float | None) -> bool:
+        return signal in known and not (
+            (least is not None and known[signal] < least) or (most is not None and known[signal] > most)
+        )
+
+    fired = {}
+    for name, rule in rules.rules.items():
+        if rule.needs_settled and known.get("settled", -1) < rule.needs_settled:
+            continue
+        if holds(rule.signal, rule.at_least, rule.at_most):
+            fired[name] = rule.weight
+    score = rules.base + sum(fired.values())
+    if score <= rules.refuse_at:
+        band = "refuse"
+    elif score < rules.uphold_at:
+        band = "review"
+    else:
+        band = "uphold"
+    if rules.needs is None or canary:
+        return score, fired, band, set()
+    ways = [set(way) for way in (rules.needs.serious if severity == "serious" else rules.needs.general)]
+    absent = {
+        name
+        for name, finding in rules.findings.items()
+        if not all(holds(bound.signal, bound.at_least, bound.at_most) for bound in finding.all)
+    }
+    complete = [way for way in ways if not way & absent]
+    if band == "uphold" and (not complete or [weight for weight in fired.values() if weight < 0]):
+        band = "review"
+    return score, fired, band, set() if complete else absent & set().union(*ways)
 
 
 class ItemModel(ItemState):
@@ -108,7 +147,9 @@ class ItemModel(ItemState):
         self.admit()
 
     def by_hand(self) -> bool:
-        """Whether only a person decides (row 20)."""
+        """Whether only a person decides: a near copy (row 20), or more than the complainant used to file."""
+        if self.filed.brake:
+            return True
         rules = self.policy.recurrence
         return self.filed.recurs and (rules is None or rules.review != "as_usual")
 
@@ -122,6 +163,13 @@ class ItemModel(ItemState):
         review = self.policy.rules.review
         if self.given_up or self.seller is None or self.by_hand() or review == "manual":
             return None
+        if review == "triage":
+            if self.audit is not None and self.audit[1] is None:
+                self.audit = None
+            if self.band in ("uphold", "refuse") and self.sampled(
+                "upheld_by_rule" if self.band == "uphold" else "refused_by_rule"
+            ):
+                return None  # a person decides it instead
         if review == "triage" and self.band == "refuse" and not self.deciders:
             return self.go("REJECTED")
         if review == "prima_facie" or self.band == "uphold":
@@ -134,6 +182,7 @@ class ItemModel(ItemState):
         self.look()
         self.held = self.policy.rules.removal == "on_notice"
         self.counter_until = None
+        self.unreached = False
         self.waiting = frozenset({"seller_notice"})
 
     def returned(self) -> None:
@@ -147,6 +196,10 @@ class ItemModel(ItemState):
             self.admit()
         elif self.state == "UNDER_REVIEW":
             self.by_rule()
+        elif self.state == "NOTIFIED":
+            self.put_to_person()
+        elif self.state == "APPEALED" and self.kept[-1].state == "NOTIFIED" and not self.unreached:
+            self.back()
 
     def suspend(self) -> None:
         """Enter SUSPENDED (row 22)."""
@@ -192,8 +245,16 @@ class ItemModel(ItemState):
     def sent(self, kind: str, begins: dt.datetime, now: dt.datetime) -> bool:
         """A notice of the present or a saved state was sent. Returns whether it began a window of the present one."""
         self.at(now)
+        if (
+            kind == "seller_notice"
+            and self.unreached
+            and self.state == "APPEALED"
+            and self.kept[-1].state == "NOTIFIED"
+        ):
+            self.back()
         first = kind == "seller_notice" and self.noticed is None
         if kind in self.waiting:
+            self.unreached = self.unreached and kind != "seller_notice"
             if first:
                 self.noticed = begins
             left = self._begin(kind, begins, self._present(None))
@@ -208,14 +269,40 @@ class ItemModel(ItemState):
                 if self.silence_means_nothing and kind == "seller_notice":
                     left = left._replace(upheld=left.upheld or left.held)
                 self.kept = (*self.kept[:number], left, *self.kept[number + 1 :])
+                self.unreached = self.unreached and kind != "seller_notice"
                 if first:
                     self.noticed = begins
                 return False
         if first and self.state in AFTER_NOTICE:
-            self.noticed = begins
+            self.noticed, self.unreached = begins, False
             if self.counter_until is None and not self.silence_means_nothing:
                 self.counter_until = self.end(self.timers.window, begins)
         return False
+
+    def not_reached(self, put_at: dt.datetime, now: dt.datetime) -> bool:
+        """The seller's notice went where nobody reads it. Returns whether that is news about the present state.
+
+        If the seller has countered meanwhile, it knows.
+        """
+        if self.countered is not None:
+            return self.sent("seller_notice", put_at, now)
+        self.at(now)
+        if self.unreached:
+            return False
+        if self.state == "NOTIFIED" and "seller_notice" in self.waiting:
+            self.unreached = True
+            self.put_to_person()
+            self.done()
+            return True
+        if self.state in ("LITIGATION", "SUSPENDED"):
+            self.unreached = any("seller_notice" in was.waiting for was in self.kept)
+        return False
+
+    def put_to_person(self) -> None:
+        """Row 9: under some profiles a person looks at a takedown of which the seller cannot be told."""
+        if self.unreached and self.policy.sellers.unreachable == "review":
+            self.complained |= {"platform"}
+            self.appeal(self.when)
 
     @property
     def silence_means_nothing(self) -> bool:
@@ -276,15 +363,18 @@ class ItemModel(ItemState):
             self.checked(rules.overdue_counter_check == "complete")
         elif name == "restore_by":
             self.go("RESTORED")
+            self.audited(silence=True)
         elif name == "silence":
             if rules.holder_silent == "restore":
                 self.go("RESTORED")
+                self.audited(silence=True)
             else:
                 self.go("PLATFORM_REVIEW", review=self.end(self.timers.platform_review, due))
         elif name == "review":
             self.wait(grace=self.end(self.timers.platform_review_grace, due))
         elif name == "grace":
             self.go("RESTORED" if rules.overdue_decision == "restore" else "UPHELD_AFTER_COUNTER")
+            self.audited(silence=True)
         elif name == "appeal":
             self.wait(appeal=self.end(self.policy.appeals.review, due))
         elif name == "reminder":
@@ -299,15 +389,40 @@ class ItemModel(ItemState):
         if ground in self.policy.withdrawal.reverses:
             self.upheld = False
 
-    def audited(self) -> None:
-        """Row 19: the platform itself reviews a share of the defaults."""
-        share = self.policy.rules.audited_share
-        if self.state != "UPHELD_BY_DEFAULT" or not share or self.deciders or "platform" in self.complained:
+    def audited(self, *, silence: bool = False) -> None:
+        """Row 19: the platform itself reviews a share of the defaults, and of what another ``silence`` led to."""
+        if self.state != "UPHELD_BY_DEFAULT" and not silence:
             return
-        drawn = int(hashlib.blake2b(self.filed.item.encode(), digest_size=4).hexdigest(), 16) / 2**32
-        if drawn < share:
+        share = self.policy.rules.audited_share
+        if self.deciders or "platform" in self.complained:
+            return
+        if share:
+            drawn = int(hashlib.blake2b(self.filed.item.encode(), digest_size=4).hexdigest(), 16) / 2**32
+            chosen = self.state == "UPHELD_BY_DEFAULT" and drawn < share
+        else:
+            chosen = self.sampled("restored_by_default" if self.state == "RESTORED" else "upheld_by_default")
+        if chosen:
             self.complained |= {"platform"}
             self.appeal(self.when)
+
+    def sampled(self, outcome: str) -> bool:
+        """Whether a person is to look at this outcome, blind; notes it."""
+        rules = self.policy.audits
+        share = 0.0 if rules is None else {str(name): of for name, of in rules.shares.items()}.get(outcome, 0.0)
+        if rules is None or not share or self.deciders or self.filed.canary:
+            return False
+        named = "/".join((rules.seed, outcome, self.filed.item))
+        if int(hashlib.blake2b(named.encode(), digest_size=8).hexdigest(), 16) >= share * 2**64:
+            return False
+        self.audit = (outcome, None)
+        return True
+
+    def looked_at(self, decision: str) -> None:
+        """A person has decided: does the audit that waited agree with what happened without one?"""
+        if self.audit is not None and self.audit[1] is None:
+            outcome = self.audit[0]
+            same = {"upheld_by_rule": "uphold", "refused_by_rule": "refuse"}.get(outcome, "confirm")
+            self.audit = (outcome, "agrees" if decision == same else "overturned")
 
     def appeal(self, stopped: dt.datetime) -> None:
         """Enter APPEALED, from which the item may return."""
@@ -335,11 +450,20 @@ class ItemModel(ItemState):
         else:
             self.deadline = {name: max(due, self.now) for name, due in self.deadline.items()}
         self.audited()
+        if self.state == "NOTIFIED":
+            self.put_to_person()
 
-    def command(self, name: str, accepted_at: dt.datetime, now: dt.datetime, **arguments: Any) -> bool:
-        """Apply a command of the right party, as of when it was accepted. Returns whether it was applied."""
+    def command(
+        self, name: str, accepted_at: dt.datetime, now: dt.datetime, *, by_seller: bool = False, **arguments: Any
+    ) -> bool:
+        """Apply a command of the right party, as of when it was accepted. Returns whether it was applied.
+
+        A seller that acts has been reached (row 9).
+        """
         when = min(accepted_at, now)
         self.pass_to(when, excluding=True)
+        if self.unreached and by_seller and self.sent("seller_notice", when, now):
+            self.revision += 1
         here = self.copy()
         if self.undo is not None and when <= self.undo.due:
             facts = {key: here[key] for key in LASTING}
@@ -473,10 +597,11 @@ class ItemModel(ItemState):
             return False
         if decision == "refuse" and code not in self.policy.refusals:
             return False
-        deciders = self.deciders
+        deciders, audit = self.deciders, self.audit
         self.deciders |= {by, *looked}
+        self.looked_at(decision)
         if not self.decides(decision):
-            self.deciders = deciders
+            self.deciders, self.audit = deciders, audit
             return False
         return True
 
@@ -484,7 +609,9 @@ class ItemModel(ItemState):
         """Apply a decision; False: it does not fit the state."""
         match self.state, decision:
             case "APPEALED", "confirm":
-                if self.kept[-1].state == "DUPLICATE" and not self.original:
+                if self.kept[-1].state == "NOTIFIED":
+                    self.go("UPHELD_BY_DEFAULT")
+                elif self.kept[-1].state == "DUPLICATE" and not self.original:
                     self.kept = self.kept[:-1]
                     self.given_up = False
                     self.received()
@@ -493,7 +620,7 @@ class ItemModel(ItemState):
             case "APPEALED", "reverse":
                 was = self.kept[-1].state
                 self.kept = self.kept[:-1]
-                if was in UPHELD:
+                if was in UPHELD or was == "NOTIFIED":
                     self.go("RESTORED")
                 elif was == "RESTORED":
                     self.go("UPHELD_AFTER_COUNTER")

@@ -96,6 +96,8 @@ class Filed(NamedTuple):
     good_faith: bool = False
     abroad: bool = False
     recurs: bool = False
+    canary: bool = False
+    brake: bool = False
 
     @classmethod
     def of(cls, data: ItemSubmitted) -> Filed:
@@ -109,6 +111,8 @@ class Filed(NamedTuple):
             good_faith=data.good_faith,
             abroad=data.abroad,
             recurs=data.recurs is not None,
+            canary=data.canary,
+            brake=data.brake is not None,
         )
 
 
@@ -145,12 +149,15 @@ class ItemState:
         self.late = 0
         self.refiled = 0
         self.noticed: dt.datetime | None = None
+        self.unreached = False
         self.counter_until: dt.datetime | None = None
         self.countered: dt.datetime | None = None
         self.decided: dt.datetime | None = None
         self.complained: frozenset[str] = frozenset()
         self.complaints = 0
         self.deciders: frozenset[str] = frozenset()
+        self.audit: tuple[str, str | None] | None = None
+        """The outcome that a person looks at, blind, and what they found."""
         self.answered = False
         self.held = False
         self.upheld = False
@@ -174,7 +181,9 @@ class ItemState:
         self.now, self.when, self.path = now, now if when is None else when, ()
 
     def done(self) -> None:
-        """End the event: update the 24-hour target, and note a move."""
+        """End the event: update the 24-hour target, drop an audit that will not be answered, and note a move."""
+        if self.audit is not None and self.audit[1] is None and self.state not in ASIDE | {"UNDER_REVIEW"}:
+            self.audit = None
         self._count()
         if self.path:
             self.moves = (*self.moves, Move(self.now, self.path))

@@ -17,13 +17,14 @@ import msgspec
 from msgspec import Struct
 
 from services.ops.verify.findings import Category
-from services.ops.verify.item_model import ItemModel
+from services.ops.verify.item_model import ItemModel, weighed
 from services.ops.verify.item_state import ENDED, TIMERS, Filed, Move, Proof
 from shared import policy
 from shared.events import (
     COMMANDS,
     TYPES,
     AddInformation,
+    Audit,
     ChangeRight,
     Command,
     CommandRefused,
@@ -35,6 +36,7 @@ from shared.events import (
     ItemSubmitted,
     Listing,
     NoticeSent,
+    NoticeUnreached,
     ReportAction,
     ReportResult,
     Respond,
@@ -44,9 +46,10 @@ from shared.events import (
 )
 
 Add = Callable[[Category, str, str], None]
-Input = ItemSubmitted | Command | NoticeSent | HoldChanged
+Input = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged
 SUBMITTED: Final = "goodfaith.item.submitted.v1"
 NOTICE: Final = "goodfaith.notice.sent.v1"
+UNREACHED: Final = "goodfaith.notice.unreached.v1"
 HOLD: Final = "goodfaith.hold.changed.v1"
 AS_FILED: Final = {
     name: name
@@ -65,6 +68,7 @@ AS_FILED: Final = {
         "abroad",
         "recurs",
         "canary",
+        "brake",
     )
 } | {"received_at": "accepted_at"}
 """Fields of a change, and the submission's fields of which they are copies."""
@@ -94,7 +98,7 @@ _data = msgspec.json.Decoder(_Data)
 _decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     name: msgspec.json.Decoder(kind)
     for name, kind in TYPES.items()
-    if name in (SUBMITTED, NOTICE, HOLD) or issubclass(kind, Command)
+    if name in (SUBMITTED, NOTICE, UNREACHED, HOLD) or issubclass(kind, Command)
 }
 
 
@@ -123,6 +127,7 @@ class StoredItem(Struct):
     on_site: bool = True
     abroad: bool = False
     canary: bool = False
+    brake: str | None = None
     recurs: str | None = None
     seller: str | None = None
     state: State = State.RECEIVED
@@ -141,6 +146,7 @@ class StoredItem(Struct):
     handled_at: dt.datetime | None = None
     sla: str | None = None
     triage: Triage | None = None
+    audit: Audit | None = None
     content: str | None = None
 
     @property
@@ -177,9 +183,9 @@ class StoredItem(Struct):
 _KEPT: Final = tuple(
     name
     for name in ItemChanged.__struct_fields__
-    if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage", "content")
+    if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage", "content", "unreached")
 )
-"""Fields of a change that describe the item; the others describe the change, or follow from it."""
+"""Fields of a change that describe the item; the others describe the change, follow from it, or go on without one."""
 
 
 class Disagreement(Exception):
@@ -239,7 +245,7 @@ class JudgedItem:
         self.model = ItemModel(rules)
         self.model.ours = True  # by the marketplace's contract only the programme removes a listing
         self.commands: deque[OpenCommand] = deque()
-        self.silent: list[NoticeSent] = []
+        self.silent: list[NoticeSent | NoticeUnreached] = []
         self.outcome: Outcome | None = None
         self.revision = 0
         self.ended_before = False
@@ -287,7 +293,7 @@ class Judge:
             judged = self._items.get(data.item)
             if judged is None:
                 continue  # never filed: other checks report that
-            if isinstance(data, NoticeSent) and id_ not in heeded:
+            if isinstance(data, NoticeSent | NoticeUnreached) and id_ not in heeded:
                 judged.silent.append(data)
                 continue
             if isinstance(data, Command):
@@ -425,6 +431,7 @@ class Judge:
             )
         if last is not None:
             self._fields(model, last.event)
+            self._audited(judged, last.event)
 
     def _event(
         self, judged: JudgedItem, source: Input | None, cause: str | None, at: dt.datetime, change: ItemChanged
@@ -438,6 +445,9 @@ class Judge:
         elif isinstance(source, NoticeSent):
             if not model.sent(source.kind, source.begins, at):
                 raise Disagreement("item-misjudged", f"no {source.kind} was awaited")
+        elif isinstance(source, NoticeUnreached):
+            if not model.not_reached(source.at, at):
+                raise Disagreement("item-misjudged", "no seller_notice was awaited")
         elif isinstance(source, HoldChanged):
             model.receipt(source.at, at)
         elif change.previous == "DUPLICATE":
@@ -483,7 +493,8 @@ class Judge:
         parties = {"holder": (judged.filed.complainant, judged.filed.principal), "seller": (judged.model.seller,)}
         if command.role not in roles or command.by not in parties.get(command.role, (command.by,)):
             return False
-        return judged.model.command(name, command.accepted_at, now, **_arguments(command))
+        by_seller = command.role == "seller"
+        return judged.model.command(name, command.accepted_at, now, by_seller=by_seller, **_arguments(command))
 
     def _catch_up(self, judged: JudgedItem, cause: str | None) -> None:
         """Repeat earlier commands that left no trace: changes of a right that change no state."""
@@ -510,6 +521,8 @@ class Judge:
         for notice in judged.silent:
             if notice.revision > judged.revision or notice.kind in model.waiting:
                 later.append(notice)
+            elif isinstance(notice, NoticeUnreached):
+                model.not_reached(notice.at, model.now)
             else:
                 model.sent(notice.kind, notice.begins, model.now)
         judged.silent = later
@@ -526,6 +539,35 @@ class Judge:
             model.listing = None
         if change.triage is not None:
             model.band = change.triage.band
+            if change.triage.signals:
+                Judge._weighed(judged, change.triage)
+
+    @staticmethod
+    def _audited(judged: JudgedItem, change: ItemChanged) -> None:
+        """Was the item drawn for an audit, by nothing but its id and the policy, and what did the audit find?"""
+        was = None if change.audit is None else (change.audit.outcome, change.audit.found)
+        if was != judged.model.audit:
+            raise Disagreement("item-misjudged", f"audit {was}, not {judged.model.audit}")
+        settled = 0 if judged.filed.record is None else judged.filed.record.settled
+        size = next(name for name, least in (("200+", 200), ("20-199", 20), ("1-19", 1), ("0", 0)) if settled >= least)
+        if change.audit is not None and change.audit.size != size:
+            raise Disagreement("item-misjudged", f"audited as of a complainant of {change.audit.size}, not {size}")
+
+    @staticmethod
+    def _weighed(judged: JudgedItem, triage: Triage) -> None:
+        """Weigh what triage says that was known once more. Versions before kept no signals: then its band is taken."""
+        rules = judged.model.policy.triage
+        if rules is None:
+            raise Disagreement("item-misjudged", "weighed under a policy that knows no triage")
+        reason = judged.model.policy.reasons.get(judged.filed.reason)
+        severity = "general" if reason is None else reason.severity
+        score, fired, band, lacks = weighed(rules, severity, triage.signals, canary=judged.filed.canary)
+        if (triage.score, triage.rules, triage.band, set(triage.lacks)) != (score, fired, band, lacks):
+            wanted = f"{score}, {band}, {sorted(fired)}, lacking {sorted(lacks)}"
+            raise Disagreement(
+                "item-misjudged",
+                f"triage {triage.score}, {triage.band}, {sorted(triage.rules)}, lacking {sorted(triage.lacks)}; not {wanted}",
+            )
 
     @staticmethod
     def _fields(model: ItemModel, change: ItemChanged) -> None:
@@ -539,6 +581,7 @@ class Judge:
             "counter_round": (change.counter_round, model.rounds),
             "seller": (change.seller, model.seller),
             "noticed_at": (change.noticed_at or model.noticed, model.noticed),
+            "unreached": (change.unreached, model.unreached),
         }
         wrong = [f"{name} {was}, not {wanted}" for name, (was, wanted) in pairs.items() if was != wanted]
         if wrong:

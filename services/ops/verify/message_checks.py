@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.ops.verify.evidence import not_set_aside, quoted
-from services.ops.verify.findings import Table
+from services.ops.verify.evidence import Check, Evidence, not_set_aside, quoted
+from services.ops.verify.findings import Finding
 from services.ops.verify.telling import WINDOW_KINDS
+from shared import policy
 
 _SAME: Final = "m.item = t.item and m.revision = t.revision and m.kind = t.kind and m.party = t.party"
 _NAME: Final = "t.kind || ' to ' || t.party || ' of ' || t.item || '/' || t.revision"
@@ -26,7 +27,25 @@ _DUE: Final = f"""
     (select m.id, m.begun_at, m.begun_by, u.item, u.revision from notification.messages m,
         unnest(m.items, m.revisions) as u(item, revision) where m.begun_at is not null and m.kind in ({_WINDOWS}))"""
 
-CHECKS: Final[dict[str, Table]] = {
+_UNOWNED: Final = """
+    (select m.id, u.item, u.revision from notification.messages m, unnest(m.items, m.revisions) as u(item, revision)
+    where m.kind = 'seller_notice' and m.result = 'unreachable' and m.begins = 'read' and m.state in ('sent', 'delivered'))"""
+
+
+def unowned(e: Evidence) -> list[Finding]:
+    """No window waits for less than its reading in an inbox that nobody owns, unless the policy goes on all the same."""
+    proceed = [one for one in policy.versions() if policy.load(one).sellers.unreachable == "proceed"]
+    return e.find(
+        {
+            ("problem", "window-unowned"): f"""
+                select m.id from notification.messages m join verification.items i on i.item = m.items[1]
+                where m.kind = 'seller_notice' and m.result = 'unreachable' and m.begins <> 'read'
+                and i.body::jsonb ->> 'policy' not in ({quoted(proceed)})"""
+        }
+    )
+
+
+CHECKS: Final[dict[str, Check]] = {
     # what the parties must be told is in exactly one message, and nothing else is in one
     "told": {
         ("lost", "untold"): f"""
@@ -80,16 +99,32 @@ CHECKS: Final[dict[str, Table]] = {
                 when 'delivered' then begins = 'delivered' and begun_at >= delivered_at
                 when 'read' then begins <> 'sent' and begun_at >= read_at
                 else begins <> 'sent' and begun_at >= deemed_at end""",
+        ("lost", "unreached-unannounced"): f"""
+            select d.id || ': ' || d.item from {_UNOWNED} d
+            left join v_unreached n on n.message = d.id and n.item = d.item and n.revision = d.revision
+            where n.message is null
+            and not exists (select from notification.announcements a where a.message = d.id)""",
+        ("doubled", "unreached-announced-twice"): """
+            select message || ': ' || item from v_unreached group by message, item, revision having count(*) > 1""",
+        ("problem", "unreached-unfounded"): f"""
+            select n.message || ': ' || n.item from v_unreached n
+            left join {_UNOWNED} d on d.id = n.message and d.item = n.item and d.revision = n.revision
+            where d.id is null""",
         ("problem", "inbox-message"): f"""
             select coalesce(s.message, m.id) from {_ANNOUNCED} s full join intake.messages m on m.id = s.message
             where m.id is null or s.message is null or m.sent_at <> s.sent_at""",
     },
-    # a seller's window began when the notice was sent
+    "unowned": unowned,
+    # a seller's window began when the notice was sent or, if it could not be reached, when the seller first acted; if it
+    # had acted by then, when the notice was put into its inbox
     "noticed": {
         ("problem", "noticed-at-wrong"): """
             select v.item from v_item v
             left join v_notice n on n.item = v.item and n.kind = 'seller_notice' and n.begins = v.noticed_at
-            where v.noticed_at is not null and n.item is null""",
+            where v.noticed_at is not null and n.item is null and not exists (
+                select from intake.commands c where c.item = v.item and c.role = 'seller'
+                and c.accepted_at = v.noticed_at)
+            and not exists (select from v_unreached u where u.item = v.item and u.at = v.noticed_at)""",
         ("problem", "noticed-at-missing"): f"""
             select distinct v.item from v_item v join v_notice n on n.item = v.item and n.kind = 'seller_notice'
             where v.state = 'NOTIFIED' and v.noticed_at is null and v.listing {not_set_aside("verification")}""",

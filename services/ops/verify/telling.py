@@ -63,7 +63,9 @@ class Step(NamedTuple):
     @property
     def resumed(self) -> bool:
         """The item is back from a pause with nothing decided: the state's first message still holds."""
-        return self.change.previous in ("SUSPENDED", "LITIGATION") and not self.change.via
+        paused = self.change.previous in ("SUSPENDED", "LITIGATION") and not self.change.via
+        # its seller was reached while a person looked at the takedown
+        return paused or (self.change.state == "NOTIFIED" and self.before[-1] == "APPEALED")
 
     @property
     def new(self) -> bool:
@@ -79,8 +81,8 @@ class Step(NamedTuple):
 
     @property
     def appealed(self) -> bool:
-        """A party complained. Of the platform's own audits, parties are told only the result."""
-        return self.opened("APPEALED") and self.change.by != "system"
+        """A party complained. When the platform itself looks again, parties are told only the result."""
+        return self.opened("APPEALED") and self.change.by != "system" and self.before[-1] in CLOSED
 
     @property
     def reversed(self) -> bool:
@@ -93,7 +95,8 @@ class Step(NamedTuple):
     def seller(self) -> bool:
         """The seller knows of the item, and is not its complainant."""
         change = self.change
-        knows = change.noticed_at is not None or change.previous in _AFTER_NOTICE
+        # a notice that nobody has read is in the inbox all the same
+        knows = change.noticed_at is not None or change.previous in _AFTER_NOTICE or change.unreached
         return knows and change.seller is not None and change.seller != change.complainant
 
     @property

@@ -7,6 +7,7 @@ from typing import Final
 
 from services.verification.draft import AGAINST, Draft
 from services.verification.item import UPHELD
+from services.verification.rules import audits
 from services.verification.rules.counters import open_round
 from services.verification.rules.review import put_to_review, renew, reopen
 from shared.events import Complain, Decide, State
@@ -17,10 +18,13 @@ UNHEARD: Final = frozenset({State.REJECTED, State.DUPLICATE, State.LINK_INVALID,
 
 def audited(d: Draft) -> bool:
     """Row 19, by the platform itself: a share of what no person has looked at, chosen by the item's id."""
-    share = d.policy.rules.audited_share
-    if not share or d.deciders or "platform" in d.appealed:
+    if d.deciders or "platform" in d.appealed:
         return False
-    return int.from_bytes(hashlib.blake2b(d.item.item.encode(), digest_size=4).digest(), "big") < share * 2**32
+    if share := d.policy.rules.audited_share:  # versions before `audits`
+        drawn = int.from_bytes(hashlib.blake2b(d.item.item.encode(), digest_size=4).digest(), "big")
+        return d.state is State.UPHELD_BY_DEFAULT and drawn < share * 2**32
+    outcome = audits.silent(d)
+    return outcome is not None and audits.begin(d, outcome)
 
 
 def complaint_refusal(d: Draft) -> str | None:
@@ -67,6 +71,11 @@ def confirms(d: Draft) -> bool:
     return event.decision == "confirm"
 
 
+def confirms_unreached(d: Draft) -> bool:
+    """Row 9: the takedown of a seller that is not reached is confirmed."""
+    return confirms(d) and d.stack[-1].state is State.NOTIFIED
+
+
 def confirms_without_original(d: Draft) -> bool:
     """Row 2: the original ended without a takedown while a complaint about the duplicate was pending."""
     return confirms(d) and d.stack[-1].state is State.DUPLICATE and d.facts.original is None
@@ -79,9 +88,9 @@ def reverses_unheard(d: Draft) -> bool:
 
 
 def reverses_takedown(d: Draft) -> bool:
-    """Row 19: a takedown is reversed."""
+    """Row 19: a takedown is reversed, or that of a seller that is not reached (row 9)."""
     event: Decide = d.event
-    return event.decision == "reverse" and d.stack[-1].state in UPHELD
+    return event.decision == "reverse" and d.stack[-1].state in UPHELD | {State.NOTIFIED}
 
 
 def reverses_restoration(d: Draft) -> bool:

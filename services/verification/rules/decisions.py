@@ -6,6 +6,7 @@ from typing import Any
 
 from services.verification.draft import Draft
 from services.verification.item import Item
+from services.verification.rules import audits
 from shared.events import DECISIONS, Command, Decide, State
 
 
@@ -55,3 +56,4 @@ def note_decider(d: Draft) -> None:
     """Note who decided: they may not decide a complaint about the item (row 19)."""
     event: Decide = d.event
     d.deciders = tuple(dict.fromkeys((*d.deciders, event.by, *event.looked)))
+    audits.answer(d)

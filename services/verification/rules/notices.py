@@ -6,13 +6,14 @@ import msgspec
 
 from services.verification.draft import Draft
 from services.verification.item import Frame, Notice, Timer, TimerKind
-from shared.events import NoticeSent, State
+from services.verification.rules.complaints import audit
+from shared.events import NoticeSent, NoticeUnreached, State
 from shared.policy import Span
 
 
 def awaited(d: Draft) -> bool:
     """The notice belongs to the present visit of the state, and its window has not begun."""
-    event: NoticeSent = d.event
+    event: NoticeSent | NoticeUnreached = d.event
     return event.kind in d.awaits and d.visit <= event.revision < d.revision
 
 
@@ -26,7 +27,7 @@ def awaited_before(d: Draft) -> bool:
     return any(_awaits(frame, d.event) for frame in d.stack)
 
 
-def _awaits(frame: Frame, event: NoticeSent) -> bool:
+def _awaits(frame: Frame, event: NoticeSent | NoticeUnreached) -> bool:
     return event.kind in frame.awaits and frame.visit <= event.revision <= frame.until
 
 
@@ -85,6 +86,50 @@ def stand(d: Draft) -> None:
     d.upheld = d.held
 
 
+def unreached(d: Draft) -> bool:
+    """Row 9: the seller's notice is in an inbox that nobody owns, which is news."""
+    return not d.unreached and awaited(d)
+
+
+def unreached_before(d: Draft) -> bool:
+    """Row 9, while the item has left the state to which the notice belongs."""
+    return not d.unreached and awaited_before(d)
+
+
+def note_unreached(d: Draft) -> None:
+    """Row 9: no window begins until the seller is reached."""
+    d.unreached = True
+
+
+def person_decides(d: Draft) -> bool:
+    """Row 9: the seller is not reached, and the policy has a person decide."""
+    return d.unreached and d.policy.sellers.unreachable == "review"
+
+
+def put_to_person(d: Draft) -> None:
+    """Row 9: have a person look at the takedown, and say why."""
+    audit(d)
+    d.code = "seller_unreached"
+
+
+def reached(d: Draft) -> bool:
+    """Row 9: the seller is reached while a person looks at the takedown."""
+    return d.unreached and d.stack[-1].state is State.NOTIFIED and awaited_before(d)
+
+
+def reached_meanwhile(d: Draft) -> bool:
+    """Row 9: the seller was reached while the item was in court, or suspended."""
+    return not d.unreached and d.stack[-1].state is State.NOTIFIED
+
+
+def begin_after_all(d: Draft) -> None:
+    """Row 9: the seller's window begins, or none runs."""
+    if never_late(d):
+        stand(d)
+    else:
+        open_window(d)
+
+
 def open_window_before(d: Draft) -> None:
     """Begin the window of a state to which the item may return; what is left of it applies on the return."""
     event: NoticeSent = d.event
@@ -112,8 +157,10 @@ def open_window_before(d: Draft) -> None:
 
 def note(d: Draft) -> None:
     """Note when the seller was notified."""
-    if d.event.kind == "seller_notice" and d.item.noticed_at is None:
-        d.notice_seen = d.event.begins
+    if d.event.kind == "seller_notice":
+        d.unreached = False
+        if d.item.noticed_at is None:
+            d.notice_seen = d.event.begins
 
 
 def note_late(d: Draft) -> None:

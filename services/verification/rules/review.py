@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from services.verification.draft import Draft
+from services.verification.rules import audits
 from services.verification.triage import triage
 from shared.events import AddInformation, Complain, HoldChanged, Triage
 
@@ -20,7 +23,9 @@ def recurs(d: Draft) -> bool:
 
 
 def by_hand(d: Draft) -> bool:
-    """Row 20: only a person decides, unless the policy leaves near copies to the rule."""
+    """Only a person decides: of near copies, unless the policy leaves them to the rule (row 20), and under a brake."""
+    if d.item.brake is not None:
+        return True
     rules = d.policy.recurrence
     return d.item.recurs is not None and (rules is None or rules.review == "manual")
 
@@ -96,21 +101,29 @@ def prima_facie(d: Draft) -> bool:
     review = d.policy.rules.review
     if review == "manual" or d.flagged or d.seller is None or by_hand(d):
         return False
-    return review == "prima_facie" or _triaged(d).band == "uphold"
+    return review == "prima_facie" or (_triaged(d).band == "uphold" and not audits.waiting(d))
 
 
 def plainly_unfounded(d: Draft) -> bool:
     """Row 6, by triage; never after a person has decided, as that means a complaint reversed a refusal."""
     if d.policy.rules.review != "triage" or d.flagged or d.seller is None:
         return False
-    return _triaged(d).band == "refuse" and not d.deciders and not by_hand(d)
+    return _triaged(d).band == "refuse" and not d.deciders and not by_hand(d) and not audits.waiting(d)
 
 
 def _triaged(d: Draft) -> Triage:
     """The result of triage, weighed once each time the item comes to review."""
     if d.weighed is None:
         assert d.policy.triage is not None, "the policy was checked"
-        d.weighed = d.triage = triage(d.item, d.facts, d.policy.triage)
+        item = d.item
+        if item.right_status != d.right_status:  # the change that brought it to review brought the right into force
+            item = msgspec.structs.replace(item, right_status=d.right_status)
+        d.weighed = d.triage = triage(item, d.facts, d.policy.triage)
+        if audits.waiting(d):
+            d.audit = None  # weighed again, after an interruption
+        outcome = audits.BY_RULE.get(d.weighed.band)
+        if outcome is not None and not by_hand(d):
+            audits.begin(d, outcome)
     return d.weighed
 
 
@@ -204,6 +217,7 @@ def notify(d: Draft) -> None:
     take_listing(d)
     d.held = d.policy.rules.removal == "on_notice"
     d.awaits = ("seller_notice",)
+    d.unreached = False
     d.counter_due = None
 
 

@@ -57,6 +57,12 @@ NAMES = "payload::jsonb -> 'data' ->> 'command' ="
 OF_ITEM = f"payload::jsonb -> 'data' ->> 'item' = {ITEM}"
 
 # kind, and how where there are several ways -> category, SQL on the database
+UNREACHED = f"""insert into notification.event_log (partition, seq, topic, key, target, type, claim, payload, hash)
+    select partition, seq + 2000, topic, key, target, 'goodfaith.notice.unreached.v1', claim,
+        jsonb_set(payload::jsonb, '{{data,at}}', payload::jsonb -> 'data' -> 'sent_at')::text, hash
+    from notification.event_log where type = 'goodfaith.notice.sent.v1' and payload::jsonb -> 'data' ->> 'message' = {MESSAGE}"""
+"""As if a notice that was sent lay in an inbox that nobody owns as well."""
+
 TAMPERED: dict[str, tuple[str, str]] = {
     # sanctions
     "sanction-missing": ("lost", f"delete from enforcement.sanctions where sanction = {SANCTION}"),
@@ -571,6 +577,13 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "beginning-wrong": ("problem", f"update notification.messages set begun_by = 'read' where id = {MESSAGE}"),
     "inbox-message": ("problem", f"delete from intake.messages where id = {MESSAGE}"),
+    "window-unowned": ("problem", f"update notification.messages set result = 'unreachable' where id = {MESSAGE}"),
+    "unreached-unannounced": (
+        "lost",
+        f"update notification.messages set result = 'unreachable', begins = 'read' where id = {MESSAGE}",
+    ),
+    "unreached-announced-twice": ("doubled", f"{UNREACHED}; {UNREACHED.replace('+ 2000', '+ 3000')}"),
+    "unreached-unfounded": ("problem", UNREACHED),
     "right-unaccepted": ("problem", "update intake.rights set accepted = null where status = 'active'"),
     "document-gone": (
         "problem",
@@ -603,8 +616,9 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
 }
 
+IPP = policy.current("ipp").version
 STATEMENT = "insert into enforcement.statements (puid, item, revision, policy, body, state)"
-HOLDS = """select item || '.' || revision, item, revision, 'ipp-2026-11', '', 'sent' from (select payload::jsonb -> 'data' ->> 'item' as item,
+HOLDS = f"""select item || '.' || revision, item, revision, '{IPP}', '', 'sent' from (select payload::jsonb -> 'data' ->> 'item' as item,
     (payload::jsonb -> 'data' ->> 'revision')::int as revision, coalesce((payload::jsonb -> 'data' ->> 'held')::bool, false) as held,
     lag(coalesce((payload::jsonb -> 'data' ->> 'held')::bool, false), 1, false) over (partition by payload::jsonb -> 'data' ->> 'item'
     order by (payload::jsonb -> 'data' ->> 'revision')::int) as before
@@ -617,7 +631,7 @@ ASKING: dict[str, tuple[str, str]] = {
     ),
     "statement-unfounded": (
         "problem",
-        f"{STATEMENT} {HOLDS}; {STATEMENT} values ('x', {ITEM}, 1000, 'ipp-2026-11', '', 'sent')",
+        f"{STATEMENT} {HOLDS}; {STATEMENT} values ('x', {ITEM}, 1000, '{IPP}', '', 'sent')",
     ),
     "statement-refused": (
         "problem",
@@ -792,7 +806,7 @@ def test_a_mistake_that_enforcement_makes_again_when_asked_is_found(rig: Rig, mo
 @pytest.fixture
 def asking(monkeypatch: pytest.MonkeyPatch, rig: Rig) -> None:
     """As if the run's policy asked for statements of reasons."""
-    ipp = policy.load("ipp-2026-11")
+    ipp = policy.current("ipp")
     table = policy.parse(statements_policy.text(), f"{statements_policy.VERSION}.toml").statements
     monkeypatch.setattr(policy, "load", lambda _: msgspec.structs.replace(ipp, statements=table))
     monkeypatch.setattr(rig, "settings", rig.settings.model_copy(update={"statements_url": "https://eu.example"}))

@@ -15,6 +15,7 @@ from services.intake.kernel import requests
 from services.intake.kernel.commands import ItemRef
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Rows
+from services.intake.kernel.weighed import BY_PERSON, audit_of, why_person
 from services.intake.review import domain as review
 from services.intake.review.domain import Case, CaseChange, DecisionContext, EarlierDecision
 from shared import events, policy
@@ -403,6 +404,53 @@ def test_tokens_are_not_guessed() -> None:
         assert len(token) >= 46
 
 
+@pytest.mark.parametrize(
+    ("outcome", "decision", "made", "code"),
+    [
+        ("upheld_by_default", "uphold", "confirm", "decision_stands"),
+        ("upheld_by_default", "refuse", "reverse", "facts_misjudged"),
+        ("restored_by_default", "uphold", "reverse", "facts_misjudged"),
+        ("restored_by_default", "refuse", "confirm", "decision_stands"),
+    ],
+)
+def test_an_audit_is_decided_without_knowing_what_happened(outcome: str, decision: str, made: str, code: str) -> None:
+    context = DecisionContext({"i-1": case(state="APPEALED", audited=outcome)})
+    rows = decide(context, decision=decision, code="not_infringing" if decision == "refuse" else None)
+    (command,) = rows.commands
+    assert isinstance(command, events.Decide)
+    assert (command.decision, command.code) == (made, code)
+
+
+def test_in_an_audit_nobody_decides_about_an_outcome_that_is_not_shown() -> None:
+    for decision in ("confirm", "reverse"):
+        context = DecisionContext({"i-1": case(state="APPEALED", audited="upheld_by_default")})
+        assert refused(422, "decision_blind", context, decision=decision, code="decision_stands").field == "decision"
+    # an operator without a lease sees it
+    context = DecisionContext({"i-1": case(state="APPEALED", audited="upheld_by_default")})
+    (command,) = decide(context, OPERATOR, "reverse", lease=None, code="new_evidence").commands
+    assert isinstance(command, events.Decide)
+    assert command.decision == "reverse"
+
+
+def test_instead_of_a_rule_a_person_decides_as_always() -> None:
+    context = DecisionContext({"i-1": case(audited="refused_by_rule")})
+    (command,) = decide(context, decision="refuse", code="not_infringing").commands
+    assert isinstance(command, events.Decide)
+    assert (command.decision, command.code) == ("refuse", "not_infringing")
+
+
+def test_an_audit_waits_until_a_person_has_answered() -> None:
+    audit = events.Audit(outcome="upheld_by_rule", size="0")
+    waiting, answered = (
+        msgspec.json.encode(changed(2, S.UNDER_REVIEW, audit=msgspec.to_builtins(one))).decode()
+        for one in (audit, msgspec.structs.replace(audit, found="agrees"))
+    )
+    assert audit_of(waiting) == audit
+    assert audit_of(answered) is None
+    assert audit_of(msgspec.json.encode(changed(2, S.UNDER_REVIEW)).decode()) is None
+    assert audit_of(None) is None
+
+
 def test_what_triage_found_is_told_with_the_bounds_of_its_signals() -> None:
     rules = policy.current("ipp").triage
     assert rules is not None
@@ -413,6 +461,29 @@ def test_what_triage_found_is_told_with_the_bounds_of_its_signals() -> None:
     heaviest_first = sorted((abs(weight) for weight in fired.values()), reverse=True)
     assert [abs(weight) for _, weight, _ in told] == [*heaviest_first, 0]
     assert {name: rule for name, _, rule in told} == {**rules.rules, "gone": None}
+
+
+def test_why_a_person_decides_is_told_in_words() -> None:
+    rules = policy.current("ipp")
+    assert rules.triage is not None
+    against = events.Triage(
+        score=0, band="review", rules={"mark_only_descriptive": -30, "mark_in_title": 10}, lacks=("match",)
+    )
+    told = why_person(against, rules.version)
+    assert told == [rules.triage.rules["mark_only_descriptive"].says, rules.triage.findings["match"].lacking]
+    german = why_person(against, rules.version, "de")
+    assert len(german) == len(told)
+    assert not set(german) & set(told), "in the reader's language"
+    for band in ("uphold", "refuse"):
+        assert why_person(msgspec.structs.replace(against, band=band), rules.version) == []
+    assert why_person(None, rules.version) == []
+    assert rules.brake is not None
+    for brake in ("probation", "rate"):
+        assert why_person(None, rules.version, braked=brake) == [rules.brake.says[brake]]
+        assert why_person(against, rules.version, braked=brake) == [rules.brake.says[brake], *told]
+    # of versions before, and of one that this process does not know, there is nothing more to say
+    for version in ("ipp-2026-11", "ipp-2099-01"):
+        assert why_person(against, version) == [BY_PERSON]
 
 
 def test_triage_under_a_version_that_is_not_known_here_is_told_without_them() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Literal
+from typing import Any, Literal, cast
 
 import msgspec
 import pytest
@@ -16,11 +16,15 @@ from services.notification.domain import (
     WindowRule,
     WindowStart,
     notices_of,
+    unreached_of,
     window_rule,
     window_start,
 )
+from services.notification.preparing import Preparer
+from services.notification.types import Message
 from shared import events, policy
-from tests.unit.notification.making import NOW
+from shared.settings import Settings
+from tests.unit.notification.making import NOW, SELLER
 
 By = Literal["sent", "delivered", "read"]
 MOMENTS = st.none() | st.integers(-10, 40).map(lambda hours: NOW + dt.timedelta(hours=hours))
@@ -91,6 +95,16 @@ def test_every_profile_begins_with_the_sending() -> None:
         assert window_rule("seller_notice", version, NOW) == WindowRule("sent", None)
 
 
+def test_what_lies_in_an_inbox_that_nobody_owns_begins_with_its_reading() -> None:
+    for profile in policy.profiles():
+        rules = policy.current(profile)
+        proceeds = rules.sellers.unreachable == "proceed"
+        found = window_rule("seller_notice", rules.version, NOW, reached=False)
+        assert found == WindowRule("sent" if proceeds else "read", None)
+    (lost,) = unreached_of("m", "c", NOW, [ItemRevision("i", 2, "l")])
+    assert (lost.item, lost.revision, lost.listing, lost.kind, lost.at) == ("i", 2, "l", "seller_notice", NOW)
+
+
 def test_what_begins_no_window_has_no_beginning() -> None:
     assert window_rule("outcome", "ipp-2026-11", NOW) is None
     assert notices_of("m", "c", "outcome", NOW, WindowStart("sent", NOW), [ItemRevision("i", 1, "l")]) == []
@@ -129,3 +143,19 @@ def test_wrong_settings_are_found(lines: str, key: str) -> None:
     text = (policy.FOLDER / "ipp-2026-11.toml").read_text(encoding="utf-8")
     with pytest.raises(policy.PolicyError, match=key):
         policy.parse(f"{text}\n[notice]\n{lines}\n", "ipp-2026-11.toml")
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "owned", "why"),
+    [
+        ("seller_notice", True, False, "unreachable"),
+        ("seller_notice", True, True, "no_contact"),
+        # mailed before, so its window has begun; the address was erased since
+        ("seller_notice", False, False, "no_contact"),
+        ("outcome", True, False, "no_contact"),
+    ],
+)
+def test_only_a_sellers_first_notice_can_be_unreachable(kind: str, first: bool, owned: bool, why: str) -> None:
+    message = Message("m", "c", SELLER, kind, False, 0, NOW, first=first)
+    preparer = Preparer(Settings(), cast(Any, None), cast(Any, None))
+    assert preparer.unreachable(message, None, False, owned=owned) == (why, None)

@@ -82,6 +82,32 @@ CASES: list[tuple[str, S, dict[str, Any], list[tuple[str, str]]]] = [
         [("complaint_received", HOLDER), ("complaint_received", SELLER)],
     ),
     ("audited by the platform", S.APPEALED, {"previous": S.NOTIFIED, "noticed_at": NOW}, []),
+    ("put to a person", S.APPEALED, {"previous": S.NOTIFIED, "unreached": True}, []),
+    (
+        "put to a person by what a holder says of the court",
+        S.APPEALED,
+        {"previous": S.LITIGATION, "via": (S.NOTIFIED,), "by": "holder", "unreached": True},
+        [],
+    ),
+    (
+        "upheld by a person, unread",
+        S.UPHELD_BY_DEFAULT,
+        {"previous": S.APPEALED, "by": "reviewer", "unreached": True},
+        [TO_HOLDER, TO_SELLER],
+    ),
+    (
+        "withdrawn, unread",
+        S.WITHDRAWN,
+        {"previous": S.APPEALED, "by": "holder", "unreached": True},
+        [TO_HOLDER, TO_SELLER],
+    ),
+    (
+        "complained of by the holder, unread",
+        S.APPEALED,
+        {"previous": S.RESTORED, "by": "holder", "unreached": True},
+        [("complaint_received", HOLDER), ("complaint_received", SELLER)],
+    ),
+    ("reached meanwhile", S.NOTIFIED, {"previous": S.APPEALED, "noticed_at": NOW}, []),
     ("confirmed", S.UPHELD, {"previous": S.APPEALED, "noticed_at": NOW, "by": "reviewer"}, [TO_HOLDER, TO_SELLER]),
     ("reversed", S.RESTORED, {"previous": S.APPEALED, "noticed_at": NOW, "by": "reviewer"}, [TO_HOLDER, TO_SELLER]),
     ("to review again", S.UNDER_REVIEW, {"previous": S.APPEALED, "by": "reviewer"}, [("complaint_reversed", HOLDER)]),
@@ -105,7 +131,7 @@ def test_change_is_told(state: S, more: dict[str, Any], told: list[tuple[str, st
     assert messages_for(entered(state), changed(state, **more)) == told
 
 
-@pytest.mark.parametrize("kind", ["handled", "window_opened", "overdue", "reminded", "holder_response"])
+@pytest.mark.parametrize("kind", ["handled", "window_opened", "unreached", "overdue", "reminded", "holder_response"])
 def test_what_is_no_entry_is_not_told(kind: str) -> None:
     change = changed(S.NOTIFIED, previous=S.NOTIFIED, noticed_at=NOW)
 

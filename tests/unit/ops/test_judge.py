@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from services.notification.domain import WINDOW_KINDS, notice_of
 from services.ops.verify import penalty_model, telling
 from services.ops.verify.item_state import ENDED, FINAL, UPHELD
 from services.verification import draft, lifecycle
-from services.verification.rules import counters, decisions
+from services.verification.rules import counters, decisions, review
 from shared import events, policy
 from shared.events import SanctionChanged, State
 from tests.unit.verification.world import DAY, HOUR, MICRO, T, World, judged
@@ -184,6 +185,37 @@ def test_what_waits_for_a_person_is_not_judged_to_its_end() -> None:
     due = world.got.next_due
     assert due is not None
     assert judged(world, due, blocked=("l",)) == []
+
+
+def weighed(found: Callable[[events.Triage], events.Triage], monkeypatch: pytest.MonkeyPatch) -> World:
+    """An item whose triage says something else than it found."""
+    real = review.triage
+    monkeypatch.setattr(review, "triage", lambda *args: found(real(*args)))
+    world = World(policy.current("ipp"))
+    world.submit()
+    return world
+
+
+def test_a_takedown_that_triage_did_not_earn_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = weighed(lambda told: msgspec.structs.replace(told, band="uphold", lacks=()), monkeypatch)
+    assert world.state is S.NOTIFIED
+    (found,) = judged(world)
+    assert found.startswith("item-misjudged")
+    assert "not 50, review, [], lacking ['match', 'record']" in found
+
+
+@pytest.mark.parametrize(
+    "changes", [{"score": 51}, {"rules": {"mark_in_title": 10}}, {"lacks": ("match",)}, {"signals": {"settled": 1.0}}]
+)
+def test_a_triage_that_does_not_follow_from_its_signals_is_found(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (found,) = judged(weighed(lambda told: msgspec.structs.replace(told, **changes), monkeypatch))
+    assert found.startswith("item-misjudged")
+
+
+def test_triages_from_before_signals_were_kept_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert judged(weighed(lambda told: msgspec.structs.replace(told, signals={}, lacks=()), monkeypatch)) == []
 
 
 # ---- penalties, sanctions

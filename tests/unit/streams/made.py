@@ -17,6 +17,7 @@ from shared.events import (
     ItemChanged,
     ItemSubmitted,
     NoticeSent,
+    NoticeUnreached,
     SanctionChanged,
     StandingChanged,
     State,
@@ -139,16 +140,17 @@ def histories(draw: st.DrawFn) -> list[Record]:
             found.append((at, VERIFICATION, change))
             if state is State.NOTIFIED and draw(st.booleans()):
                 sent = at + dt.timedelta(seconds=draw(st.sampled_from((3, 700))))
-                notice = NoticeSent(
-                    item=f"i-{number}",
-                    claim=f"c-{number // 3}",
-                    listing=f"l-{number}",
-                    message="m",
-                    kind="seller_notice",
-                    revision=revision,
-                    sent_at=sent,
-                )
-                found.append((sent, NOTIFICATION, notice))
+                about: dict[str, Any] = {
+                    "item": f"i-{number}",
+                    "claim": f"c-{number // 3}",
+                    "listing": f"l-{number}",
+                    "message": "m",
+                    "revision": revision,
+                }
+                if draw(st.booleans()):
+                    found.append((sent, NOTIFICATION, NoticeUnreached(**about, at=sent)))
+                else:
+                    found.append((sent, NOTIFICATION, NoticeSent(**about, kind="seller_notice", sent_at=sent)))
             if held and draw(st.booleans()):
                 taken = at + dt.timedelta(seconds=draw(st.sampled_from((2, 9000))))
                 hold = HoldChanged(

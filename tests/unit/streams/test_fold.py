@@ -9,9 +9,11 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.streams import items, registry
+from services.streams import items, registry, views
 from services.streams.fold import POSITIONS, Partition, Record
-from tests.unit.streams.made import BEGIN, histories
+from services.streams.views import Meta
+from shared.events import NoticeUnreached, State
+from tests.unit.streams.made import BEGIN, changed, histories
 
 LATER = BEGIN + dt.timedelta(days=3)
 
@@ -123,3 +125,16 @@ def test_a_repeat_writes_nothing(events: list[Record]) -> None:
     store = Store()
     partition = run([events], store)
     assert partition.fold(events, store.get) == ([], [])
+
+
+def test_a_notice_in_an_inbox_that_nobody_owns_was_sent_in_time_or_late_all_the_same() -> None:
+    """The stage is notification's work: it ends with the sending, whoever may read it."""
+    item = items.fold(None, changed(0, 1, State.NOTIFIED, held=True), Meta("v", BEGIN, BEGIN))
+    sent = BEGIN + dt.timedelta(seconds=3)
+    lost = NoticeUnreached(item="i-0", claim="c-0", listing="l-0", message="m", revision=1, at=sent)
+    assert items.key(lost) == "i-0"
+    assert item is not None
+    assert ("notification", views.us(BEGIN), 0) in items.stages(item)
+    after = items.fold(item, lost, Meta("n", sent, sent))
+    assert after is not None
+    assert ("notification", views.us(BEGIN), views.us(sent)) in items.stages(after)

@@ -23,6 +23,7 @@ from shared.events import (
     ItemSubmitted,
     Listing,
     NoticeSent,
+    NoticeUnreached,
     Respond,
     State,
     Triage,
@@ -144,6 +145,18 @@ def test_a_shorter_window_makes_a_counter_late() -> None:
     assert found["commands"] == {"old": {"applied": 2}, "new": {"applied": 0, "counter_too_late": 1, "not_now": 1}}
     assert found["made_up"] == {"notices": 0, "receipts": 0}
     assert found["changed_but_open"] == 0
+
+
+def test_a_seller_that_was_not_reached_is_upheld_by_default_only_where_the_policy_proceeds() -> None:
+    log = Log()
+    log.file()
+    log.add(T + MINUTE, NoticeUnreached(item="i-1", claim="c-i-1", listing="l", message="m", revision=1, at=T))
+    log.receipt(T + 2 * MINUTE)
+    old, new = log.both(policy(), policy(unreachable="proceed"), T + 10 * DAY)
+    assert (old.result("i-1").state, new.result("i-1").state) == (State.APPEALED, State.UPHELD_BY_DEFAULT)
+    assert new.made_up == {"notices": 1}
+    waits = log.both(policy(), policy(unreachable="wait"), T + 10 * DAY)[1]
+    assert (waits.result("i-1").state, waits.items["i-1"].unreached) == (State.NOTIFIED, True)
 
 
 def test_a_longer_window_is_still_open_where_the_log_ends() -> None:

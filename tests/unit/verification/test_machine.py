@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -28,6 +28,7 @@ from services.verification.lifecycle import Change, Item, decide
 from shared.events import (
     Accept,
     AddInformation,
+    AuditedOutcome,
     ChangeRight,
     Command,
     Complain,
@@ -36,18 +37,20 @@ from shared.events import (
     HoldChanged,
     Listing,
     NoticeSent,
+    NoticeUnreached,
     ReportAction,
     ReportResult,
     Respond,
     State,
     Withdraw,
 )
-from shared.policy import Policy, current
+from shared.policy import Audits, Policy, current
 from tests.unit.verification.world import COMPLETE, HOUR, IPP, ITEM, MICRO, VISIBLE, T, World, judged, policy
 
 S = State
 POLICIES = [
     policy(
+        unreachable=unreachable,
         removal=removal,
         review=review,
         counter_check=check,
@@ -55,7 +58,8 @@ POLICIES = [
         overdue_decision=overdue,
         overdue_counter_check=taken,
     )
-    for removal, review, check, silent, overdue, taken in itertools.product(
+    for unreachable, removal, review, check, silent, overdue, taken in itertools.product(
+        ("review", "wait"),
         ("on_notice", "after_window"),
         ("prima_facie", "manual"),
         ("rule", "manual"),
@@ -64,18 +68,44 @@ POLICIES = [
         ("complete", "incomplete"),
     )
 ]
+ALL = Audits(
+    seed="s",
+    shares=dict.fromkeys(get_args(AuditedOutcome), 1.0),
+    agrees="decision_stands",
+    overturned="facts_misjudged",
+)
 PROFILES = [
-    msgspec.structs.replace(rules, rules=msgspec.structs.replace(rules.rules, audited_share=share))
-    for rules in map(current, ("bpp", "cn-ecl", "dmca", "project-zero"))
-    for share in (0.0, 1.0)
+    msgspec.structs.replace(
+        rules, rules=msgspec.structs.replace(rules.rules, audited_share=share), audits=audits if not share else None
+    )
+    for rules in map(current, ("bpp", "cn-ecl", "dmca", "ipp", "project-zero"))
+    for share, audits in ((0.0, None), (0.0, ALL), (1.0, None))
 ]
-"""Other laws and programmes, with audits of no default and of every one."""
+"""Other laws and programmes, with audits of nothing and of everything, and as versions before had them."""
 GONE = Listing(listing="l", state="unknown")
 LISTINGS = [None, VISIBLE, GONE, Listing(listing="l", seller="seller", state="ended")]
 NOTICES = ["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
 DECISIONS = ["uphold", "refuse", "complete", "incomplete", "restore", "confirm", "reverse"]
 SPANS = st.sampled_from([dt.timedelta(), MICRO, HOUR, 20 * HOUR, 30 * HOUR, 80 * HOUR, 24 * 8 * HOUR, 24 * 60 * HOUR])
 DELAYS = st.sampled_from([dt.timedelta(), dt.timedelta(), MICRO, HOUR, 50 * HOUR, 24 * 40 * HOUR])
+
+
+class Informed(ItemModel):
+    """A model that is given the band of triage, as `verify` takes it from the log."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        super().__init__(world.policy)
+
+    @property
+    def band(self) -> str:
+        """The band of the item's last triage."""
+        weighed = None if self.world.item is None else self.world.item.triage
+        return "review" if weighed is None else weighed.band
+
+    @band.setter
+    def band(self, value: str) -> None:
+        self.__dict__["band"] = value  # among its attributes, but never read
 
 
 def moved(change: Change) -> bool:
@@ -112,7 +142,7 @@ class LifeCycle(RuleBasedStateMachine):
         self, rules: Policy, listing: Listing | None, original: bool, complete: bool, rest: dict[str, Any]
     ) -> None:
         self.world = World(rules, listing=listing)
-        self.model = ItemModel(rules)
+        self.model: ItemModel = Informed(self.world)
         self.know(listing, original)
         reason = next(iter(rules.reasons))
         materials = tuple({*rules.claim.required, *rules.reasons[reason].materials}) if complete else ()
@@ -167,6 +197,8 @@ class LifeCycle(RuleBasedStateMachine):
     def notice_sent(self, kind: Any, lag: dt.timedelta) -> None:
         """The notice that belongs to the state, if one is awaited (deep in the stack or not)."""
         item = self.world.got
+        if kind == "seller_notice" and not self._was_notified():
+            return
         sent_at = max(self.world.now - lag, T)
         self.told()
         self.world.sent(kind, at=sent_at, revision=self._visit(item, kind))
@@ -177,10 +209,23 @@ class LifeCycle(RuleBasedStateMachine):
             return item.visit
         return next((frame.visit for frame in reversed(item.stack) if kind in frame.awaits), item.revision)
 
+    def _was_notified(self) -> bool:
+        return any(S.NOTIFIED in (change.data.state, *change.data.via) for change in self.world.changes)
+
+    @rule()
+    def nobody_owns_the_inbox(self) -> None:
+        if not self._was_notified():
+            return
+        self.told()
+        self.world.unreached(revision=self._visit(self.world.got, "seller_notice"))
+        self.model.not_reached(self.world.now, self.world.now)
+
     @rule(kind=st.sampled_from(NOTICES), offset=st.integers(1, 20))
     def stale_notice(self, kind: Any, offset: int) -> None:
         before = self.world.item
         self.world.sent(kind, revision=self.world.got.revision + offset)
+        assert self.world.item is before
+        self.world.unreached(revision=self.world.got.revision + offset)
         assert self.world.item is before
 
     @rule(held=st.booleans(), lag=DELAYS)
@@ -196,6 +241,9 @@ class LifeCycle(RuleBasedStateMachine):
     def _usual(self, choice: int, lag: dt.timedelta) -> None:
         now = dt.timedelta()
         item = self.world.got
+        if "seller_notice" in item.awaits and not item.unreached and choice == 4:
+            self.nobody_owns_the_inbox()
+            return
         if item.awaits and choice % 3:
             self.notice_sent(item.awaits[0], now)
             return
@@ -224,6 +272,15 @@ class LifeCycle(RuleBasedStateMachine):
                 steps = [lambda: self.right_changes(now, "active"), lambda: self.action(now, True), self.deadline]
             case S.DUPLICATE:
                 steps = [lambda: self.original_ends(False), lambda: self.complain(lag, "holder", "active")]
+            case S.APPEALED if item.unreached:
+                steps = [
+                    lambda: self.notice_sent("seller_notice", lag),
+                    lambda: self.counter(lag, True),
+                    lambda: self.decide(now, "confirm", "third"),
+                    lambda: self.decide(now, "reverse", "third"),
+                    lambda: self.action(now, True),
+                    lambda: self.accept(lag),
+                ]
             case S.APPEALED:
                 steps = [
                     lambda: self.decide(now, "reverse", "other"),
@@ -263,7 +320,7 @@ class LifeCycle(RuleBasedStateMachine):
             assert outcome.refused is not None
             return
         outcome = self.world.command(kind, by, role, accepted_at=accepted_at, **rest)
-        applied = self.model.command(name, accepted_at, self.world.now, **told)
+        applied = self.model.command(name, accepted_at, self.world.now, by_seller=role == "seller", **told)
         assert applied == (outcome.refused is None and outcome.ignored is None)
 
     @rule(lag=DELAYS, identity=st.booleans(), ownership=st.booleans())
@@ -339,6 +396,7 @@ class LifeCycle(RuleBasedStateMachine):
         assert (item.handled_at, item.sla, item.sla_due) == (model.handled, model.sla, model.sla_due)
         assert item.due == model.next_due
         assert item.blocks == model.blocks
+        assert (item.audit and (item.audit.outcome, item.audit.found)) == model.audit
         assert item.counter_round == model.rounds
         if self.world.changes:
             change = self.world.changes[-1]
@@ -436,7 +494,9 @@ _moments = st.integers(0, 24 * 400).map(lambda hours: T + hours * HOUR)
 
 @st.composite
 def _events(draw: st.DrawFn) -> Any:
-    match draw(st.integers(0, 6)):
+    match draw(st.integers(-1, 6)):
+        case -1:
+            return NoticeUnreached(**ITEM, message="m", revision=draw(st.integers(1, 12)), at=draw(_moments))
         case 0:
             return NoticeSent(
                 **ITEM,
@@ -483,7 +543,7 @@ def test_repeated_and_reordered_events_never_raise(
         if timers:
             world.tick()
         # the same event once more changes nothing that it has not changed
-        if isinstance(event, NoticeSent | HoldChanged):
+        if isinstance(event, NoticeSent | NoticeUnreached | HoldChanged):
             assert not decide(world.item, event, world.facts, rules, world.now).changes
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.notification.domain import deadline, facts_of
+from services.notification.domain import WindowRule, deadline, facts_of, window_rule
 from shared.calendars import calendar
-from shared.events import State
+from shared.events import Record, State
 from shared.policy import Policy, current, load, profiles
-from tests.unit.verification.world import DAY, HOUR, IPP, MICRO, T, World
+from tests.unit.verification.world import DAY, HOUR, IPP, MICRO, VISIBLE, T, World, judged
 
 S = State
 DMCA, ECL, BPP, ZERO, DSA = (current(name) for name in ("dmca", "cn-ecl", "bpp", "project-zero", "dsa"))
@@ -20,12 +20,22 @@ US, CN = calendar("us"), calendar("cn")
 
 
 def world(rules: Policy, **changes: Any) -> World:
-    """An item filed with all that the profile asks for."""
-    made = World(rules)
+    """An item filed with all that the profile asks for, and on evidence: a match, and a holder's record."""
+    made = World(rules, listing=msgspec.structs.replace(VISIBLE, title="ACME shoes"))
+    evidence = {"mark": "ACME", "good_faith": True, "record": Record(settled=50, upheld=50)}
     reason = "copied_image_or_text" if rules is DMCA else "improper_use"
     right = "copyright" if rules is DMCA else "trademark"
     materials = (*rules.claim.required, *rules.reasons[reason].materials)
-    made.submit(**{"profile": rules.profile, "reason": reason, "right_type": right, "materials": materials, **changes})
+    made.submit(
+        **{
+            "profile": rules.profile,
+            "reason": reason,
+            "right_type": right,
+            "materials": materials,
+            **evidence,
+            **changes,
+        }
+    )
     return made
 
 
@@ -54,11 +64,64 @@ def test_the_profiles_of_the_domain() -> None:
 
 def test_a_profile_is_its_base_but_for_what_it_says() -> None:
     for rules in (DMCA, ECL, BPP, ZERO, DSA):
-        assert rules.base == "ipp-2026-11"
+        assert rules.base == ("ipp-2026-12" if rules in (ZERO, DSA) else "ipp-2026-11")
         assert rules.refusals == load("ipp-2026-11").refusals
         assert rules.timers.review_sla == IPP.timers.review_sla
     assert set(DMCA.reasons) == {name for name, reason in IPP.reasons.items() if reason.rights == ("copyright",)}
     assert ECL.reasons == IPP.reasons
+
+
+@pytest.mark.parametrize("rules", [DMCA, ECL, BPP, ZERO, DSA, IPP], ids=lambda rules: rules.profile)
+def test_7_who_acts_on_a_complete_notice_and_who_on_evidence(rules: Policy) -> None:
+    rules = current("ipp") if rules is IPP else rules
+    bare = world(rules, mark=None, good_faith=False, record=None)
+    by_its_terms = rules in (DMCA, ECL, BPP)
+    assert bare.state is (S.NOTIFIED if by_its_terms else S.UNDER_REVIEW)
+    assert world(rules).state is S.NOTIFIED
+    assert (rules.rules.review == "prima_facie") == by_its_terms
+
+
+# --------------------------------------------------------------------------------------- row 9: a seller is not reached
+
+
+@pytest.mark.parametrize(
+    ("rules", "then"),
+    [(IPP, "review"), (ZERO, "review"), (DSA, "review"), (BPP, "wait"), (ECL, "wait"), (DMCA, "proceed")],
+    ids=lambda value: value.profile if isinstance(value, Policy) else value,
+)
+def test_9_a_seller_that_cannot_be_reached_is_never_upheld_by_its_silence(rules: Policy, then: str) -> None:
+    assert rules.sellers.unreachable == then
+    assert load(f"{rules.profile}-2026-11").sellers.unreachable == "proceed", "as before, under the version before"
+    made = world(rules)
+    made.receipt()
+    notice, began = made.got.revision, window_rule("seller_notice", rules.version, made.now, reached=False)
+    if then == "proceed":
+        assert began == WindowRule("sent", None)
+        made.sent("seller_notice")
+    else:
+        assert began == WindowRule("read", None), "and nothing is deemed"
+        made.unreached()
+    made.pass_time(400 * DAY)
+    assert S.UPHELD_BY_DEFAULT not in {change.data.state for change in made.changes}
+    assert made.got.held, "what was taken down stays down"
+    assert judged(made, made.now) == []
+    if then == "proceed":
+        assert (made.state, made.got.upheld, made.got.due) == (S.NOTIFIED, True, None), "no time runs, none is late"
+        return
+    assert not made.got.upheld, "and nothing counts against the seller"
+    if then == "review":
+        assert made.state is S.APPEALED
+        made.decide_complaint("confirm")
+        assert (made.state, made.changes[-1].data.by) == (S.UPHELD_BY_DEFAULT, "reviewer")
+        return
+    assert made.state is S.NOTIFIED
+    made.sent("seller_notice", revision=notice)
+    if rules is ECL:
+        assert (made.state, made.got.upheld) == (S.NOTIFIED, True)
+    else:
+        assert made.got.due == made.now + 4 * DAY
+        made.pass_time(4 * DAY + MICRO)
+        assert made.state is S.UPHELD_BY_DEFAULT
 
 
 # ------------------------------------------------------------------------------------------------------- rows 4 and 11
@@ -245,7 +308,10 @@ def test_14_15_the_others_go_to_the_platform(rules: Policy) -> None:
 
 
 def test_project_zero_19_a_sample_is_audited() -> None:
-    rules = msgspec.structs.replace(ZERO, rules=msgspec.structs.replace(ZERO.rules, audited_share=1.0))
+    assert ZERO.audits is not None
+    rules = msgspec.structs.replace(
+        ZERO, audits=msgspec.structs.replace(ZERO.audits, shares={"upheld_by_default": 1.0})
+    )
     made = notified(rules)
     made.pass_time(10 * DAY)
     assert (made.state, made.got.held, made.changes[-1].data.rule) == (S.APPEALED, True, "19-audited")
@@ -259,8 +325,7 @@ def test_project_zero_19_a_sample_is_audited() -> None:
 def test_project_zero_19_the_share_is_that_of_the_policy() -> None:
     count = 0
     for number in range(4000):
-        made = World(ZERO)
-        made.submit(profile="project-zero", item=f"i-{number}")
+        made = world(ZERO, item=f"i-{number}")
         made.do(made.last.item and msgspec.structs.replace(_sent(made), item=f"i-{number}"))
         made.pass_time(10 * DAY)
         count += made.state is S.APPEALED

@@ -417,6 +417,164 @@ class TestRow9:
         assert (world.got.held, world.got.upheld) == (True, True)
 
 
+class TestRow9Unreached:
+    """Nobody owns the seller's inbox: its silence counts for nothing."""
+
+    @staticmethod
+    def lost(unreachable: str = "review", **changes: Any) -> World:
+        world = World(policy(unreachable=unreachable, **changes))
+        world.submit()
+        world.receipt()
+        world.unreached()
+        return world
+
+    def test_9_no_window_begins_however_long_it_lies_there(self) -> None:
+        world = self.lost("wait")
+        assert [change.kind for change in world.changes][-1] == "unreached"
+        assert (world.state, world.got.unreached, world.got.timers) == (S.NOTIFIED, True, ())
+        assert world.pass_time(400 * DAY) == []
+        assert (world.got.held, world.got.upheld, world.got.settled) == (True, False, False)
+
+    def test_9_it_is_said_once_and_only_of_the_present_notice(self) -> None:
+        world = self.lost("wait")
+        assert world.unreached().ignored
+        assert World().to(S.NOTIFIED).unreached().ignored, "the notice was sent, and the window runs"
+        assert World().to(S.UPHELD).unreached().ignored
+
+    def test_9_reading_begins_the_window(self) -> None:
+        world = self.lost("wait")
+        revision = world.got.revision
+        world.pass_time(100 * DAY)
+        world.sent("seller_notice", revision=revision)
+        assert (world.got.unreached, world.got.due) == (False, IPP.timers.window.after(world.now, CN))
+        assert world.changes[-1].data.rule == "7-window-opened"
+        world.pass_time(10 * DAY)
+        assert world.state is S.UPHELD_BY_DEFAULT
+
+    def test_9_a_person_decides_and_nothing_else_does(self) -> None:
+        world = self.lost()
+        assert (world.changes[-1].kind, world.changes[-1].data.rule) == ("appealed", "9-put-to-person")
+        assert world.state is S.APPEALED
+        world.pass_time(400 * DAY)
+        assert (world.state, world.got.held, world.got.upheld) == (S.APPEALED, True, False)
+        assert {change.kind for change in world.changes[-10:]} == {"overdue"}
+
+    def test_9_confirmed_by_a_person(self) -> None:
+        world = self.lost()
+        (change,) = world.decide_complaint("confirm").changes
+        assert (change.data.state, change.data.rule) == (S.UPHELD_BY_DEFAULT, "9-upheld-unreached")
+        assert (change.data.by, change.data.code, change.data.upheld) == ("reviewer", "decision_stands", True)
+        assert change.data.noticed_at is None
+        # the platform does not audit what a person has looked at, and the seller may still say its word
+        world.pass_time(300 * DAY)
+        assert world.counter().refused is None
+        assert world.state is S.HOLDER_RESPONSE
+        assert world.got.late_counters == 0
+
+    def test_9_reversed_by_a_person(self) -> None:
+        world = self.lost()
+        (change,) = world.decide_complaint("reverse", code="facts_misjudged").changes
+        assert (change.data.state, change.data.rule, world.got.held) == (S.RESTORED, "19-reversed", False)
+
+    def test_9_not_by_who_decided_before(self) -> None:
+        world = World(policy(review="manual"))
+        world.submit()
+        world.decide("uphold")
+        world.unreached()
+        refused = world.decide_complaint("confirm", "rev").refused
+        assert refused is not None
+        assert refused.code == "decided_before"
+
+    def test_9_reached_while_a_person_looks(self) -> None:
+        world = self.lost()
+        revision = world.got.revision - 1
+        world.pass_time(DAY)
+        (change,) = world.sent("seller_notice", revision=revision).changes
+        assert (change.data.state, change.data.previous, change.data.rule) == (S.NOTIFIED, S.APPEALED, "9-reached")
+        assert (world.got.noticed_at, world.got.due) == (world.now, IPP.timers.window.after(world.now, CN))
+        world.pass_time(10 * DAY)
+        assert world.state is S.UPHELD_BY_DEFAULT
+
+    @pytest.mark.parametrize("unreachable", ["review", "wait"])
+    def test_9_whoever_acts_has_been_reached(self, unreachable: str) -> None:
+        world = self.lost(unreachable)
+        world.pass_time(DAY)
+        reached, acted = world.counter(accepted_at=world.now - HOUR).changes
+        assert (reached.data.state, reached.data.command, reached.data.by) == (S.NOTIFIED, None, "system")
+        assert (acted.data.state, acted.data.command) == (S.HOLDER_RESPONSE, "k1")
+        assert (world.got.unreached, world.got.noticed_at) == (False, world.now - HOUR)
+        accepting = self.lost(unreachable)
+        accepting.accept()
+        assert accepting.state is S.UPHELD
+        # even by something that is refused; a holder's act says nothing of the seller
+        refused = self.lost(unreachable)
+        assert refused.complain("seller").refused is not None
+        assert (refused.state, refused.got.due) == (S.NOTIFIED, IPP.timers.window.after(refused.now, CN))
+        held = self.lost(unreachable)
+        held.action(by="owner")
+        assert held.got.unreached
+
+    def test_9_reached_in_court_or_while_suspended(self) -> None:
+        for go, back in (
+            (World.action, lambda world: world.result("ended")),
+            (lambda world: world.right("expired"), lambda world: world.right("active")),
+        ):
+            world = self.lost()
+            revision = world.got.revision - 1
+            go(world)  # type: ignore[operator]
+            world.pass_time(DAY)
+            if world.got.unreached:
+                assert not world.sent("seller_notice", revision=revision).changes
+            back(world)
+            assert (world.state, world.got.unreached) == (S.NOTIFIED, False)
+            assert world.got.due is not None
+            assert world.got.due >= IPP.timers.window.after(world.now - DAY, CN)
+
+    def test_9_not_reached_while_away_is_noted_for_the_return(self) -> None:
+        world = World(policy())
+        world.submit()
+        world.receipt()
+        revision = world.got.revision
+        world.right("expired")
+        assert not world.unreached(revision=revision).changes
+        world.right("active")
+        assert (world.state, world.changes[-1].data.via) == (S.APPEALED, (S.NOTIFIED,))
+
+    @pytest.mark.parametrize("unreachable", ["review", "wait"])
+    @pytest.mark.parametrize("noted", ["countered", "sent back"])
+    def test_9_who_has_countered_before_is_there(self, unreachable: str, noted: str) -> None:
+        world = World(policy(unreachable=unreachable, counter_check="manual"))
+        world.submit()
+        world.receipt()
+        revision = world.got.revision
+        world.counter()
+        if noted == "countered":
+            assert not world.unreached(revision=revision).changes
+        world.decide("incomplete")
+        if noted == "sent back":
+            (change,) = world.unreached(revision=revision).changes
+            assert change.kind == "window_opened"
+        assert (world.state, world.got.unreached, world.got.noticed_at) == (S.NOTIFIED, False, world.now)
+        assert world.got.due is None or world.got.due <= world.got.sla_due, "the notice of the defect is still awaited"
+        world.sent("counter_defect")
+        world.pass_time(30 * DAY)
+        assert world.state is S.UPHELD_BY_DEFAULT
+
+    def test_9_said_in_each_change_and_why_a_person_looks(self) -> None:
+        world = self.lost()
+        assert (world.changes[-1].data.unreached, world.got.code) == (True, "seller_unreached")
+        world.action(by="owner")
+        world.result("ended")
+        assert (world.state, world.got.code) == (S.APPEALED, "seller_unreached")
+        world.sent("seller_notice", revision=2)
+        assert (world.changes[-1].data.unreached, world.got.code) == (False, None)
+
+    def test_9_where_silence_means_nothing(self) -> None:
+        world = self.lost(seller_silent="nothing")
+        world.sent("seller_notice", revision=world.got.revision - 1)
+        assert (world.state, world.got.upheld, world.got.due) == (S.NOTIFIED, True, None)
+
+
 class TestRow10:
     """-> COUNTERED."""
 

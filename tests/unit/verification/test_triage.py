@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.verification.item import Facts, Item
-from services.verification.triage import SIGNALS, triage
+from services.verification.triage import SIGNALS, lacking, measure, triage, weigh
 from shared import policy
 from shared.events import Listing, Record, State
-from tests.unit.verification.world import IPP, World
+from tests.unit.verification.world import IPP, World, judged
 
 S = State
 assert IPP.triage is not None
@@ -110,8 +110,8 @@ def test_a_title_that_says_too_little_fires_nothing(mark: str, title: str) -> No
 )
 def test_as_what_a_mark_stands_in_the_title(title: str | None, locale: str, use: float | None) -> None:
     facts = Facts(listing=msgspec.structs.replace(listing(title), locale=locale))
-    assert SIGNALS["mark_use"](item(mark="iPhone"), facts) == use
-    assert SIGNALS["mark_use"](item(mark=None), facts) is None
+    assert measure(item(mark="iPhone"), facts).get("mark_use") == use
+    assert "mark_use" not in measure(item(mark=None), facts)
 
 
 def test_in_between_a_person_decides_and_sees_why() -> None:
@@ -177,3 +177,169 @@ def test_the_score_is_the_base_and_the_weights(
     assert (result.band == "uphold") == (result.score >= RULES.uphold_at)
     assert (result.band == "refuse") == (result.score <= RULES.refuse_at)
     assert result.rules == {name: RULES.rules[name].weight for name in result.rules}
+
+
+# ------------------------------------------------------------------------------------------- what an uphold needs besides
+
+NEWEST = policy.current("ipp")
+assert NEWEST.triage is not None
+TRIAGE: policy.Triage = NEWEST.triage
+MATCH = {"mark": "ACME"}
+BRANDED, ACCESSORY, OTHER = (listing(title) for title in ("ACME shoes", "laces for ACME shoes", "shoes"))
+IN_GOOD_FAITH: dict[str, Any] = {"good_faith": True, "record": Record(settled=50, upheld=49)}
+
+
+def newest(shown: Listing | None = BRANDED, **changes: Any) -> World:
+    """A complete claim under the newest version of the profile."""
+    world = World(NEWEST)
+    world.listing = shown
+    world.submit(**changes)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown", "changes", "lacks"),
+    [
+        # what the version before takes down unseen: a complete claim, of which nothing is known
+        ("improper_use", OTHER, {}, ("match", "record")),
+        ("counterfeit", OTHER, {}, ("match", "record")),
+        ("improper_use", BRANDED, MATCH, ()),
+        ("improper_use", OTHER, IN_GOOD_FAITH, ()),
+        ("improper_use", OTHER, {"good_faith": True}, ("match", "record")),  # without a record
+        ("improper_use", OTHER, {**IN_GOOD_FAITH, "good_faith": False}, ("match", "record")),
+        ("improper_use", OTHER, {**IN_GOOD_FAITH, "record": Record(settled=19, upheld=19)}, ("match", "record")),
+        # a serious reason takes both
+        ("counterfeit", BRANDED, MATCH, ("record",)),
+        ("counterfeit", OTHER, IN_GOOD_FAITH, ("match",)),
+        ("counterfeit", BRANDED, {**MATCH, **IN_GOOD_FAITH}, ()),
+        ("counterfeit", BRANDED, {**MATCH, **IN_GOOD_FAITH, "record": BAD}, ("record",)),
+        ("improper_use", listing("zephir mug"), {"mark": "Zephyr"}, ("match", "record")),  # perhaps misspelt
+        ("improper_use", ACCESSORY, MATCH, ("match", "record")),
+    ],
+)
+def test_positive_evidence(reason: str, shown: Listing, changes: dict[str, Any], lacks: tuple[str, ...]) -> None:
+    world = newest(shown, reason=reason, **changes)
+    weighed = world.got.triage
+    assert weighed is not None
+    assert weighed.score >= TRIAGE.uphold_at or weighed.rules.keys() & {
+        "mark_only_descriptive",
+        "complainant_unreliable",
+    }
+    assert weighed.lacks == lacks
+    assert (weighed.band, world.state) == (("review", S.UNDER_REVIEW) if lacks else ("uphold", S.NOTIFIED))
+    assert world.decide("uphold").refused is None or not lacks, "a person may"
+
+
+@pytest.mark.parametrize(
+    ("shown", "more", "against"),
+    [
+        (ACCESSORY, {"mark": "ACME"}, "mark_only_descriptive"),
+        (OTHER, {"mark": "ACME"}, "mark_not_in_title"),
+        (BRANDED, {"mark": "ACME", "failed": 1}, "same_claim_failed_before"),
+    ],
+)
+def test_what_speaks_against_it_is_outweighed_by_nothing(shown: Listing, more: dict[str, Any], against: str) -> None:
+    world = World(NEWEST)
+    world.listing, world.failed_before = shown, more.get("failed", 0)
+    world.submit(reason="improper_use", mark=more["mark"], materials=("a", "b", "ownership"), **IN_GOOD_FAITH)
+    weighed = world.got.triage
+    assert weighed is not None
+    assert (weighed.lacks, weighed.rules[against] < 0) == ((), True)
+    assert (weighed.band, world.state) == ("review", S.UNDER_REVIEW)
+
+
+def test_the_right_counts_as_it_is_when_the_item_comes_to_review() -> None:
+    world = newest(reason="improper_use", right_status="pending", **MATCH)
+    assert world.state is S.NEEDS_INFO
+    world.right("active")
+    assert (world.state, world.got.triage and world.got.triage.signals["right_in_force"]) == (S.NOTIFIED, 1.0)
+
+
+@pytest.mark.parametrize("brake", ["probation", "rate"])
+def test_under_a_brake_a_person_decides_whatever_the_evidence(brake: str) -> None:
+    world = newest(reason="improper_use", brake=brake, **MATCH, **IN_GOOD_FAITH)
+    assert (world.state, world.changes[-1].data.brake) == (S.UNDER_REVIEW, brake)
+    assert world.decide("uphold").refused is None
+    assert judged(world) == []
+    # nor does a rule refuse it
+    bad = World(NEWEST)
+    bad.listing, bad.failed_before = listing("mug"), 1
+    bad.submit(mark="Zephyr", record=BAD, brake=brake)
+    assert (bad.state, bad.got.triage and bad.got.triage.band) == (S.UNDER_REVIEW, "refuse")
+    assert judged(bad) == []
+
+
+def test_a_canary_needs_no_evidence() -> None:
+    assert newest(OTHER, canary=True).state is S.NOTIFIED
+
+
+def test_all_that_is_known_is_kept_whether_a_rule_looks_at_it_or_not() -> None:
+    for rules in (IPP, NEWEST):
+        world = World(rules)
+        world.listing = BRANDED
+        world.submit(reason="improper_use", claim_size=7, **MATCH)
+        assert world.got.triage is not None
+        assert world.got.triage.signals == {
+            "good_faith": 0.0,
+            "evidence": 1.0,
+            "claim_size": 7.0,
+            "title_similarity": 100.0,
+            "mark_use": 1.0,
+            "failed_before": 0.0,
+            "upheld_here": 0.0,
+            "right_in_force": 1.0,
+        }
+
+
+values = st.dictionaries(st.sampled_from(sorted(SIGNALS)), st.floats(0, 100), max_size=len(SIGNALS))
+ways = st.lists(st.lists(st.sampled_from(sorted(TRIAGE.findings)), min_size=1, max_size=3).map(tuple), max_size=3)
+
+
+@given(values, st.sampled_from(("general", "serious")), ways.map(tuple), st.integers(-500, 500))
+def test_no_score_upholds_what_lacks_evidence_or_has_something_against_it(
+    signals: dict[str, float], severity: str, needed: policy.Ways, base: int
+) -> None:
+    needs = policy.TriageNeeds(general=needed, serious=needed)
+    found = weigh(signals, severity, msgspec.structs.replace(TRIAGE, base=base, needs=needs))
+    bare = weigh(signals, severity, msgspec.structs.replace(TRIAGE, base=base, needs=None))
+    there = {
+        name
+        for name, finding in TRIAGE.findings.items()
+        if all(
+            bound.signal in signals
+            and (bound.at_least is None or signals[bound.signal] >= bound.at_least)
+            and (bound.at_most is None or signals[bound.signal] <= bound.at_most)
+            for bound in finding.all
+        )
+    }
+    enough = any(set(way) <= there for way in needed) and all(weight >= 0 for weight in found.rules.values())
+    assert (found.band == "uphold") == (bare.band == "uphold" and enough)
+    assert (found.band == "refuse") == (bare.band == "refuse"), "what is lacking refuses nobody"
+    assert not set(found.lacks) & there
+    assert (found.score, found.rules) == (bare.score, bare.rules)
+
+
+@given(values, ways.filter(bool).map(tuple))
+def test_more_evidence_never_lacks_more(signals: dict[str, float], needed: policy.Ways) -> None:
+    less = lacking(signals, needed, TRIAGE)
+    for name in list(signals):
+        fewer = lacking({key: value for key, value in signals.items() if key != name}, needed, TRIAGE)
+        assert less == () or (fewer is not None and less is not None and set(less) <= set(fewer))
+
+
+def test_versions_of_before_weigh_as_before() -> None:
+    for version in ("ipp-2026-11", "dsa-2026-11"):
+        rules = policy.load(version).triage
+        assert rules is not None
+        assert (rules.needs, rules.findings) == (None, {})
+        assert "mark_use" not in {rule.signal for rule in rules.rules.values()}
+
+
+def test_where_a_profile_weighs_its_newest_version_needs_evidence() -> None:
+    for profile in policy.profiles():
+        rules = policy.current(profile)
+        if rules.rules.review == "triage":
+            assert rules.triage is not None
+            assert rules.triage.needs == TRIAGE.needs, profile
+            assert rules.triage.findings == TRIAGE.findings, profile
+            assert rules.triage.rules == TRIAGE.rules, profile

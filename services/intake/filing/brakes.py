@@ -1,0 +1,220 @@
+"""The tables of the brake: what accounts filed by day, the brakes that stand, and complaints about them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import sqlalchemy as sa
+
+from services.intake.filing import brake
+from services.intake.filing.brake import Counters, Reason
+from services.intake.kernel.domain import Account
+from services.intake.kernel.filings import Filing
+from services.intake.kernel.refusals import not_found
+from services.intake.kernel.store import Row, all_rows
+from services.intake.review import store as review_store
+from shared.policy import Brake
+from shared.refusals import Refused
+
+_FILED: Final = """
+    select account, sum(items) filter (where day = %(day)s) as today, max(items) filter (where day < %(day)s) as best,
+        sum(held) filter (where day = %(day)s) as held
+    from filing_days where account = any(%(accounts)s) and day > %(since)s group by account"""
+_BRAKES: Final = """
+    select account, since, until, released, complained_at, decided_at, decided_by, decision, code from brakes"""
+
+
+class Counted(NamedTuple):
+    """An accepted claim that counts: items, and why it was held back, if it was."""
+
+    account: str
+    items: int
+    reason: Reason | None
+
+
+class Brakes:
+    """The counters of the accounts in one commit. They grow as it accepts."""
+
+    def __init__(self, day: dt.date, known: Mapping[str, Counters]) -> None:
+        self.day: Final = day
+        self.known: Final = known
+        self._now = dict(known)
+
+    def counts(self, filing: Filing) -> bool:
+        """Whether the brake looks at a claim: neither the system's own (row 20) nor a canary's."""
+        return (
+            filing.account.id in self._now
+            and filing.recurs is None
+            and filing.rules is not None
+            and filing.rules.brake is not None
+        )
+
+    def ask(self, filing: Filing) -> Reason | None:
+        """Why a claim is held back; None: it is not."""
+        assert filing.rules is not None
+        assert filing.rules.brake is not None
+        return brake.held_back(self._now[filing.account.id], len(filing.listings), self.day, filing.rules.brake)
+
+    def took(self, filing: Filing, reason: Reason | None) -> None:
+        """Count an accepted claim."""
+        assert filing.rules is not None
+        assert filing.rules.brake is not None
+        id = filing.account.id
+        self._now[id] = brake.filed(self._now[id], len(filing.listings), reason, self.day, filing.rules.brake)
+
+    def until(self, account: str) -> dt.date | None:
+        """First day on which the brake that stands now does not."""
+        return self._now[account].until
+
+
+def counters(
+    connection: sa.Connection, people: Mapping[str, Account], day: dt.date, terms: Brake
+) -> dict[str, Counters]:
+    """What is known of accounts."""
+    given = {"accounts": sorted(people), "day": day, "since": day - terms.window.exact}
+    days = {row.account: row for row in connection.exec_driver_sql(_FILED, given)}
+    stand = {
+        row.account: row for row in connection.exec_driver_sql(f"{_BRAKES} where account = any(%s)", (sorted(people),))
+    }
+    found = {}
+    for id, person in people.items():
+        filed, one = days.get(id), stand.get(id)
+        found[id] = Counters(
+            settled=0 if person.record is None else person.record.settled,
+            today=0 if filed is None else int(filed.today or 0),
+            best=0 if filed is None else int(filed.best or 0),
+            until=None if one is None else one.until,
+            released=None if one is None else one.released,
+        )
+    return found
+
+
+def load(connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime) -> Brakes | None:
+    """The counters of those who file under a policy with a brake; None, without a query, if nobody does.
+
+    Until the commit, nobody else files for these accounts.
+    """
+    filing = [
+        (one.account, one.rules.brake)
+        for one in filings
+        if one.recurs is None and one.rules is not None and one.rules.brake is not None and not one.account.canary
+    ]
+    if not filing:
+        return None
+    day = now.astimezone(dt.UTC).date()
+    people = {account.id: account for account, _ in filing}
+    terms = max((terms for _, terms in filing), key=lambda terms: terms.window.exact)
+    connection.exec_driver_sql(
+        """insert into filing_days (account, day, items, held) select account, %s, 0, 0 from unnest(%s::text[]) as n(account)
+        order by account on conflict (account, day) do update set items = filing_days.items""",
+        (day, sorted(people)),
+    )
+    return Brakes(day, counters(connection, people, day, terms))
+
+
+def write(connection: sa.Connection, brakes: Brakes, now: dt.datetime, filed: Iterable[Counted]) -> None:
+    """Add what accounts have filed, and the brakes that this has put on."""
+    sums: dict[str, list[int]] = {}
+    put_on: dict[str, dt.date] = {}
+    for one in filed:
+        sums.setdefault(one.account, [0, 0])[one.reason is not None] += one.items
+        until = brakes.until(one.account)
+        if one.reason == "rate" and until is not None and until != brakes.known[one.account].until:
+            put_on[one.account] = until
+    if sums:
+        connection.exec_driver_sql(
+            """update filing_days d set items = d.items + n.items, held = d.held + n.held
+            from unnest(%s::text[], %s::int[], %s::int[]) as n(account, items, held)
+            where d.account = n.account and d.day = %s""",
+            (list(sums), [free for free, _ in sums.values()], [held for _, held in sums.values()], brakes.day),
+        )
+    if put_on:
+        connection.exec_driver_sql(
+            """insert into brakes (account, since, until) select n.account, %s, n.until
+            from unnest(%s::text[], %s::date[]) as n(account, until) order by n.account
+            on conflict (account) do update set since = excluded.since, until = excluded.until, released = null,
+                complained_at = null, decided_at = null, decided_by = null, decision = null, code = null""",
+            (now, list(put_on), list(put_on.values())),
+        )
+
+
+# ------------------------------------------------------------------------------------------- explaining and complaining
+
+
+class Standing(NamedTuple):
+    """An account's counters, what it has had held back today, and the brake that was put on last, if any."""
+
+    counters: Counters
+    held: int
+    brake: Row | None
+
+
+def standing(connection: sa.Connection, person: Account, day: dt.date, terms: Brake) -> Standing:
+    """Where an account stands."""
+    found = counters(connection, {person.id: person}, day, terms)[person.id]
+    held = connection.exec_driver_sql(
+        "select held from filing_days where account = %s and day = %s", (person.id, day)
+    ).scalar()
+    rows = all_rows(connection.exec_driver_sql(f"{_BRAKES} where account = %s", (person.id,)))
+    return Standing(found, held or 0, rows[0] if rows else None)
+
+
+def complain(connection: sa.Connection, me: Account, now: dt.datetime, terms: Brake) -> None:
+    """Complain about what holds the account's claims back: a brake, or probation. A person decides.
+
+    Raises:
+        Refused: 409, nothing holds them back, or a complaint is open or was decided.
+    """
+    day = now.astimezone(dt.UTC).date()
+    found = standing(connection, me, day, terms).counters
+    if brake.holding(found, day, terms) is None:
+        raise Refused(409, "no_brake", "Nothing holds your claims back.", cure="Nothing to do.")
+    # probation has no row of its own until somebody complains
+    done = connection.exec_driver_sql(
+        """insert into brakes (account, since, until, complained_at) values (%(me)s, %(now)s, %(day)s, %(now)s)
+        on conflict (account) do update set complained_at = excluded.complained_at where brakes.complained_at is null""",
+        {"me": me.id, "now": now, "day": day},
+    ).rowcount
+    if not done:
+        raise Refused(
+            409, "complaint_known", "You have already complained about it.", cure="Wait for the decision, or its end."
+        )
+
+
+def complaints(connection: sa.Connection, after: str | None, limit: int) -> list[Row]:
+    """Undecided complaints, by account."""
+    return all_rows(
+        connection.exec_driver_sql(
+            f"""{_BRAKES} where complained_at is not null and decided_at is null and (%s::text is null or account > %s)
+            order by account limit %s""",
+            (after, after, limit),
+        )
+    )
+
+
+def decide(
+    connection: sa.Connection, account: str, me: Account, now: dt.datetime, terms: Brake, *, release: bool, code: str
+) -> None:
+    """Decide a complaint. A release lets rules decide again, for as long as a brake lasts.
+
+    Raises:
+        Refused: 403, a conflict of interest; 404, no complaint is open.
+    """
+    review_store.check_unbiased(connection, me, account)
+    day = now.astimezone(dt.UTC).date()
+    done = connection.exec_driver_sql(
+        """update brakes set decided_at = %s, decided_by = %s, decision = %s, code = %s, released = %s
+        where account = %s and complained_at is not null and decided_at is null""",
+        (
+            now,
+            me.id,
+            "release" if release else "confirm",
+            code,
+            day + terms.lasts.exact if release else None,
+            account,
+        ),
+    ).rowcount
+    if not done:
+        raise not_found()

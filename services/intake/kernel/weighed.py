@@ -1,0 +1,63 @@
+"""Why triage left an item to a person, in words; and which items are audited, blind. Pure: no I/O."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from shared import languages, policy
+from shared.events import Audit, Triage
+from shared.languages import mark
+
+BY_PERSON: Final = mark("The rules leave the decision to a person.")
+"""If neither a rule that speaks against the item nor a lacking finding says more."""
+
+
+Braked = Literal["probation", "rate"]
+AUDITED: Final = "coalesce(i.last::jsonb ? 'audit' and i.last::jsonb -> 'audit' ->> 'found' is null, false)"
+"""SQL: of an item ``i``, a person is asked to look at it without seeing what happened to it without one."""
+
+
+class _Last(Struct):
+    audit: Audit | None = None
+    brake: Braked | None = None
+
+
+_last = msgspec.json.Decoder(_Last).decode
+
+
+def audit_of(last: str | None) -> Audit | None:
+    """The audit that waits for a person, by the item's last change; None: there is none."""
+    audit = None if last is None else _last(last).audit
+    return None if audit is None or audit.found is not None else audit
+
+
+def brake_of(last: str | None) -> Braked | None:
+    """Why only a person decides the item, by what its complainant filed."""
+    return None if last is None else _last(last).brake
+
+
+def why_person(
+    triage: Triage | None, version: str, language: str = languages.SOURCE, braked: Braked | None = None
+) -> list[str]:
+    """What kept the item from being decided at once: the brake, what speaks against it, and what is lacking.
+
+    Empty if triage did not leave it to a person. One general sentence if the version is not known here (yet).
+    """
+    try:
+        found = policy.load(version)
+    except policy.PolicyError:
+        found = None
+    said: list[str] = []
+    if braked is not None and found is not None and found.brake is not None:
+        said.append(found.brake.says[braked])
+    if triage is None or triage.band != "review":
+        return [languages.translate(text, language) for text in said]
+    rules = None if found is None else found.triage
+    if rules is not None:
+        against = [name for name, weight in triage.rules.items() if weight < 0]
+        said += [rule.says for name in against if (rule := rules.rules.get(name)) and rule.says]
+        said += [finding.lacking for name in triage.lacks if (finding := rules.findings.get(name))]
+    return [languages.translate(text, language) for text in said or [BY_PERSON]]

@@ -1,0 +1,39 @@
+"""What accounts filed by day, and the brakes that this has put on.
+
+Revision ID: 0004
+"""
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+phase = "expand"
+
+
+def upgrade() -> None:
+    """Create the tables."""
+    op.execute(
+        """create table filing_days (
+            account text collate "C" not null references accounts (id),
+            day date not null,
+            items integer not null,
+            held integer not null,
+            primary key (account, day)
+        )"""
+    )
+    op.execute(
+        """create table brakes (
+            account text collate "C" primary key references accounts (id),
+            since timestamptz not null,
+            until date not null,
+            released date,
+            complained_at timestamptz,
+            decided_at timestamptz,
+            decided_by text,
+            decision text check (decision in ('release', 'confirm')),
+            code text
+        )"""
+    )
+    op.execute(
+        "create index brakes_complained on brakes (account) where complained_at is not null and decided_at is null"
+    )
