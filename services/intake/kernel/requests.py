@@ -185,7 +185,7 @@ class RenewRight(Expiring, frozen=True, kw_only=True):
 
 
 class AssignRight(In, frozen=True, kw_only=True):
-    """A right has passed to another account."""
+    """A right has passed to another account, which has to consent."""
 
     to: Id
     proof: Id | None = None
@@ -201,21 +201,32 @@ class RenameRight(In, frozen=True, kw_only=True):
 
 
 class DecideRight(In, frozen=True, kw_only=True):
-    """A reviewer's decision on a right that is pending."""
+    """A reviewer's decision on a right, or a power of attorney, that is pending."""
 
     accept: bool
     code: Id | None = None
     """Why it is refused (``shared/right_refusals.py``)."""
     documents: Documents = []
-    """The right's documents that the decision rests on."""
+    """The documents named in it that the decision rests on."""
     seen: Id | None = None
     """Where else the proof was seen, such as a register's entry or a file number."""
 
 
-class Authorise(Expiring, frozen=True, kw_only=True):
-    """The caller, a principal, lets an agent file for it."""
+class Consent(In, frozen=True, kw_only=True):
+    """The answer to what another account asked."""
 
-    agent: Id
+    accept: bool
+    """False: declined; or withdrawn, by the side that asked."""
+
+
+class Authorise(Expiring, frozen=True, kw_only=True):
+    """The caller, a principal, lets an agent file for it; or the caller, an agent, asks to file for a principal."""
+
+    agent: Id | None = None
+    principal: Id | None = None
+    """Instead of ``agent``: the owner for whom the caller wants to file."""
+    evidence: Documents = []
+    """With ``principal``: the caller's power of attorney, a document of kind ``authority``, for a reviewer."""
     rights: Annotated[list[Id], Meta(min_length=1, max_length=300)] | None = None
     """Rights that the agent may file for. None: all."""
     territory: Territory | None = None

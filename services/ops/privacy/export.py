@@ -108,7 +108,7 @@ PARTS: Final = (
         "rights",
         "intake.rights",
         """select id, right_type, register, number, mark, registrant, classes, territory, status, pending_reason, expires_at,
-            proof, registered_at, accepted, documents_at from intake.rights where owner = %(s)s order by id""",
+            proof, registered_at, accepted, documents_at, offered_to, offered_by from intake.rights where owner = %(s)s order by id""",
     ),
     Part(
         "rights_history",
@@ -121,9 +121,15 @@ PARTS: Final = (
     Part(
         "authorisations",
         "intake.authorisations",
-        """select id, agent, principal, rights, territory, expires_at, status, granted_at from intake.authorisations
-        where agent = %(s)s union select id, agent, principal, rights, territory, expires_at, status, granted_at
-        from intake.authorisations where principal = %(s)s order by id""",
+        """select id, agent, principal, rights, territory, expires_at, status, granted_at, basis, asked_by, pending_reason,
+            documents_at from intake.authorisations where agent = %(s)s or principal = %(s)s order by id""",
+    ),
+    Part(
+        "authorisations_history",
+        "intake.authorisation_changes",
+        """select h.authorisation, h.kind, h.by, h.at, h.code, h.documents, h.seen from intake.authorisation_changes h
+        join intake.authorisations u on u.id = h.authorisation where u.agent = %(s)s or u.principal = %(s)s order by h.id""",
+        ("by",),
     ),
     Part(
         "documents",

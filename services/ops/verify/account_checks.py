@@ -106,6 +106,13 @@ CHECKS: Final[dict[str, Table]] = {
             or r.accepted = 'person' and not exists (select from intake.right_changes h where h.right_id = r.id
                 and h.kind in ('accepted', 'registered') and h.now in ('active', 'expired')
                 and (h.documents is not null or h.seen is not null)))""",
+        # an agent files only by the word of the other side, or by a power of attorney that somebody looked at
+        ("problem", "authorisation-unaccepted"): """
+            select u.id from intake.authorisations u where u.status = 'active' and (u.basis is null or
+            u.basis <> 'rules_0_2_0' and not exists (
+                select from intake.authorisation_changes h where h.authorisation = u.id and h.kind = 'accepted'
+                and h.by <> u.asked_by
+                and (u.basis = 'principal') = (h.documents is null and h.seen is null)))""",
     },
     # no document of an open claim is gone, and none is stuck on its way in or out; the files are not read
     "documents": {

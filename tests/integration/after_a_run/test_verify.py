@@ -572,6 +572,11 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "beginning-wrong": ("problem", f"update notification.messages set begun_by = 'read' where id = {MESSAGE}"),
     "inbox-message": ("problem", f"delete from intake.messages where id = {MESSAGE}"),
     "right-unaccepted": ("problem", "update intake.rights set accepted = null where status = 'active'"),
+    "authorisation-unaccepted": (
+        "problem",
+        "insert into intake.authorisations (id, agent, principal, granted_at, basis, asked_by)"
+        " select 'u-x', id, id, now(), 'principal', id from intake.accounts limit 1",
+    ),
     "document-gone": (
         "problem",
         f"{DOCUMENT} values ('d-1', 'h', '{{other}}', '', 1, 'text/plain', 'gone', now());"

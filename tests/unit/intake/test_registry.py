@@ -12,6 +12,7 @@ from babel import Locale
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.intake.evidence.domain import Document
 from services.intake.kernel import domain
 from services.intake.kernel.territory import COUNTRIES, UNIONS, countries, overlap
 from services.intake.registry import domain as registry
@@ -293,3 +294,70 @@ def test_a_design_has_one_to_ten_views_and_an_old_one_may_have_none() -> None:
         registry.check_views("design", views, needed=True)
     registry.check_views("design", 0, needed=False)
     registry.check_views("trademark", 0, needed=True)
+
+
+# ---- consent and powers of attorney
+
+
+def document(id: str, *kinds: str) -> Document:
+    return Document(id, "h-1", kinds)
+
+
+@pytest.mark.parametrize(
+    ("accept", "code", "documents", "seen", "why"),
+    [
+        (True, None, (), None, "nothing_accepted"),
+        (True, None, ("other",), None, "nothing_accepted"),
+        (True, None, ("power", "none"), None, "unknown_document"),
+        (False, None, ("power",), None, "unknown_code"),
+        (False, "another_right", (), None, "unknown_code"),
+        (True, None, ("power", "other"), None, None),
+        (True, None, (), "office", None),
+        (False, "not_signed", (), None, None),
+    ],
+)
+def test_what_a_decision_on_a_power_of_attorney_rests_on(
+    accept: bool, code: str | None, documents: tuple[str, ...], seen: str | None, why: str | None
+) -> None:
+    named = {"power": document("power", "authority", "other"), "other": document("other", "ownership")}
+    if why is None:
+        registry.check_power(accept, code, documents, seen, named)
+        return
+    with pytest.raises(Refused) as refused:
+        registry.check_power(accept, code, documents, seen, named)
+    assert reason(refused) == why
+
+
+@pytest.mark.parametrize(
+    ("asked", "me", "accept", "why"),
+    [
+        ("b", "b", True, None),
+        ("b", "b", False, None),
+        ("b", "a", False, None),
+        ("b", "a", True, "others_consent"),
+        (None, "b", True, "not_pending"),
+        (None, "a", False, "not_pending"),
+    ],
+)
+def test_who_consents_is_who_was_asked(asked: str | None, me: str, accept: bool, why: str | None) -> None:
+    if why is None:
+        registry.check_consent(asked, me, accept)
+        return
+    with pytest.raises(Refused) as refused:
+        registry.check_consent(asked, me, accept)
+    assert refused.value.cure
+    assert refused.value.reason == why
+
+
+def test_an_authorisation_has_two_sides() -> None:
+    assert registry.sides("me", "x", None) == ("x", "agent")
+    assert registry.sides("me", None, "x") == ("x", "principal")
+    for agent, principal, why in (
+        (None, None, "other_side_missing"),
+        ("x", "y", "both_sides"),
+        ("me", None, "own_agent"),
+        (None, "me", "own_agent"),
+    ):
+        with pytest.raises(Refused) as refused:
+            registry.sides("me", agent, principal)
+        assert reason(refused) == why

@@ -1,0 +1,82 @@
+"""Attacks on authority: act for another, or have another own or do something, without its word."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+from labs.attacks.bed import SITE, Attack, AttackBed, AttackOutcome, Person, listed
+
+ACCEPT: Final = {"accept": True, "seen": "me"}
+"""What an account might send to consent to its own request, or to decide on it."""
+
+
+def _files(bed: AttackBed, agent: Person, principal: Person, right: str) -> bool:
+    """Whether the agent can file under the principal's right."""
+    body = {"right": right, "reason": "counterfeit", "listings": [SITE + secrets.token_hex(6)]}
+    return agent.request("POST", "/v1/claims", {**body, "principal": principal.account}).is_success
+
+
+def self_made_agent(bed: AttackBed) -> AttackOutcome:
+    """Ask to act for a principal, and answer in its place: with one's own word, a stranger's, or foreign documents."""
+    agent, other, principal = bed.person(), bed.person(), bed.person()
+    right = bed.right(principal)
+    power = bed.upload(agent, b"Power of attorney.", kind="authority").json()["id"]
+    foreign = bed.upload(other, b"Another's power of attorney.", kind="authority").json()["id"]
+    asked = {"principal": principal.account, "evidence": [power]}
+    odd: list[Any] = [[foreign], ["d-none"], [power] * 21, power, [{}], ["\u202e"]]
+    answers = bed.statuses(
+        [
+            partial(agent.request, "POST", "/v1/authorisations", {"principal": principal.account, "evidence": named})
+            for named in odd
+        ]
+    )
+    grant = bed.must(agent, "POST", "/v1/authorisations", asked)["id"]
+    path = f"/v1/authorisations/{grant}"
+    answers += bed.statuses(
+        [
+            partial(person.request, "POST", f"{path}/{step}", body)
+            for person in (agent, other)
+            for step, body in (
+                ("consent", {"accept": True}),
+                ("consent", ACCEPT),
+                ("decision", ACCEPT),
+                ("decision", {"accept": True, "documents": [power]}),
+                ("evidence", {"evidence": [foreign]}),
+            )
+        ]
+    )
+    taken = answers["200"] + answers["201"]
+    if _files(bed, agent, principal, right):
+        return AttackOutcome(True, f"filed; {listed(answers)}")
+    # what the other side is asked is no flood
+    flood = bed.statuses([partial(agent.request, "POST", "/v1/authorisations", asked)] * 120, threads=4)
+    waiting = bed.query(
+        "select count(*) from intake.authorisations where asked_by = %s and pending_reason is not null", agent.account
+    )[0][0]
+    # the stranger's document named by its own account is refused too: it is not the agent
+    return AttackOutcome(taken > 0 or waiting > 100, f"{listed(answers)}; {flood.total()} requests, {waiting} wait")
+
+
+def unasked(bed: AttackBed) -> AttackOutcome:
+    """Make an account somebody's agent, or the owner of a right, without asking it."""
+    owner, victim = bed.person(), bed.person()
+    right = bed.right(owner)
+    owner.request("POST", "/v1/authorisations", {"agent": victim.account})
+    made = []
+    if _files(bed, victim, owner, right):
+        made.append("an agent")
+    owner.request("POST", f"/v1/rights/{right}/assignment", {"to": victim.account})
+    for person in (owner, bed.admin):
+        person.request("POST", f"/v1/rights/{right}/assignment/consent", {"accept": True})
+    if bed.must(bed.admin, "GET", f"/v1/rights/{right}")["owner"] == victim.account:
+        made.append("an owner")
+    return AttackOutcome(bool(made), f"made {' and '.join(made)}" if made else "neither agent nor owner")
+
+
+AUTHORITY: Final[Sequence[Attack]] = (
+    Attack("self-made agent", "act for a principal that never said so", self_made_agent, "M2"),
+    Attack("unasked", "make another an agent or owner", unasked, "M2"),
+)
