@@ -363,6 +363,9 @@ def test_every_request_that_names_documents_is_understood() -> None:
     }
     assert named == {
         requests.SubmitClaim,
+        requests.ExplainedClaim,
+        requests.WordedCounter,
+        requests.WordedComplaint,
         requests.AddInformation,
         requests.Counter,
         requests.Complain,

@@ -444,6 +444,7 @@ def test_an_export_has_all_of_ones_own_and_nothing_of_others(
     assert [one["id"] for one in held["items"]] == [item]
     assert (held["claims"][0]["id"], held["inbox"][0]["claim"]) == (made["claim"], made["claim"])
     assert [(one["kind"], one["by"]) for one in held["account_history"]] == [
+        ("verified", "staff"),
         ("email_confirmed", "staff"),
         ("verified", "staff"),
     ]

@@ -251,6 +251,7 @@ def test_an_erased_account_says_nothing_more(people: People, parts: Parts) -> No
     """A process that still trusts its token for a moment keeps nothing of it."""
     account, headers = people.open()
     right = people.right(headers)
+    parts.query("delete from subject_keys where account = %s", account)
     parts.query("update accounts set erased_at = now() where id = %s", account)
     with parts.engine.begin() as connection:
         said, unsaid = filed(parts, connection, filing(account, right, explanation="a"), filing(account, right))

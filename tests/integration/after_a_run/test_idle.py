@@ -71,7 +71,8 @@ def test_a_worker_that_reads_during_the_look_is_seen(run: SmallRun) -> None:
                 for effect in reads:
                     worker.exec_driver_sql(effect)
 
-    assert not watch.pending(upto)
+    before = watch.pending(upto)
+    assert not before, str(before)
     sa.event.listen(run.engine, "after_cursor_execute", read)
     try:
         with run.engine.connect() as connection:
