@@ -67,6 +67,7 @@ SIGNALS: Final[dict[policy.SignalName, Signal]] = {
     "mark_use": _mark_use,
     "failed_before": lambda _, facts: float(facts.failed_before),
     "upheld_here": lambda _, facts: float(facts.upheld_here),
+    "registered": lambda item, _: float(item.right_registered),
     "seller_violations": lambda _, facts: None if facts.seller_violations is None else float(facts.seller_violations),
 }
 """Figures that rules look at; None: unknown, so no rule about it fires. Their meaning: docs/reference/policies.md."""

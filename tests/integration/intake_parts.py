@@ -36,6 +36,7 @@ RATES = (
     "webhook_host_challenges",
 )
 """Limits that tests from one address would meet."""
+PUBLISHED = {"on": "2020-05-01", "where": "work.example"}
 CONTACT = {"name": "Ada Example", "address": "Road 1\nTown", "email": "ada@example.org"}
 
 

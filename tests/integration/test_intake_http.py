@@ -27,7 +27,7 @@ from services.intake.kernel.web import INTERNAL, PUBLIC
 from services.ops.privacy import rewrap
 from shared import db, declarations, policy
 from shared.events import ItemChanged, State
-from tests.integration.intake_parts import CONTACT, Parts, People, sell
+from tests.integration.intake_parts import CONTACT, PUBLISHED, Parts, People, sell
 
 pytestmark = pytest.mark.stack
 
@@ -614,7 +614,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
         {"force": True, "reason": "test"},
         _row(NO, NO, NO, NO, NO, OK, NO),
     ),
-    ("POST", "/v1/rights"): ({"right_type": "copyright"}, _row(OK, OK, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/rights"): ({"right_type": "copyright", "number": "VA0001234567"}, _row(OK, OK, NO, NO, NO, OK, NO)),
     ("GET", "/v1/rights"): (None, ALL),
     ("GET", "/v1/rights/{right_id}"): (None, _row(OK, HIDDEN, HIDDEN, HIDDEN, OK, OK, HIDDEN)),
     ("POST", "/v1/rights/{right_id}/renewal"): (
@@ -1022,11 +1022,12 @@ def test_forms_are_open_to_anyone_in_the_readers_language(client: httpx.Client) 
 def test_what_a_form_offers_intake_takes(people: People, client: httpx.Client) -> None:
     _, headers = people.open()
     form = client.get("/v1/forms").json()
-    made = {"trademark": {"number": "1234567"}, "copyright": {}}
+    made: dict[str, dict[str, Any]] = {"trademark": {"number": "1234567"}, "copyright": {"published": PUBLISHED}}
     for right in form["rights"]:
         if right["code"] not in made:
             continue
-        assert right["number_required"] == bool(made[right["code"]])
+        assert right["number_required"] == ("number" in made[right["code"]])
+        assert bool(right["without_number"]) == ("published" in made[right["code"]])
         asked = {"right_type": right["code"], "proof": "doc-1", **made[right["code"]]}
         held = client.post("/v1/rights", json=asked, headers=headers).json()["id"]
         for reason in right["reasons"]:
@@ -1113,7 +1114,7 @@ def urlpassword(url: str) -> str:
 def test_times_that_no_database_holds_are_refused(
     people: People, holder: tuple[str, dict[str, str], str], when: str
 ) -> None:
-    body = {"right_type": "copyright", "expires_at": when}
+    body = {"right_type": "copyright", "published": PUBLISHED, "expires_at": when}
     problem(people.client.post("/v1/rights", json=body, headers=holder[1]), 422, field="expires_at")
 
 

@@ -179,7 +179,7 @@ def test_a_suspended_account_begins_nothing_new_and_a_closed_one_is_refused(part
     assert status("suspended").json()["state"] == "suspended"
     for path, content in (
         ("/v1/claims", body(made["id"], "x")),
-        ("/v1/rights", {"right_type": "copyright"}),
+        ("/v1/rights", {"right_type": "copyright", "number": "VA-1"}),
         ("/v1/authorisations", {"agent": agent}),
     ):
         assert problem(people.client.post(path, json=content, headers=headers), 403)["type"].endswith(

@@ -229,6 +229,11 @@ def documents_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tu
     return found
 
 
+def kinds_of_right(connection: sa.Connection, right: str) -> set[str]:
+    """Kinds of the documents that are named in the right, still kept, and were not found to be forged."""
+    return evidence.kinds_of(lock_named(connection, right).values())
+
+
 def views_of(connection: sa.Connection, right: str) -> int:
     """Number of documents that are named in the right as its views."""
     found: int = connection.exec_driver_sql(

@@ -141,6 +141,14 @@ class Contact(In, frozen=True, kw_only=True):
     """Language of messages (``shared.languages.LANGUAGES``). None: by ``Accept-Language``, else English."""
 
 
+class FirstPublication(In, frozen=True, kw_only=True):
+    """When and where a work was first published."""
+
+    on: dt.date
+    where: Line
+    """Such as a site, a gallery, or a publisher."""
+
+
 class RegisterRight(Expiring, frozen=True, kw_only=True):
     """A right, registered once and then referred to by claims."""
 
@@ -159,6 +167,9 @@ class RegisterRight(Expiring, frozen=True, kw_only=True):
     """Operators only: where the caller has seen the proof, such as a file number. The right is accepted by that."""
     owner: Id | None = None
     """Operators only: the account that owns it."""
+    published: FirstPublication | None = None
+    """A copyright that is in no register: when and where the work was first published. It also needs a sworn statement
+    and a specimen: documents of the kinds ``sworn_statement`` and ``specimen``."""
     mark: Annotated[str, Meta(min_length=1, max_length=400)] | None = None
     """Trade marks: the words, as registered; normalised (NFKC)."""
     registrant: Line | None = None

@@ -71,6 +71,15 @@ contacts = Table(
     required("sealed", LargeBinary),
     required("changed_wall", TIME, server_default=func.now()),
 )
+former_names = Table(
+    "former_names",
+    metadata,
+    identity(),
+    required("account", ID, ForeignKey("accounts.id")),
+    required("sealed", LargeBinary),
+    required("until_wall", TIME, server_default=func.now()),
+    Index("former_names_account", "account", "id"),
+)
 claims = Table(
     "claims",
     metadata,

@@ -33,6 +33,9 @@ class RightOut(Struct, kw_only=True):
     """Why a pending right is not in force."""
     accepted: Literal["person", "canary", "rules_0_2_0"] | None
     """By whom a right in force was accepted: a person (see the history), or the rules of version 0.2.0."""
+    published_on: dt.date | None
+    published_where: str | None
+    """When and where a work that is in no register was first published."""
     offered_to: str | None
     """The account that owns it once it consents to the assignment."""
     normalised: list[str] = []
@@ -60,7 +63,10 @@ class RightWithHistory(RightOut, kw_only=True):
     """A right and its history, latest first, at most 100 entries."""
 
     registrant_match: int | None
-    """For staff: how alike, from 0 to 100, the registrant and the account's name are. It decides nothing."""
+    """For staff: how alike, from 0 to 100, the registrant and the account's name are, or one that it had before. It
+    decides nothing."""
+    registrant_match_former: bool
+    """It is a name that the account had before."""
     history: list[RightChange]
 
 

@@ -11,6 +11,7 @@ from litestar import Request, delete, get, patch, post
 from litestar.params import QueryParameter
 
 from services.intake.accounts import store as accounts_store
+from services.intake.evidence import domain as evidence
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.domain import VIEW
 from services.intake.kernel import domain, requests, store
@@ -78,7 +79,12 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
         id = new_id("r", store.wall_ms(wall))
         documents = evidence_store.name_in(connection, data.evidence, caller.id, id, "right", now)
         registry.check_views(made.right_type, sum(VIEW in document.kinds for document in documents), needed=True)
-        owned = [document.id for document in documents if "ownership" in document.kinds]
+        kinds = evidence.kinds_of(documents)
+        day = now.date()
+        registry.check_published(made.right_type, made.number, made.published, day, needed=made.seen is None)
+        owned: list[str] = []
+        if registry.proves(made.right_type, made.number, kinds, kinds):
+            owned = [document.id for document in documents if registry.PROOFS & set(document.kinds)]
         right = msgspec.structs.replace(made, proof=owned[0] if owned else made.proof)
         accepted: registry_store.Accepted | None = None if made.seen is None else "person"
         row = registry_store.add_right(
@@ -144,12 +150,13 @@ async def get_right(request: Request[Account, Any, Any], right_id: str) -> answe
     """One of the caller's rights, or one offered to it, and its history; reviewers and operators see all."""
     context, caller, id = context_of(request), request.user, known_id(right_id)
 
-    def work(connection: sa.Connection) -> tuple[store.Row, list[store.Row], int | None]:
+    def work(connection: sa.Connection) -> tuple[store.Row, list[store.Row], names.Match | None]:
         row = registry_store.shown_right(connection, id, caller)
         match = None
         if caller.sees_all and row["registrant"] is not None:
             contact = context.opened(store.sealed_contacts(connection, [row["owner"]])).get(row["owner"])
-            match = None if contact is None else names.alike(row["registrant"], contact.name)
+            former = context.former_names(store.sealed_former_names(connection, row["owner"]))
+            match = names.match(row["registrant"], None if contact is None else contact.name, former)
         return row, registry_store.history(connection, id), match
 
     row, changes, match = await context.read(caller, work)
@@ -158,7 +165,15 @@ async def get_right(request: Request[Account, Any, Any], right_id: str) -> answe
     history = [
         out(answers.RightChange, {**entry, "cure": _cure(entry, right_refusals.TEXTS, language)}) for entry in shown
     ]
-    return out(answers.RightWithHistory, {**row, "history": history, "registrant_match": match})
+    return out(
+        answers.RightWithHistory,
+        {
+            **row,
+            "history": history,
+            "registrant_match": None if match is None else match.score,
+            "registrant_match_former": match is not None and match.former,
+        },
+    )
 
 
 def _cure(entry: store.Row, texts: Mapping[str, str], language: str) -> str | None:
@@ -247,7 +262,8 @@ prove_right = _change(
     HOLDER | OPERATOR,
     registry_store.prove_right,
     "prove_right",
-    "Name documents of the caller in the right. With one of kind `ownership` a pending right waits for a reviewer.",
+    "Name documents of the caller in the right. With proof of it (kind `ownership`; of an unregistered copyright"
+    " `sworn_statement` and `specimen`) a pending right waits for a reviewer.",
 )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal
 
 from services.intake.evidence.domain import Document, check_named, kinds_of
-from services.intake.kernel.requests import Register
+from services.intake.kernel.requests import FirstPublication, Register
 from services.intake.kernel.territory import COUNTRIES, UNIONS, countries
 from shared import languages, right_refusals
 from shared.events import RightType
@@ -40,6 +40,12 @@ CLASSES: Final[dict[RightType, str]] = {
 """What classes look like, for the types of right that have any."""
 WAITING_MOST: Final = 100
 """Most authorisations that one account asked for and that wait for an answer: each told the other side something."""
+UNREGISTERED: Final = frozenset({"sworn_statement", "specimen"})
+"""Kinds of document that a copyright needs that is in no register: who made the work and owns it, and the work."""
+PROOFS: Final = UNREGISTERED | {"ownership"}
+"""Kinds of document that prove a right, of one kind or another."""
+EARLIEST: Final = dt.date(1800, 1, 1)
+"""No work that was published before is protected: the longest term counts from the death of its author."""
 VIEWS_MOST: Final = 10
 """Most views of one design."""
 LONGEST: Final = dt.timedelta(days=366 * 20)
@@ -149,6 +155,62 @@ def check_class(right_type: RightType, classes: Sequence[str] | None) -> None:
         )
 
 
+def unregistered(right_type: RightType, number: str | None) -> bool:
+    """Whether a right is in no register. Only a copyright may be; its number is then missing."""
+    return right_type == "copyright" and number is None
+
+
+def check_published(
+    right_type: RightType, number: str | None, published: FirstPublication | None, day: dt.date, *, needed: bool
+) -> None:
+    """Check what is said of the first publication of a work.
+
+    Args:
+        needed: False: an operator has seen the proof elsewhere.
+
+    Raises:
+        Refused: it is missing, not in the past, or about something else than an unregistered copyright.
+    """
+    if not unregistered(right_type, number):
+        if published is not None:
+            raise Refused(
+                422,
+                "no_publication",
+                "Only a copyright that is in no register needs its first publication.",
+                field="published",
+                cure="Leave the field out.",
+            )
+    elif published is None:
+        if needed:
+            raise Refused(
+                422,
+                "publication_missing",
+                "A work that is in no register is known by its first publication.",
+                field="published",
+                cure="Say when and where it was first published, or give the number under which it is registered.",
+            )
+    elif not EARLIEST <= published.on <= day:
+        raise Refused(
+            422,
+            "bad_publication",
+            "The date of the first publication is in the future, or too long ago for a right to be in force.",
+            field="published.on",
+            cure="Give the date of the first publication.",
+        )
+
+
+def proves(right_type: RightType, number: str | None, new: Collection[str], named: Collection[str]) -> bool:
+    """Whether documents are enough for a reviewer to look at.
+
+    Args:
+        new: kinds of the documents that are named now.
+        named: kinds of all documents that are named in the right, those included.
+    """
+    if unregistered(right_type, number):
+        return bool(UNREGISTERED & set(new)) and set(named) >= UNREGISTERED
+    return "ownership" in new
+
+
 def check_views(right_type: RightType, views: int, *, needed: bool) -> None:
     """Check how many documents are named in a right as its views.
 
@@ -246,11 +308,18 @@ def pending_because(accepted: bool, mark: str | None, elsewhere: bool) -> Pendin
 
 
 def check_decision(
-    accept: bool, code: str | None, documents: Sequence[str], seen: str | None, named: Collection[str]
+    accept: bool,
+    code: str | None,
+    documents: Sequence[str],
+    seen: str | None,
+    named: Mapping[str, Document],
+    *,
+    unregistered: bool = False,
 ) -> None:
     """Check a reviewer's decision on a right.
 
     Args:
+        unregistered: a copyright in no register.
         documents, seen: what the decision rests on: documents, or where else its proof was seen.
         named: documents that are named in the right, still kept, and were not found to be forged.
 
@@ -266,6 +335,16 @@ def check_decision(
             field="documents",
             cure="Name those that you looked at; if you saw the proof elsewhere, say where in `seen`.",
         )
+    if accept and unregistered and seen is None:
+        missing = sorted(UNREGISTERED - kinds_of(named[id] for id in documents))
+        if missing:
+            raise Refused(
+                422,
+                "kinds_missing",
+                f"A copyright that is in no register is not accepted without: {', '.join(missing)}.",
+                field="documents",
+                cure="Name those that you looked at; if you saw the proof elsewhere, say where in `seen`.",
+            )
     if not accept and code not in right_refusals.TEXTS:
         raise Refused(
             422,

@@ -14,6 +14,7 @@ import msgspec
 import sqlalchemy as sa
 
 from services.intake.evidence import store as evidence_store
+from services.intake.evidence.domain import kinds_of
 from services.intake.kernel import domain, outbox, requests, right_jobs, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.outbox import notice
@@ -115,6 +116,8 @@ def add_right(
             registrant=right.registrant,
             classes=None if right.classes is None else list(right.classes),
             territory=None if right.territory is None else list(right.territory),
+            published_on=None if right.published is None else right.published.on,
+            published_where=None if right.published is None else right.published.where,
             pending_reason=because,
             accepted=None if because is not None else accepted,
             documents_at=now if documents else None,
@@ -446,7 +449,7 @@ def rename_right(connection: sa.Connection, id: str, body: requests.RenameRight,
 
 
 def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments, me: Account, partitions: int) -> bool:
-    """Name documents in a right. One of kind ``ownership`` has a pending one wait for a reviewer, also after a refusal.
+    """Name documents in a right. Proof of it has a pending one wait for a reviewer, also after a refusal.
 
     Raises:
         Refused: 404, or 422 for a document that is not the caller's.
@@ -455,7 +458,10 @@ def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments
     right = own_right(connection, id, me, lock=True)
     documents = evidence_store.name_in(connection, body.evidence, me.id, id, "right", now)
     registry.check_views(right["right_type"], evidence_store.views_of(connection, id), needed=False)
-    proof = next((document.id for document in documents if "ownership" in document.kinds), None)
+    new = kinds_of(documents)
+    proof = None
+    if registry.proves(right["right_type"], right["number"], new, evidence_store.kinds_of_right(connection, id)):
+        proof = next(document.id for document in documents if registry.PROOFS & set(document.kinds))
     if proof is None or not (right["status"] == "pending" or right["proof"] is None):
         return True
     was = because = right["pending_reason"]
@@ -490,7 +496,8 @@ def decide_right(connection: sa.Connection, id: str, body: requests.DecideRight,
         raise Refused(409, "not_pending", f"The right is {right['status']}.", cure="Look at the right again.")
     review_store.check_unbiased(connection, me, right["owner"])
     named = evidence_store.lock_named(connection, id)
-    registry.check_decision(body.accept, body.code, body.documents, body.seen, named)
+    unregistered = registry.unregistered(right["right_type"], right["number"])
+    registry.check_decision(body.accept, body.code, body.documents, body.seen, named, unregistered=unregistered)
     rests: dict[str, Any] = {"was": right["pending_reason"], "documents": body.documents, "seen": body.seen}
     if not body.accept:
         assert body.code is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ARRAY, Column, ForeignKey, Index, Table, Text, text
+from sqlalchemy import ARRAY, Column, Date, ForeignKey, Index, Table, Text, text
 
 from services.intake.kernel.tables import metadata
 from shared.columns import ID, TIME, identity, one_of, required
@@ -29,6 +29,8 @@ rights = Table(
     Column("warned_for", TIME),
     Column("documents_at", TIME),
     one_of("accepted", "person", "canary", "rules_0_2_0", nullable=True, server_default="rules_0_2_0"),
+    Column("published_on", Date),
+    Column("published_where", Text),
     Column("offered_to", ID),
     Column("offered_by", ID),
     Index("rights_owner", "owner", "id"),

@@ -66,6 +66,12 @@ PARTS: Final = (
         sealed=("sealed", "contact", "contact"),
     ),
     Part(
+        "former_names",
+        "intake.former_names",
+        "select id, until_wall, sealed from intake.former_names where account = %(s)s order by id",
+        sealed=("sealed", "former_name", "name"),
+    ),
+    Part(
         "confirmation_of_address",
         "intake.email_codes",
         "select expires_at, tries, requested_at, requests, since from intake.email_codes where account = %(s)s",
@@ -108,7 +114,8 @@ PARTS: Final = (
         "rights",
         "intake.rights",
         """select id, right_type, register, number, mark, registrant, classes, territory, status, pending_reason, expires_at,
-            proof, registered_at, accepted, documents_at, offered_to, offered_by from intake.rights where owner = %(s)s order by id""",
+            proof, registered_at, accepted, documents_at, published_on, published_where, offered_to, offered_by
+        from intake.rights where owner = %(s)s order by id""",
     ),
     Part(
         "rights_history",

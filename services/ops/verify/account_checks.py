@@ -25,7 +25,7 @@ _MEASURES_IN_FORCE: Final = """
     order by m.account, array_position(array['suspension', 'quota', 'warning'], m.kind), m.until desc nulls first,
         m.day desc, m.id desc"""
 _DECIDED: Final = "from intake.review_decisions where outcome = 'applied' and kind <> 'proposal' and entered > 0"
-_SEALED: Final = ("subject_keys", "contacts", "tokens", "webhooks", "email_codes")
+_SEALED: Final = ("subject_keys", "contacts", "former_names", "tokens", "webhooks", "email_codes")
 """Tables with what an erased account must no longer have: keys, what they seal, and ways to log in."""
 
 CHECKS: Final[dict[str, Table]] = {

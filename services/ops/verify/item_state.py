@@ -96,6 +96,7 @@ class Filed(NamedTuple):
     good_faith: bool = False
     abroad: bool = False
     recurs: bool = False
+    registered: bool = True
 
     @classmethod
     def of(cls, data: ItemSubmitted) -> Filed:
@@ -109,6 +110,7 @@ class Filed(NamedTuple):
             good_faith=data.good_faith,
             abroad=data.abroad,
             recurs=data.recurs is not None,
+            registered=data.right_registered,
         )
 
 
