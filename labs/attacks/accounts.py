@@ -90,7 +90,7 @@ def stolen_disk(bed: AttackBed) -> AttackOutcome:
     return AttackOutcome(bool(found) or not files, f"{len(files)} file, {len(found)} in clear")
 
 
-def _started(bed: AttackBed, name: str, changed: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], str]:
+def started(bed: AttackBed, name: str, changed: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], str]:
     """Start another process of a kind with changed settings; returns it and the URL of its HTTP API."""
     spec = fleet.BY_NAME[name]
     env = {**fleet.environment(bed.stack, spec, bed.stack.environment()), **changed}
@@ -104,7 +104,7 @@ def _started(bed: AttackBed, name: str, changed: Mapping[str, str]) -> tuple[sub
 
 def _opened_by(bed: AttackBed, name: str, setting: str, value: str, method: str, path: str) -> str:
     """Start a process whose secret has this value, present the same value, and return the status or what happened."""
-    child, url = _started(bed, name, {setting: value})
+    child, url = started(bed, name, {setting: value})
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False) as client:
             until = time.monotonic() + ANSWERS_S

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from labs.attacks.bed import SITE, Attack, AttackBed, AttackOutcome, Person, listed
+from deploy.registers.server import Fault, Registers, uspto
+from labs.attacks.accounts import started
+from labs.attacks.bed import CONTACT, SEEN, SITE, Attack, AttackBed, AttackOutcome, Person, listed
 
 ACCEPT: Final = {"accept": True, "seen": "me"}
 """What an account might send to consent to its own request, or to decide on it."""
@@ -76,7 +79,62 @@ def unasked(bed: AttackBed) -> AttackOutcome:
     return AttackOutcome(bool(made), f"made {' and '.join(made)}" if made else "neither agent nor owner")
 
 
+def lying_register(bed: AttackBed) -> AttackOutcome:
+    """Have a register answer with what breaks its reader, and with another's mark for an account that took its name."""
+    office = Registers("client:secret", "key-of-the-office")
+    office.start()
+    squatter, number = bed.person(verified=False), bed.number()
+    bed.must(squatter, "PUT", "/v1/contact", {**CONTACT, "name": "Somebody Else"})
+    bed.must(bed.admin, "POST", f"/v1/accounts/{squatter.account}/verify", SEEN)
+    # now that a person has verified it, it takes the owner's name
+    bed.must(squatter, "PUT", "/v1/contact", {**CONTACT, "name": "Owl and Moon GmbH"})
+    body = {"right_type": "trademark", "register": "us", "number": number, "mark": "Owl"}
+    right = bed.must(squatter, "POST", "/v1/rights", body)["id"]
+    true = json.dumps(uspto(number, "Owl", ["Owl and Moon GmbH"], "REGISTERED")).encode()
+    hostile: list[Fault] = [
+        "huge",
+        "redirect",
+        "html",
+        "drop",
+        b"[" * 900_000,
+        b'{"a":' * 100_000,
+        b"\xff\xfe\x00",
+        b"null",
+    ]
+    hostile += [true.replace(b'"Owl"', b'"' + b"O" * 3000 + b'"'), true.replace(b'"20"', b'"' + b"9" * 4000 + b'"')]
+    office.faults.extend(hostile)
+    office.add("us", number, "Owl", "Owl and Moon GmbH")
+    bed.query(
+        """insert into intake.register_queries (right_id, register, number) values (%s, 'us', %s)
+        on conflict do nothing returning right_id""",
+        right,
+        number,
+    )
+    settings = {"GOODFAITH_REGISTERS": '["us"]', "GOODFAITH_USPTO_URL": office.url, "GOODFAITH_USPTO_KEY": office.key}
+    child, _ = started(bed, "intake-registers", settings)
+
+    def answered() -> bool:
+        with bed.engine.begin() as connection:
+            connection.exec_driver_sql("update intake.register_queries set due_wall = now() where state = 'waiting'")
+        return child.poll() is not None or not bed.query(
+            "select right_id from intake.register_queries where right_id = %s and state = 'waiting'", right
+        )
+
+    try:
+        bed.wait(answered)
+        ended = child.poll() is not None
+        status = bed.must(bed.admin, "GET", f"/v1/rights/{right}")["status"]
+        found = bed.query("select coalesce(result, state) from intake.register_queries where right_id = %s", right)
+    finally:
+        child.kill()
+        child.wait()
+        office.stop()
+    happened = f"{len(office.calls)} answers; the right is {status} ({found[0][0]})"
+    return AttackOutcome(ended or status == "active", happened + ("; the process ended" if ended else ""))
+
+
 AUTHORITY: Final[Sequence[Attack]] = (
     Attack("self-made agent", "act for a principal that never said so", self_made_agent, "M2"),
+    Attack("lying register", "take another's mark by its name, or break who asks", lying_register, "M2"),
     Attack("unasked", "make another an agent or owner", unasked, "M2"),
 )

@@ -329,12 +329,13 @@ def subject_keys(
     return keys
 
 
-def put_contact(connection: sa.Connection, account: str, sealed: bytes) -> None:
-    """Store an encrypted contact."""
+def put_contact(connection: sa.Connection, account: str, sealed: bytes, *, renamed: bool) -> None:
+    """Store an encrypted contact. ``renamed``: its name is another than before, or there was none."""
     connection.exec_driver_sql(
-        """insert into contacts (account, sealed) values (%s, %s)
-        on conflict (account) do update set sealed = excluded.sealed, changed_wall = now()""",
-        (account, sealed),
+        """insert into contacts (account, sealed, named_wall) values (%s, %s, now())
+        on conflict (account) do update set sealed = excluded.sealed, changed_wall = now(),
+            named_wall = case when %s then now() else contacts.named_wall end""",
+        (account, sealed, renamed),
     )
 
 

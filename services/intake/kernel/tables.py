@@ -70,6 +70,7 @@ contacts = Table(
     Column("account", ID, ForeignKey("accounts.id"), primary_key=True),
     required("sealed", LargeBinary),
     required("changed_wall", TIME, server_default=func.now()),
+    Column("named_wall", TIME),
 )
 former_names = Table(
     "former_names",

@@ -31,8 +31,8 @@ class RightOut(Struct, kw_only=True):
         Literal["proof_missing", "proof_unseen", "right_registered_elsewhere", "mark_mixed_script", "refused"] | None
     )
     """Why a pending right is not in force."""
-    accepted: Literal["person", "canary", "rules_0_2_0"] | None
-    """By whom a right in force was accepted: a person (see the history), or the rules of version 0.2.0."""
+    accepted: Literal["person", "register", "canary", "rules_0_2_0"] | None
+    """By whom a right in force was accepted: a person or a register (see the history), or the rules of version 0.2.0."""
     published_on: dt.date | None
     published_where: str | None
     """When and where a work that is in no register was first published."""

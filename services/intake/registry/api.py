@@ -29,7 +29,7 @@ from services.intake.kernel.web import (
     known_id,
     out,
 )
-from services.intake.registry import answers, authority_store, names, registers
+from services.intake.registry import answers, authority_store, names, registers, registers_store
 from services.intake.registry import domain as registry
 from services.intake.registry import store as registry_store
 from services.intake.review import store as review_store
@@ -90,6 +90,8 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
         row = registry_store.add_right(
             connection, id, owner, right, caller.id, context.settings.partitions, accepted=accepted, documents=owned
         )
+        if right.register is not None and right.register in context.settings.registers:
+            registers_store.ask(connection, row)
         _verify_by_rule(connection, context, owner)
         return row
 

@@ -1,6 +1,6 @@
 """Tables of rights. Jobs tell open items what their changes mean (``right_jobs``, row 22).
 
-A change of a right's status locks first the number in the register and then the right's row (``_locked``), and decides
+A change of a right's status locks first the number in the register and then the right's row (``locked``), and decides
 by what the row says then. Nothing here holds up filing.
 """
 
@@ -45,7 +45,7 @@ _COUNTS: Final = f"{_SAME} and status in ('active', 'expired')"
 _WAITS: Final = f"{_SAME} and status = 'pending' and pending_reason in ('proof_missing', 'mark_mixed_script')"
 
 
-Accepted = Literal["person", "canary"]
+Accepted = Literal["person", "canary", "register"]
 """Who accepted a right. Those of an earlier version's rules have ``rules_0_2_0``, the column's default."""
 
 
@@ -124,7 +124,7 @@ def add_right(
         )
     )
     said = "proof_unseen" if documents and because == "proof_missing" else because
-    _note(connection, id, "registered", by, now, now=status, code=said, documents=documents, seen=right.seen)
+    note(connection, id, "registered", by, now, now=status, code=said, documents=documents, seen=right.seen)
     if elsewhere:
         outbox.publish_accounts(connection, [notice(owner, "right_registered_elsewhere", id, now, wall)], partitions)
     return right_row(connection, id)
@@ -166,7 +166,7 @@ def right_row(connection: sa.Connection, id: str, *, lock: bool = False) -> Row:
     return dict(row)
 
 
-def _locked(connection: sa.Connection, id: str) -> Row:
+def locked(connection: sa.Connection, id: str) -> Row:
     """Lock a right: until the transaction ends, nobody else changes its status or that of another registration of it.
 
     Raises:
@@ -184,7 +184,7 @@ def own_right(connection: sa.Connection, id: str, me: Account, *, lock: bool = F
     Raises:
         Refused: 404.
     """
-    row = _locked(connection, id) if lock else right_row(connection, id)
+    row = locked(connection, id) if lock else right_row(connection, id)
     if row["owner"] != me.id and me.role != "operator" and not (staff and me.sees_all):
         raise not_found()
     return row
@@ -230,7 +230,20 @@ def _was_in_force(connection: sa.Connection, id: str) -> bool:
     )
 
 
-def _note(
+def is_registered(connection: sa.Connection, right: Row) -> bool:
+    """Whether another registration of a right that the caller has locked is in force."""
+    other = _registered(connection, right["register"], right["right_type"], right["number"])
+    return other is not None and other.right != right["id"]
+
+
+def accept_by_register(connection: sa.Connection, id: str, ends: dt.datetime | None, now: dt.datetime) -> str:
+    """Bring a right into force that its register confirmed, with the end that it names. Returns the status."""
+    status = _status(ends, now)
+    _set(connection, id, status=status, pending_reason=None, accepted="register", expires_at=ends)
+    return status
+
+
+def note(
     connection: sa.Connection,
     id: str,
     kind: str,
@@ -243,6 +256,7 @@ def _note(
     documents: Sequence[str] = (),
     seen: str | None = None,
 ) -> None:
+    """Add to a right's history."""
     connection.execute(
         sa.insert(right_changes).values(
             right_id=id,
@@ -297,13 +311,13 @@ def _write_status(
     connection: sa.Connection, right: Row, status: str, expires_at: dt.datetime | None, by: str, now: dt.datetime
 ) -> None:
     _set(connection, right["id"], status=status, expires_at=expires_at, pending_reason=None)
-    _note(connection, right["id"], status, by, now, was=right["status"], now=status)
+    note(connection, right["id"], status, by, now, was=right["status"], now=status)
     right_jobs.queue_right(connection, right["id"])
 
 
 def _expire_right(connection: sa.Connection, id: str, partitions: int) -> bool:
     """Record that a right has expired, and tell its owner. False: another worker did, or it now has a later end."""
-    right = _locked(connection, id)
+    right = locked(connection, id)
     now, wall = clock.read(connection)
     if right["status"] != "active" or right["expires_at"] is None or right["expires_at"] > now:
         return False
@@ -333,7 +347,7 @@ def _take_over(
     review_store.check_unbiased(connection, me, other.owner)
     was = right_row(connection, other.right, lock=True)["status"]
     _set(connection, other.right, status="lost")
-    _note(connection, other.right, "lost", me.id, now, was=was, now="lost", code="right_registered_elsewhere")
+    note(connection, other.right, "lost", me.id, now, was=was, now="lost", code="right_registered_elsewhere")
     outbox.publish_accounts(connection, [notice(other.owner, "right_lost", other.right, now, wall)], partitions)
     right_jobs.queue_right(connection, other.right)
 
@@ -352,7 +366,7 @@ def renew_right(connection: sa.Connection, id: str, body: requests.RenewRight, m
     back = right["status"] == "expired" or (right["status"] == "active" and was is not None and was <= now)
     status = "active" if back else right["status"]
     _set(connection, id, status=status, expires_at=body.expires_at, proof=sa.func.coalesce(body.proof, rights.c.proof))
-    _note(connection, id, "renewed", me.id, now, was=None if was is None else moment(was), now=moment(body.expires_at))
+    note(connection, id, "renewed", me.id, now, was=None if was is None else moment(was), now=moment(body.expires_at))
     if back:
         right_jobs.queue_right(connection, id)
     return True
@@ -380,7 +394,7 @@ def assign_right(connection: sa.Connection, id: str, body: requests.AssignRight,
         return False
     proof = sa.func.coalesce(body.proof, rights.c.proof)
     _set(connection, id, offered_to=body.to, offered_by=me.id, proof=proof)
-    _note(connection, id, "offered", me.id, now, was=right["owner"], now=body.to)
+    note(connection, id, "offered", me.id, now, was=right["owner"], now=body.to)
     told = [notice(body.to, "right_offered", id, now, wall)]
     if right["offered_to"] is not None:
         told.append(notice(right["offered_to"], "right_offer_ended", id, now, wall))
@@ -410,14 +424,14 @@ def answer_offer(connection: sa.Connection, id: str, body: requests.Consent, me:
         Refused: 404; 403, only the new owner consents; 409, nothing is offered; an account that is suspended.
     """
     now, wall = clock.read(connection)
-    right = _locked(connection, id)
+    right = locked(connection, id)
     if me.id not in (right["owner"], right["offered_to"]) and me.role != "operator":
         raise not_found()
     registry.check_consent(right["offered_to"], me.id, body.accept)
     offer = {"offered_to": None, "offered_by": None}
     if not body.accept:
         _set(connection, id, **offer)
-        _note(connection, id, "declined", me.id, now, was=right["offered_to"])
+        note(connection, id, "declined", me.id, now, was=right["offered_to"])
         others = {right["owner"], right["offered_to"]} - {me.id}
         told = [notice(account, "right_offer_ended", id, now, wall) for account in sorted(others)]
         outbox.publish_accounts(connection, told, partitions)
@@ -426,7 +440,7 @@ def answer_offer(connection: sa.Connection, id: str, body: requests.Consent, me:
     domain.check_open(people[me.id])
     _check_passes(connection, right, people[right["offered_by"]].role == "operator", now)
     _set(connection, id, owner=me.id, **offer)
-    _note(connection, id, "assigned", me.id, now, was=right["owner"], now=me.id)
+    note(connection, id, "assigned", me.id, now, was=right["owner"], now=me.id)
     told = [notice(right["owner"], "right_assigned", id, now, wall), notice(me.id, "right_received", id, now, wall)]
     outbox.publish_accounts(connection, told, partitions)
     right_jobs.queue_right(connection, id)
@@ -444,7 +458,7 @@ def rename_right(connection: sa.Connection, id: str, body: requests.RenameRight,
     if body.registrant == right["registrant"] and body.proof in (None, right["proof"]):
         return False
     _set(connection, id, registrant=body.registrant, proof=sa.func.coalesce(body.proof, rights.c.proof))
-    _note(connection, id, "renamed", me.id, now)
+    note(connection, id, "renamed", me.id, now)
     return True
 
 
@@ -473,7 +487,7 @@ def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments
         _set(connection, id, pending_reason=because)
     _set(connection, id, proof=proof, documents_at=now)
     said = "proof_unseen" if because == "proof_missing" else because
-    _note(connection, id, "documents", me.id, now, was=was, code=said, documents=[one.id for one in documents])
+    note(connection, id, "documents", me.id, now, was=was, code=said, documents=[one.id for one in documents])
     if because == "right_registered_elsewhere" != was:
         outbox.publish_accounts(
             connection, [notice(right["owner"], "right_registered_elsewhere", id, now, wall)], partitions
@@ -491,7 +505,7 @@ def decide_right(connection: sa.Connection, id: str, body: requests.DecideRight,
         Refused: 404; it is not pending; a conflict of interest; nothing that it could rest on.
     """
     now, wall = clock.read(connection)
-    right = _locked(connection, id)
+    right = locked(connection, id)
     if right["status"] != "pending":
         raise Refused(409, "not_pending", f"The right is {right['status']}.", cure="Look at the right again.")
     review_store.check_unbiased(connection, me, right["owner"])
@@ -502,14 +516,14 @@ def decide_right(connection: sa.Connection, id: str, body: requests.DecideRight,
     if not body.accept:
         assert body.code is not None
         _set(connection, id, pending_reason="refused", accepted=None, documents_at=None)
-        _note(connection, id, "refused", me.id, now, code=body.code, **rests)
+        note(connection, id, "refused", me.id, now, code=body.code, **rests)
         told = notice(right["owner"], "right_refused", id, now, wall, code=body.code)
         outbox.publish_accounts(connection, [told], partitions)
         return True
     _take_over(connection, right, now, wall, partitions, me)
     status = _status(right["expires_at"], now)
     _set(connection, id, status=status, pending_reason=None, accepted="person")
-    _note(connection, id, "accepted", me.id, now, now=status, **rests)
+    note(connection, id, "accepted", me.id, now, now=status, **rests)
     outbox.publish_accounts(connection, [notice(right["owner"], "right_accepted", id, now, wall)], partitions)
     right_jobs.queue_right(connection, id)
     return True

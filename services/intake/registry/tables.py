@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ARRAY, Column, Date, ForeignKey, Index, Table, Text, text
+from sqlalchemy import ARRAY, Column, Date, ForeignKey, Index, Integer, Table, Text, func, text
 
 from services.intake.kernel.tables import metadata
 from shared.columns import ID, TIME, identity, one_of, required
@@ -28,7 +28,7 @@ rights = Table(
     ),
     Column("warned_for", TIME),
     Column("documents_at", TIME),
-    one_of("accepted", "person", "canary", "rules_0_2_0", nullable=True, server_default="rules_0_2_0"),
+    one_of("accepted", "person", "register", "canary", "rules_0_2_0", nullable=True, server_default="rules_0_2_0"),
     Column("published_on", Date),
     Column("published_where", Text),
     Column("offered_to", ID),
@@ -84,6 +84,20 @@ authorisation_changes = Table(
     Column("documents", ARRAY(Text)),
     Column("seen", Text),
     Index("authorisation_changes_authorisation", "authorisation", "id"),
+)
+register_queries = Table(
+    "register_queries",
+    metadata,
+    Column("right_id", ID, ForeignKey("rights.id"), primary_key=True),
+    required("register", Text),
+    required("number", Text),
+    one_of("state", "waiting", "answered", "silent", server_default="waiting"),
+    required("since_wall", TIME, server_default=func.now()),
+    required("due_wall", TIME, server_default=func.now()),
+    required("tries", Integer, server_default="0"),
+    Column("error", Text),
+    Column("result", Text),
+    Index("register_queries_due", "due_wall", postgresql_where=text("state = 'waiting'")),
 )
 right_changes = Table(
     "right_changes",

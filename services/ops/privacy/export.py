@@ -126,6 +126,12 @@ PARTS: Final = (
         ("by",),
     ),
     Part(
+        "queries_to_registers",
+        "intake.register_queries",
+        """select q.right_id as right, q.register, q.number, q.state, q.since_wall, q.tries, q.result
+        from intake.register_queries q join intake.rights r on r.id = q.right_id where r.owner = %(s)s order by q.right_id""",
+    ),
+    Part(
         "authorisations",
         "intake.authorisations",
         """select id, agent, principal, rights, territory, expires_at, status, granted_at, basis, asked_by, pending_reason,

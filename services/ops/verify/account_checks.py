@@ -99,11 +99,11 @@ CHECKS: Final[dict[str, Table]] = {
                 and p.reviewer = d.reviewer
             where d.kind <> 'proposal'""",
     },
-    # a right is in force only by a person's decision that says what it rests on, or by the rules of 0.2.0
+    # a right is in force only by a decision, a person's or a register's, that says what it rests on, or by the rules of 0.2.0
     "rights": {
         ("problem", "right-unaccepted"): """
             select r.id from intake.rights r where r.status in ('active', 'expired') and (r.accepted is null
-            or r.accepted = 'person' and not exists (select from intake.right_changes h where h.right_id = r.id
+            or r.accepted in ('person', 'register') and not exists (select from intake.right_changes h where h.right_id = r.id
                 and h.kind in ('accepted', 'registered') and h.now in ('active', 'expired')
                 and (h.documents is not null or h.seen is not null)))""",
         # an agent files only by the word of the other side, or by a power of attorney that somebody looked at
