@@ -97,7 +97,8 @@ def started(bed: AttackBed, name: str, changed: Mapping[str, str]) -> tuple[subp
     taken: set[int] = set()
     port, metrics = free_port(taken), free_port(taken)
     env |= {"GOODFAITH_HTTP_PORT": str(port), "GOODFAITH_METRICS_PORT": str(metrics), "GOODFAITH_INSTANCE": "attacked"}
-    command = [*bed.fleet[f"{name}.0"].argv[:1], "-m", *(part.format(dir=bed.stack.dir) for part in spec.command)]
+    # any process of the stack says which Python runs it: this one may not be part of the stack
+    command = [*bed.fleet["intake-api.0"].argv[:1], "-m", *(part.format(dir=bed.stack.dir) for part in spec.command)]
     child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return child, f"http://127.0.0.1:{port}"
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
+from deploy.local.children import StackError
 from deploy.registers.server import Fault, Registers, uspto
 from labs.attacks.accounts import started
 from labs.attacks.bed import CONTACT, SEEN, SITE, Attack, AttackBed, AttackOutcome, Person, listed
@@ -111,6 +112,7 @@ def lying_register(bed: AttackBed) -> AttackOutcome:
         number,
     )
     settings = {"GOODFAITH_REGISTERS": '["us"]', "GOODFAITH_USPTO_URL": office.url, "GOODFAITH_USPTO_KEY": office.key}
+    settings["GOODFAITH_RETRY_MAX_S"] = "1"
     child, _ = started(bed, "intake-registers", settings)
 
     def answered() -> bool:
@@ -121,7 +123,8 @@ def lying_register(bed: AttackBed) -> AttackOutcome:
         )
 
     try:
-        bed.wait(answered)
+        if not bed.wait(answered, 90.0):
+            raise StackError("the register was not asked often enough")
         ended = child.poll() is not None
         status = bed.must(bed.admin, "GET", f"/v1/rights/{right}")["status"]
         found = bed.query("select coalesce(result, state) from intake.register_queries where right_id = %s", right)
@@ -134,7 +137,7 @@ def lying_register(bed: AttackBed) -> AttackOutcome:
 
 
 AUTHORITY: Final[Sequence[Attack]] = (
-    Attack("self-made agent", "act for a principal that never said so", self_made_agent, "M2"),
-    Attack("lying register", "take another's mark by its name, or break who asks", lying_register, "M2"),
-    Attack("unasked", "make another an agent or owner", unasked, "M2"),
+    Attack("self-made agent", "act for a principal that never said so", self_made_agent),
+    Attack("lying register", "take another's mark by its name, or break who asks", lying_register),
+    Attack("unasked", "make another an agent or owner", unasked),
 )
