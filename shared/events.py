@@ -173,6 +173,8 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     right: Id
     right_type: RightType
     right_status: Literal["active", "expired", "lost", "pending"] = "active"
+    right_registered: bool = True
+    """False: a copyright that is in no register."""
     reason: Id
     profile: Id
     policy: Id

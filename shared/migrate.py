@@ -32,6 +32,7 @@ INSERT_ONLY: Final = {
     "intake": (
         "submissions",
         "right_changes",
+        "authorisation_changes",
         "account_changes",
         "lifts",
         "evidence_reads",
@@ -85,6 +86,7 @@ PARTY_READS: Final = (
     "rights",
     "right_changes",
     "authorisations",
+    "authorisation_changes",
 )
 """Tables of intake that are read for parties under this role; each has row-level security."""
 ROLES: Final = (*SERVICES, *DEMO, *READS)

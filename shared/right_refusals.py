@@ -1,4 +1,4 @@
-"""Why a reviewer refuses a right, by code: what its owner is told, and how to cure it."""
+"""Why a reviewer refuses a right or a power of attorney, by code: what is told, and how to cure it."""
 
 from __future__ import annotations
 
@@ -23,3 +23,23 @@ TEXTS: Final[dict[str, str]] = {
     ),
     "unreadable": mark("The documents cannot be read. Add a better copy."),
 }
+"""Of a right: told to its owner."""
+POWERS: Final[dict[str, str]] = {
+    "another_agent": mark("The power of attorney names another agent. Add one that names the owner of your account."),
+    "another_principal": mark(
+        "The power of attorney was given by another than the owner of the right. Add one from the owner, or the chain by which it came to you."
+    ),
+    "ended": mark("The power of attorney has ended or was revoked. Add one that is in force."),
+    "incomplete": mark("The documents do not show all that is needed. Add the missing pages or documents."),
+    "narrower": mark(
+        "The power of attorney does not cover what you asked for. Ask again for the rights and countries that it names."
+    ),
+    "not_signed": mark(
+        "The power of attorney is not signed by somebody who may sign for the owner. Add one that is, and what shows that they may."
+    ),
+    "not_verifiable": mark(
+        "The power of attorney could not be confirmed. Add one that a notary certified, or have the owner confirm here."
+    ),
+    "unreadable": mark("The documents cannot be read. Add a better copy."),
+}
+"""Of a power of attorney: told to the agent."""

@@ -628,6 +628,25 @@ class Settings(BaseSettings):
         description="Wall seconds of uninterrupted failures after which a webhook is disabled (5 days) (?).",
     )
 
+    # registers of rights
+    registers: tuple[Literal["eu", "us"], ...] = Field(
+        (), description="Registers of trade marks that are asked for new rights. Others are looked up by people."
+    )
+    euipo_url: str = Field(
+        "https://api.euipo.europa.eu/trademark-search", description="Base URL of the EUIPO's trade mark search (`eu`)."
+    )
+    euipo_token_url: str = Field(
+        "https://euipo.europa.eu/cas-server-webapp/oidc/accessToken",
+        description="URL that issues the EUIPO's tokens for euipo_client.",
+    )
+    euipo_client: Theirs | None = Field(None, description="Client at the EUIPO: `id:secret`.")
+    uspto_url: str = Field("https://tsdrapi.uspto.gov", description="Base URL of the USPTO's TSDR (`us`).")
+    uspto_key: Theirs | None = Field(None, description="API key at the USPTO.")
+    registers_timeout_s: float = Field(10.0, gt=0, le=60, description="Seconds to wait for a register's answer.")
+    registers_give_up_s: float = Field(
+        86_400.0, gt=0, description="Seconds without an answer of its register after which a right is left to a person."
+    )
+
     # statements of reasons
     statements_url: str = Field(
         "",

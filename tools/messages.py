@@ -136,7 +136,7 @@ def of_messages() -> Texts:
         {kind: render.words(kind) for kind in render.SAYS},
     ):
         found.enter("services/notification/render.py", *table.values())
-    found.enter("shared/right_refusals.py", *right_refusals.TEXTS.values())
+    found.enter("shared/right_refusals.py", *right_refusals.TEXTS.values(), *right_refusals.POWERS.values())
     for table in (wording.RIGHTS, wording.ELEMENTS, wording.NAMES):
         found.enter("services/notification/wording.py", *table.values())
     return found

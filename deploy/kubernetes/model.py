@@ -64,6 +64,7 @@ SHAPES: Final[dict[str, Shape]] = {
     ),
     "intake-worker": Shape("worker", ("store",), group="intake"),
     "intake-inbound": Shape("worker", group="intake-inbound"),
+    "intake-registers": Shape("leased", ("internet",)),
     "verification": Shape("worker", group="verification"),
     "verification-api": Shape("api"),
     "enforcement-worker": Shape("worker", group="enforcement"),
@@ -100,6 +101,8 @@ REQUIRED: Final[frozenset[str]] = frozenset({"internal_token", "internal_callers
 REQUIRED_BY: Final[dict[str, frozenset[str]]] = {
     "enforcement-delivery": frozenset({"marketplace_secret"}),
     "enforcement-statements": frozenset({"statements_token"}),
+    # a register's own credential is required if it is asked, which the process checks
+    "intake-registers": frozenset(),
     "canary": frozenset({"canary_token"}),
 }
 

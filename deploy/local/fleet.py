@@ -74,6 +74,14 @@ FLEET = (
         needs="GOODFAITH_UPSTREAMS",
         principal="intake",
     ),
+    Spec(
+        "intake-registers",
+        ("services.intake", "registers"),
+        "intake",
+        "intake",
+        secrets=("contact_key", "euipo_client", "uspto_key"),
+        needs="GOODFAITH_REGISTERS",
+    ),
     Spec("verification", ("services.verification",), "verification", "verification", principal="verification"),
     Spec(
         "verification-api",

@@ -90,21 +90,22 @@ def stolen_disk(bed: AttackBed) -> AttackOutcome:
     return AttackOutcome(bool(found) or not files, f"{len(files)} file, {len(found)} in clear")
 
 
-def _started(bed: AttackBed, name: str, changed: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], str]:
+def started(bed: AttackBed, name: str, changed: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], str]:
     """Start another process of a kind with changed settings; returns it and the URL of its HTTP API."""
     spec = fleet.BY_NAME[name]
     env = {**fleet.environment(bed.stack, spec, bed.stack.environment()), **changed}
     taken: set[int] = set()
     port, metrics = free_port(taken), free_port(taken)
     env |= {"GOODFAITH_HTTP_PORT": str(port), "GOODFAITH_METRICS_PORT": str(metrics), "GOODFAITH_INSTANCE": "attacked"}
-    command = [*bed.fleet[f"{name}.0"].argv[:1], "-m", *(part.format(dir=bed.stack.dir) for part in spec.command)]
+    # any process of the stack says which Python runs it: this one may not be part of the stack
+    command = [*bed.fleet["intake-api.0"].argv[:1], "-m", *(part.format(dir=bed.stack.dir) for part in spec.command)]
     child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return child, f"http://127.0.0.1:{port}"
 
 
 def _opened_by(bed: AttackBed, name: str, setting: str, value: str, method: str, path: str) -> str:
     """Start a process whose secret has this value, present the same value, and return the status or what happened."""
-    child, url = _started(bed, name, {setting: value})
+    child, url = started(bed, name, {setting: value})
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False) as client:
             until = time.monotonic() + ANSWERS_S

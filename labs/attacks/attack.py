@@ -20,6 +20,7 @@ from deploy.local.children import StackError
 from deploy.local.processes import Process
 from deploy.local.up import bring_up, confirm_replacing, destroy
 from labs.attacks.accounts import ACCOUNTS, REVOKES_BOOTSTRAP
+from labs.attacks.authority import AUTHORITY
 from labs.attacks.bed import (
     Attack,
     AttackBed,
@@ -48,6 +49,7 @@ ATTACKS: Final[Sequence[Attack]] = (
     *CURSORS,
     *RACES,
     *ACCOUNTS,
+    *AUTHORITY,
     *OUTBOUND,
     *WORDS,
     *UPSTREAMS,

@@ -311,6 +311,12 @@ def good_faith(tour: Tour, cast: HolderStory) -> None:
     )
 
 
+def authorise(tour: Tour, cast: HolderStory, agent: str, **values: str) -> None:
+    """Owl authorises an agent, which consents."""
+    asked = tour.call(cast.owl, "POST", "/v1/authorisations", {"agent": agent, "rights": [cast.right], **values})
+    tour.call(agent, "POST", f"/v1/authorisations/{asked['id']}/consent", {"accept": True})
+
+
 def agent(tour: Tour, cast: HolderStory) -> None:
     """An agent who is refused, authorised, suspended, and authorised again."""
     tour.chapter("An agent's authorisation expires")
@@ -325,18 +331,16 @@ def agent(tour: Tour, cast: HolderStory) -> None:
     )
     tour.say(f"Fox files a claim for Owl, and intake refuses it: {refused['detail']} {refused['cure']}")
     until = tour.day + 2 * DAY
-    tour.call(
-        cast.owl, "POST", "/v1/authorisations", {"agent": fox, "rights": [cast.right], "expires_at": until.isoformat()}
-    )
+    authorise(tour, cast, fox, expires_at=until.isoformat())
     claim = tour.file(fox, cast.right, links, principal=cast.owl)["claim"]
     tour.reach(claim, NOTIFIED=3)
     tour.until("each item has a due time", lambda: all(item["due"] for item in tour.items(claim)))
     tour.to(until + dt.timedelta(minutes=1))
     tour.reach(claim, SUSPENDED=3)
     tour.say(
-        "Owl authorises Fox for two days, and Fox files. When the authorisation ends, the 3 open items are suspended: their"
+        "Owl authorises Fox for two days. Fox consents, and files. When the authorisation ends, the 3 open items are suspended: their"
         " deadlines stand still."
     )
-    tour.call(cast.owl, "POST", "/v1/authorisations", {"agent": fox, "rights": [cast.right]})
+    authorise(tour, cast, fox)
     tour.reach(claim, NOTIFIED=3)
     tour.say("Owl authorises Fox again, and the items go on with the time that was left.")

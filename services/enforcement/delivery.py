@@ -16,9 +16,9 @@ import msgspec
 import structlog
 
 from services.enforcement import sanctions_store, store
-from services.enforcement.rounds import run_rounds
 from shared import db, marketplace, metrics, tracing
 from shared.events import MarketplaceCommand, Receipt, SellerCommand, SellerReceipt
+from shared.runtime.rounds import run_rounds
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)

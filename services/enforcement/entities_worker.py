@@ -23,9 +23,9 @@ import structlog
 from services.enforcement import entities, entities_store
 from services.enforcement.entities import AccountViolation
 from services.enforcement.entities_store import EntityStanding, Mark
-from services.enforcement.rounds import run_rounds
 from shared import clock, db, metrics, policy
 from shared.events import SellerKey
+from shared.runtime.rounds import run_rounds
 from shared.settings import Settings
 from shared.topics import partition_of
 

@@ -18,8 +18,8 @@ import structlog
 from msgspec import Struct
 
 from services.enforcement import store
-from services.enforcement.rounds import RoundFailed, run_rounds
 from shared import db, metrics
+from shared.runtime.rounds import RoundFailed, run_rounds
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -1,4 +1,4 @@
-"""python -m services.intake api|worker|inbound"""
+"""python -m services.intake api|worker|inbound|registers"""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ USAGE = """usage: python -m services.intake PROCESS
   api      public HTTP API: accounts, rights, claims, commands, reading (GOODFAITH_HTTP_HOST, _PORT)
   worker   publishes accepted requests, by lanes and weights, and keeps the read model
   inbound  reads the upstreams' Kafka topics (GOODFAITH_UPSTREAMS)
+  registers  asks registers for rights that wait (GOODFAITH_REGISTERS)
 
 Settings come from the environment (GOODFAITH_*); `goodfaith settings` lists them."""
 
@@ -56,9 +57,16 @@ def inbound(settings: Settings) -> None:
         service.close()
 
 
+def registers(settings: Settings) -> None:
+    """Ask registers for rights."""
+    from services.intake.registry.asking import run as ask
+
+    ask(settings)
+
+
 def main() -> None:
     """Run the named process."""
-    processes = {"api": api, "worker": worker, "inbound": inbound}
+    processes = {"api": api, "worker": worker, "inbound": inbound, "registers": registers}
     if len(sys.argv) != 2 or sys.argv[1] not in processes:
         print(USAGE, file=sys.stderr)  # noqa: T201
         raise SystemExit(2)

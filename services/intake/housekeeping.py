@@ -20,6 +20,7 @@ from services.intake.evidence.blobs import Blobs
 from services.intake.goodfaith import store as goodfaith_store
 from services.intake.kernel import metrics, right_jobs
 from services.intake.misuse import held
+from services.intake.registry import authority_store
 from services.intake.registry import store as registry_store
 from services.intake.review import store as review_store
 from shared import policy
@@ -68,6 +69,8 @@ class Housekeeping:
         warn = policy.current("ipp").registry.warn.exact
         with self._engine.begin() as connection:
             count = registry_store.expire(connection, self._settings.partitions, warn)
+        with self._engine.begin() as connection:
+            count += authority_store.expire(connection, self._settings.partitions)
         if count:
             log.info("expired", worker=NAME, count=count)
 

@@ -73,9 +73,14 @@ SAYS: Final = {
     "account_suspended": "Your account is suspended. You may read and act on what is open, but file nothing new.",
     "account_resumed": "Your account is no longer suspended.",
     "account_closed": "Your account is closed. What is open goes its way.",
+    "authorisation_asked": "An account asks to file claims for you. Confirm it or decline; without your word a reviewer may accept its power of attorney.",
+    "authorisation_by_power": "A reviewer has accepted a power of attorney by which an account files claims for you. If you did not give it, end the authorisation.",
+    "authorisation_declined": "An authorisation that was asked for has come to nothing: it was declined or withdrawn.",
     "authorisation_given": "A right holder has authorised you to file claims for it.",
-    "authorisation_ended": "A right holder has ended your authorisation. Open claims that it covered are on hold.",
+    "authorisation_ended": "An authorisation has ended. Open claims that it alone covered are on hold.",
     "authorisation_expired": "An authorisation of yours has expired. Open claims that it covered are on hold until there is a new one.",
+    "authorisation_offered": "A right holder asks you to file claims for it. You may do so once you consent.",
+    "authorisation_refused": "Your power of attorney was refused. Write to us if you hold that this is wrong.",
     "good_faith_admitted": "Your account takes part in the good-faith takedown mechanism now, by a reviewer's decision.",
     "good_faith_bar_ended": "Your account may join the good-faith takedown mechanism again.",
     "good_faith_declared": "Your declaration on joining the good-faith takedown mechanism is on file.",
@@ -93,12 +98,14 @@ SAYS: Final = {
     "right_assigned": "The right was assigned to another account. Your open claims under it are on hold and will end.",
     "right_expired": "The right has expired. Open claims under it are on hold until it is renewed.",
     "right_lost": "The right is registered here for another account now. Your open claims under it are on hold.",
+    "right_offer_ended": "The assignment of the right has come to nothing: it was declined or withdrawn.",
+    "right_offered": "A right is to be assigned to your account. It is yours once you consent.",
     "right_received": "A right was assigned to your account: you may file claims under it.",
     "right_refused": "The right that you registered was refused. Write to us if you hold that this is wrong.",
     "right_registered_elsewhere": "Another account has registered the same right. A reviewer looks at your proof; until then no claim under it goes on.",
 }
 """What a notice means, by kind, for kinds about which ``account.notice`` can say more than their name."""
-SAYS_BY_CODE: Final = {"right_refused": right_refusals.TEXTS}
+SAYS_BY_CODE: Final = {"right_refused": right_refusals.TEXTS, "authorisation_refused": right_refusals.POWERS}
 """The same by kind and code, for kinds whose code says more."""
 UNCONFIRMED: Final = ACCOUNT + "unconfirmed"
 """Template of every mail to an unconfirmed address. It contains nothing that a party wrote."""

@@ -100,6 +100,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     principal: Id
     right: Id
     right_type: RightType
+    right_registered: bool = True
     reason: Id
     severity: Literal["general", "serious"] = "general"
     profile: Id

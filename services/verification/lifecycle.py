@@ -379,6 +379,7 @@ def _filed(event: ItemSubmitted, policy: Policy) -> Item:
         principal=event.principal,
         right=event.right,
         right_type=event.right_type,
+        right_registered=event.right_registered,
         reason=event.reason,
         severity="general" if reason is None else reason.severity,
         profile=event.profile,

@@ -76,6 +76,7 @@ SIGNALS: Final[dict[policy.SignalName, Signal]] = {
         None if facts.seller_violations is None else float(facts.seller_violations)
     ),
     "right_in_force": lambda item, *_: float(item.right_status == "active"),
+    "registered": lambda item, *_: float(item.right_registered),
 }
 """Figures that rules look at; None: unknown, so no rule about it fires. Their meaning: docs/reference/policies.md."""
 

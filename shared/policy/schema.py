@@ -167,15 +167,22 @@ class Reason(Part, frozen=True, kw_only=True):
     good_faith_materials: Elements | None = None
     good_faith_only: bool = False
     """Open only to accounts in the good-faith mechanism."""
+    unregistered: bool = True
+    """Open to copyrights that are in no register."""
+    unregistered_materials: Elements = ()
+    """Materials that such a right needs besides the others, also of accounts in the good-faith mechanism."""
     title: Annotated[str, Meta(max_length=100)] = ""
     explanation: Annotated[str, Meta(max_length=1000)] = ""
     """What it means, for the complainant and for those who are notified."""
 
-    def needed(self, good_faith: bool) -> Elements:
+    def needed(self, good_faith: bool, *, registered: bool = True) -> Elements:
         """Materials that must be on file."""
+        needed = self.materials
         if good_faith and self.good_faith_materials is not None:
-            return self.good_faith_materials
-        return self.materials
+            needed = self.good_faith_materials
+        return (
+            needed if registered else (*needed, *(kind for kind in self.unregistered_materials if kind not in needed))
+        )
 
 
 SignalName = Literal[
@@ -191,6 +198,7 @@ SignalName = Literal[
     "upheld_here",
     "seller_violations",
     "right_in_force",
+    "registered",
 ]
 
 

@@ -538,7 +538,7 @@ def test_an_agent_files(world: World, owl: str, mark: str) -> None:
     """Materials (a): with an authorisation the notice names principal and agent; ended, row 22; given again, it goes on."""
     agent = world.account("h-agent")
     seller = world.account("s-jack", "seller")
-    grant = world.call(owl, "POST", "/v1/authorisations", {"agent": agent, "rights": [mark]})["id"]
+    grant = world.authorise(owl, agent, rights=[mark])
     claim = world.file(agent, mark, world.offer(seller, "jack-1"), principal=owl)
     world.notified(claim.items[0])
     (notice,) = world.until(lambda: world.mails(seller, claim))
@@ -547,7 +547,7 @@ def test_an_agent_files(world: World, owl: str, mark: str) -> None:
     assert world.call(owl, "GET", f"/v1/claims/{claim.id}")["complainant"] == agent  # the principal is party to it
     assert world.call(owl, "DELETE", f"/v1/authorisations/{grant}") == {"changed": True}
     world.reach(claim.items[0], "SUSPENDED", code="right_unauthorised")
-    grant = world.call(owl, "POST", "/v1/authorisations", {"agent": agent})["id"]
+    grant = world.authorise(owl, agent)
     world.reach(claim.items[0], "NOTIFIED")
     assert world.call(owl, "DELETE", f"/v1/authorisations/{grant}") == {"changed": True}
     world.reach(claim.items[0], "SUSPENDED", code="right_unauthorised")

@@ -96,6 +96,7 @@ def test_a_right_that_passes_on_is_claimed_again(world: World) -> None:
     claim = world.file(old, right, links)
     world.notified(claim.items[0])
     world.call(old, "POST", f"/v1/rights/{right}/assignment", {"to": new})
+    world.call(new, "POST", f"/v1/rights/{right}/assignment/consent", {"accept": True})
     suspended = world.reach(claim.items[0], "SUSPENDED", code="right_lost", due=...)
     again = world.file(new, right, links)
     world.reach(again.items[0], "DUPLICATE")

@@ -170,6 +170,12 @@ class World:
         body = {"right_type": kind, "number": str(1_000_000 + number), "seen": f"proof-{number}", "owner": owner}
         return str(self.call("operator", "POST", "/v1/rights", body)["id"])
 
+    def authorise(self, owner: str, agent: str, **values: Any) -> str:
+        """An authorisation to which the agent has consented."""
+        grant = str(self.call(owner, "POST", "/v1/authorisations", {"agent": agent, **values})["id"])
+        self.call(agent, "POST", f"/v1/authorisations/{grant}/consent", {"accept": True})
+        return grant
+
     def document(self, who: str, content: bytes, kind: str, name: str | None = None) -> str:
         """A document of an account."""
         headers = {"Authorization": f"Bearer {self.tokens[who]}"}

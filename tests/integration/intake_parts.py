@@ -36,6 +36,7 @@ RATES = (
     "webhook_host_challenges",
 )
 """Limits that tests from one address would meet."""
+PUBLISHED = {"on": "2020-05-01", "where": "work.example"}
 CONTACT = {"name": "Ada Example", "address": "Road 1\nTown", "email": "ada@example.org"}
 
 
@@ -251,6 +252,25 @@ class People:
         """A reviewer's decision on a right: unless it says more, its proof was seen elsewhere, or cannot be read."""
         body = {"accept": accept, **(values or ({"seen": "register"} if accept else {"code": "unreadable"}))}
         return self.client.post(f"/v1/rights/{right}/decision", json=body, headers=headers)
+
+    def authorise(self, owners: dict[str, str], agents: dict[str, str], **values: Any) -> dict[str, Any]:
+        """An authorisation to which the agent has consented."""
+        agent = self.client.get("/v1/me", headers=agents).json()["id"]
+        asked = self.client.post("/v1/authorisations", json={"agent": agent, **values}, headers=owners)
+        assert asked.status_code == 201, asked.text
+        assert asked.json()["status"] == "pending"
+        path = f"/v1/authorisations/{asked.json()['id']}"
+        consent = self.client.post(f"{path}/consent", json={"accept": True}, headers=agents)
+        assert consent.status_code == 200, consent.text
+        return dict(self.client.get(path, headers=owners).json())
+
+    def assign(self, owners: dict[str, str], right: str, heirs: dict[str, str]) -> None:
+        """Assign a right to another account, which consents."""
+        to = self.client.get("/v1/me", headers=heirs).json()["id"]
+        url = f"/v1/rights/{right}/assignment"
+        for path, body, headers in ((url, {"to": to}, owners), (f"{url}/consent", {"accept": True}, heirs)):
+            answer = self.client.post(path, json=body, headers=headers)
+            assert answer.json() == {"changed": True}, answer.text
 
     def webhook(
         self, parts: Parts, headers: dict[str, str], url: str = "https://1.1.1.1/hook", **more: Any

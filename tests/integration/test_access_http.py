@@ -46,12 +46,11 @@ class Tenant:
 def tenant(parts: Parts, people: People) -> Tenant:
     """A holder with a right, a claim, a document, a message, a webhook and an agent."""
     account, headers = people.open()
-    agent = people.open()[0]
     right = people.right(headers)
     document = people.client.post(
         "/v1/evidence?kind=ownership", content=f"Proof {uuid.uuid4().hex}".encode(), headers=headers
     ).json()["id"]
-    grant = people.client.post("/v1/authorisations", json={"agent": agent}, headers=headers).json()["id"]
+    grant = people.authorise(headers, people.open()[1])["id"]
     hook = people.webhook(parts, headers)["id"]
     made = people.claim(headers, right, f"listing-{uuid.uuid4().hex[:8]}", evidence=[document])
     item = made["items"][0]["item"]
@@ -180,6 +179,7 @@ BEGINS = {
     ("POST", "/v1/rights"),
     ("POST", "/v1/rights/{right_id}/assignment"),
     ("POST", "/v1/authorisations"),
+    ("POST", "/v1/authorisations/{authorisation_id}/consent"),
     ("POST", "/v1/claims"),
     ("POST", "/v1/good-faith/declaration"),
 }
@@ -199,6 +199,8 @@ def ask(people: People, me: Tenant, method: str, path: str, headers: Headers) ->
         content = {**content, "right": me.ids["right_id"]}
     if path.endswith("/assignment"):
         content = {"to": people.open()[0]}
+    if path.endswith("/consent"):
+        content = {"accept": True}
     if path in ("/v1/me/evidence", "/v1/rights/{right_id}/evidence"):
         content = {"evidence": [me.ids["document_id"]]}
     if (method, path) == ("POST", "/v1/evidence"):
@@ -287,9 +289,9 @@ def test_after_a_status_is_answered_nothing_is_filed(parts: Parts, people: Peopl
 
 def test_after_an_authorisation_has_ended_the_agent_files_nothing(parts: Parts, people: People) -> None:
     _, owners = people.open()
-    agent, agents = people.open()
+    _, agents = people.open()
     right = people.right(owners)
-    grant = people.client.post("/v1/authorisations", json={"agent": agent}, headers=owners).json()["id"]
+    grant = people.authorise(owners, agents)["id"]
     principal = people.client.get("/v1/me", headers=owners).json()["id"]
 
     def file() -> httpx.Response:
@@ -310,8 +312,10 @@ def test_after_a_right_has_passed_on_its_old_owner_does_nothing_with_it(parts: P
     _, owners = people.open()
     heir, heirs = people.open()
     right = people.right(owners)
+    assignment = f"/v1/rights/{right}/assignment"
+    people.client.post(assignment, json={"to": heir}, headers=owners)
     late = during(
-        lambda: people.client.post(f"/v1/rights/{right}/assignment", json={"to": heir}, headers=owners),
+        lambda: people.client.post(f"{assignment}/consent", json={"accept": True}, headers=heirs),
         lambda: people.client.patch(f"/v1/rights/{right}", json={"status": "active"}, headers=owners),
     )
     assert {answer.status_code for answer in late} == {404}

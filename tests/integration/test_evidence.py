@@ -297,7 +297,7 @@ def terms(parts: Parts, claim: str) -> list[str]:
 def test_documents_count_as_materials(parts: Parts, people: People, holder: Someone) -> None:
     account, who = holder
     ownership, statement = kept(people, who, b"certificate"), kept(people, who, b"I declare", "statement")
-    pending = people.client.post("/v1/rights", json={"right_type": "copyright"}, headers=who).json()
+    pending = people.client.post("/v1/rights", json={"right_type": "copyright", "number": "VA-1"}, headers=who).json()
     assert pending["status"] == "pending"
     made = people.client.post(
         "/v1/rights", json={"right_type": "trademark", "number": "1234567", "evidence": [ownership]}, headers=who
@@ -389,7 +389,9 @@ def test_a_document_of_another_is_unknown(parts: Parts, people: People, holder: 
         )
         assert answer["type"].endswith(":unknown_document")
         problem(
-            people.client.post("/v1/rights", json={"right_type": "copyright", "evidence": ids}, headers=who),
+            people.client.post(
+                "/v1/rights", json={"right_type": "copyright", "number": "VA-1", "evidence": ids}, headers=who
+            ),
             422,
             field=field,
         )
@@ -697,7 +699,7 @@ def test_a_document_of_an_account_stays_with_the_account(parts: Parts, people: P
 
 def test_a_document_proves_a_right_once_a_person_accepted_it(parts: Parts, people: People, holder: Someone) -> None:
     account, who = holder
-    made = people.client.post("/v1/rights", json={"right_type": "copyright"}, headers=who).json()
+    made = people.client.post("/v1/rights", json={"right_type": "copyright", "number": "VA-1"}, headers=who).json()
     assert (made["status"], made["pending_reason"]) == ("pending", "proof_missing")
     claim = people.claim(who, made["id"], "listing", reason="pirated_product")
     other, ownership = kept(people, who, b"other", "other"), kept(people, who, b"deposit copy")
@@ -766,7 +768,7 @@ def test_a_document_proves_a_right_once_a_person_accepted_it(parts: Parts, peopl
 def test_a_forged_document_is_accepted_by_nobody(parts: Parts, people: People, holder: Someone) -> None:
     account, who = holder
     document = kept(people, who, b"forged")
-    made = people.registered(who, right_type="copyright", evidence=[document])["id"]
+    made = people.registered(who, right_type="copyright", number="VA-1", evidence=[document])["id"]
     _, reviewers = people.open("reviewer")
     parts.query(
         """insert into misuse_findings (id, account, kind, state, document, code, by, day, at)

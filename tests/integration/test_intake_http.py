@@ -27,7 +27,7 @@ from services.intake.kernel.web import INTERNAL, PUBLIC
 from services.ops.privacy import rewrap
 from shared import db, declarations, policy
 from shared.events import ItemChanged, State
-from tests.integration.intake_parts import CONTACT, Parts, People, sell
+from tests.integration.intake_parts import CONTACT, PUBLISHED, Parts, People, sell
 
 pytestmark = pytest.mark.stack
 
@@ -244,10 +244,9 @@ def test_an_agent_files_with_the_authority_that_it_has(
         assert "/v1/authorisations" in refusal["cure"]
 
     refused()
-    grant = people.client.post("/v1/authorisations", json={"agent": agent, "rights": [right]}, headers=owners)
-    assert grant.status_code == 201
+    grant = people.authorise(owners, agents, rights=[right])
     assert filed() == "authorised"
-    ended = people.client.delete(f"/v1/authorisations/{grant.json()['id']}", headers=owners)
+    ended = people.client.delete(f"/v1/authorisations/{grant['id']}", headers=owners)
     assert ended.json() == {"changed": True}
 
     def told() -> list[str]:
@@ -261,10 +260,9 @@ def test_an_agent_files_with_the_authority_that_it_has(
     assert told() == ["unauthorised"]
     refused()
     # a new one releases what is on hold, once: a further one that covers nothing new tells nobody
-    authorise = {"agent": agent, "territory": ["FR"]}
-    assert people.client.post("/v1/authorisations", json=authorise, headers=owners).status_code == 201
+    people.authorise(owners, agents, territory=["FR"])
     assert told() == ["unauthorised", "active"]
-    assert people.client.post("/v1/authorisations", json=authorise, headers=owners).status_code == 201
+    people.authorise(owners, agents, territory=["FR"])
     assert told() == ["unauthorised", "active"]
     assert filed() == "authorised"
 
@@ -274,7 +272,7 @@ def test_a_claim_needs_somebody_whom_the_seller_can_reach(people: People) -> Non
     owner, owners = people.open(contact=False)
     agent, agents = people.open(contact=False)
     right = people.right(owners)
-    people.client.post("/v1/authorisations", json={"agent": agent}, headers=owners)
+    people.authorise(owners, agents)
     code = {"Idempotency-Key": uuid.uuid4().hex}
 
     def refused(headers: dict[str, str], **values: Any) -> tuple[str, str | None]:
@@ -517,7 +515,7 @@ def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, 
     seller, sellers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
     for account, headers, name in ((owner, owners, "Owner"), (agent, agents, "Agent"), (seller, sellers, "Seller")):
         people.contact(account, headers, name=name)
-    people.client.post("/v1/authorisations", json={"agent": agent}, headers=owners)
+    people.authorise(owners, agents)
     made = people.claim(agents, people.right(owners), "listing", principal=owner)
     item = made["items"][0]["item"]
     for party, kind in ((seller, "seller_notice"), (agent, "counter_forwarded")):
@@ -648,7 +646,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
         {"force": True, "reason": "test"},
         _row(NO, NO, NO, NO, NO, OK, NO),
     ),
-    ("POST", "/v1/rights"): ({"right_type": "copyright"}, _row(OK, OK, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/rights"): ({"right_type": "copyright", "number": "VA0001234567"}, _row(OK, OK, NO, NO, NO, OK, NO)),
     ("GET", "/v1/rights"): (None, ALL),
     ("GET", "/v1/rights/{right_id}"): (None, _row(OK, HIDDEN, HIDDEN, HIDDEN, OK, OK, HIDDEN)),
     ("POST", "/v1/rights/{right_id}/renewal"): (
@@ -656,6 +654,11 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
         _row(OK, HIDDEN, NO, NO, NO, OK, NO),
     ),
     ("POST", "/v1/rights/{right_id}/assignment"): ({"to": "{holder_b}"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
+    # when it is offered to a stranger
+    ("POST", "/v1/rights/{right_id}/assignment/consent"): (
+        {"accept": False},
+        _row(OK, HIDDEN, NO, NO, NO, OK, NO),
+    ),
     ("POST", "/v1/rights/{right_id}/name"): ({"registrant": "New Name Ltd"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/evidence"): (None, _row(422, HIDDEN, NO, NO, NO, 422, NO)),
     ("POST", "/v1/rights/{right_id}/decision"): (
@@ -663,8 +666,19 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
         _row(NO, NO, NO, NO, OK, OK, NO),
     ),
     ("PATCH", "/v1/rights/{right_id}"): ({"status": "active"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
-    ("POST", "/v1/authorisations"): ({"agent": "a-operator"}, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("POST", "/v1/authorisations"): ({"agent": "h-other"}, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/authorisations"): (None, ALL),
+    ("GET", "/v1/authorisations/{authorisation_id}"): (None, _row(OK, HIDDEN, HIDDEN, HIDDEN, OK, OK, HIDDEN)),
+    ("POST", "/v1/authorisations/{authorisation_id}/consent"): ({"accept": False}, HOLDER_ACTS),
+    # holder a is the principal
+    ("POST", "/v1/authorisations/{authorisation_id}/evidence"): (
+        {"evidence": ["d-none"]},
+        {**HOLDER_ACTS, "holder a": NO},
+    ),
+    ("POST", "/v1/authorisations/{authorisation_id}/decision"): (
+        {"accept": False, "code": "unreadable"},
+        STAFF_ACTS,
+    ),
     ("DELETE", "/v1/authorisations/{authorisation_id}"): (None, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/claims"): (
         {"reason": "counterfeit", "listings": ["https://market.example/items/1"]},
@@ -816,9 +830,12 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
     }
     account, owners = accounts["holder a"]
     right = people.right(owners, **({"proof": None} if path.endswith("{right_id}/decision") else {}))
-    grant = people.client.post("/v1/authorisations", json={"agent": accounts["upstream"][0]}, headers=owners).json()[
-        "id"
-    ]
+    other, others = people.open()
+    if path.endswith("{authorisation_id}/decision"):
+        asked, by = {"principal": account}, others
+    else:
+        asked, by = {"agent": other}, owners
+    grant = people.client.post("/v1/authorisations", json=asked, headers=by).json()["id"]
     document = people.client.post("/v1/evidence?kind=ownership", content=b"proof", headers=owners).json()["id"]
     hook = people.webhook(parts, owners)["id"]
     made = people.claim(owners, right, "listing", evidence=[document])
@@ -879,6 +896,10 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
                 waiting_code(parts, name, "ABCD-EFGH-JKMN")
     if path.endswith("/assignment"):
         content = {"to": accounts["holder b"][0]}
+    if path.endswith("/assignment/consent"):
+        people.client.post(f"/v1/rights/{right}/assignment", json={"to": other}, headers=owners)
+    if (method, path) == ("POST", "/v1/authorisations"):
+        content = {"agent": other}
     if (method, path) == ("DELETE", "/v1/good-faith"):
         people.client.post("/v1/good-faith/declaration", json=DECLARATION, headers=owners)
     if path.startswith("/internal"):
@@ -907,7 +928,9 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
     for who in WHO[1:]:
         if expected[who] == OK:
             if who == "operator" and path.endswith("/assignment"):
-                content = {"to": account}  # back
+                content = {"to": other}
+            if who == "operator" and path.endswith("/assignment/consent"):
+                people.client.post(f"/v1/rights/{right}/assignment", json={"to": other}, headers=owners)
             if who == "operator" and path.endswith("/misuse/findings") and content is not None:
                 content = {**content, "document": document}
             if who == "operator" and path.endswith("/renewal"):
@@ -1039,11 +1062,12 @@ def test_forms_are_open_to_anyone_in_the_readers_language(client: httpx.Client) 
 def test_what_a_form_offers_intake_takes(people: People, client: httpx.Client) -> None:
     _, headers = people.open()
     form = client.get("/v1/forms").json()
-    made = {"trademark": {"number": "1234567"}, "copyright": {}}
+    made: dict[str, dict[str, Any]] = {"trademark": {"number": "1234567"}, "copyright": {"published": PUBLISHED}}
     for right in form["rights"]:
         if right["code"] not in made:
             continue
-        assert right["number_required"] == bool(made[right["code"]])
+        assert right["number_required"] == ("number" in made[right["code"]])
+        assert bool(right["without_number"]) == ("published" in made[right["code"]])
         asked = {"right_type": right["code"], "proof": "doc-1", **made[right["code"]]}
         held = client.post("/v1/rights", json=asked, headers=headers).json()["id"]
         for reason in right["reasons"]:
@@ -1130,7 +1154,7 @@ def urlpassword(url: str) -> str:
 def test_times_that_no_database_holds_are_refused(
     people: People, holder: tuple[str, dict[str, str], str], when: str
 ) -> None:
-    body = {"right_type": "copyright", "expires_at": when}
+    body = {"right_type": "copyright", "published": PUBLISHED, "expires_at": when}
     problem(people.client.post("/v1/rights", json=body, headers=holder[1]), 422, field="expires_at")
 
 

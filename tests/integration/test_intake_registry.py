@@ -23,6 +23,7 @@ from services.intake.filing.domain import check_claim
 from services.intake.kernel import filings, requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.listings import listings_of
+from services.intake.registry import authority_store
 from services.intake.registry import store as registry_store
 from shared import policy, site_links
 from shared.refusals import Refused
@@ -178,7 +179,7 @@ def test_a_suspended_account_begins_nothing_new_and_a_closed_one_is_refused(part
     assert status("suspended").json()["state"] == "suspended"
     for path, content in (
         ("/v1/claims", body(made["id"], "x")),
-        ("/v1/rights", {"right_type": "copyright"}),
+        ("/v1/rights", {"right_type": "copyright", "number": "VA-1"}),
         ("/v1/authorisations", {"agent": agent}),
     ):
         assert problem(people.client.post(path, json=content, headers=headers), 403)["type"].endswith(
@@ -509,7 +510,7 @@ def test_many_at_once_register_one_right(people: People) -> None:
 
 def test_a_renewal_releases_and_a_right_that_passes_on_is_lost_to_its_old_owner(parts: Parts, people: People) -> None:
     old, olds = people.open()
-    new, news = people.open()
+    _, news = people.open()
     made = right(people, olds, expires_at=in_(days=400))
     claim = people.claim(olds, made["id"], "passes-on")
     url = f"/v1/rights/{made['id']}"
@@ -525,7 +526,7 @@ def test_a_renewal_releases_and_a_right_that_passes_on_is_lost_to_its_old_owner(
 
     problem(people.client.post(f"{url}/assignment", json={"to": "a-none"}, headers=olds), 422, field="to")
     problem(people.client.post(f"{url}/assignment", json={"to": old}, headers=olds), 422, field="to")
-    assert people.client.post(f"{url}/assignment", json={"to": new}, headers=olds).json() == {"changed": True}
+    people.assign(olds, made["id"], news)
     assert told(parts, claim["claim"])[2:] == ["lost"]
     problem(people.client.post("/v1/claims", json=body(made["id"], "x"), headers=olds), 422, field="right")
     theirs = people.claim(news, made["id"], "passes-on")
@@ -540,6 +541,7 @@ def test_a_renewal_releases_and_a_right_that_passes_on_is_lost_to_its_old_owner(
         "renamed",
         "expired",
         "assigned",
+        "offered",
         "renewed",
         "expired",
         "registered",
@@ -550,12 +552,10 @@ def test_a_renewal_releases_and_a_right_that_passes_on_is_lost_to_its_old_owner(
 def test_right_and_authorisation_are_looked_at_together(parts: Parts, people: People) -> None:
     """A right that comes back does not release items whose agent may not act any more, nor the other way round."""
     owner, owners = people.open()
-    agent, agents = people.open()
+    _, agents = people.open()
     made = right(people, owners)
     url = f"/v1/rights/{made['id']}"
-    grant = people.client.post(
-        "/v1/authorisations", json={"agent": agent, "rights": [made["id"]], "territory": ["US", "CN"]}, headers=owners
-    ).json()
+    grant = people.authorise(owners, agents, rights=[made["id"]], territory=["US", "CN"])
     assert grant["territory"] == ["CN", "US"]
     claim = people.claim(agents, made["id"], "both", principal=owner)["claim"]
     people.client.patch(url, json={"status": "expired"}, headers=owners)
@@ -566,7 +566,7 @@ def test_right_and_authorisation_are_looked_at_together(parts: Parts, people: Pe
     assert told(parts, claim) == ["expired", "expired", "unauthorised"]
     # elsewhere: does not cover it; here: it does
     for territory, count in ((["CN"], 3), (["US"], 4)):
-        people.client.post("/v1/authorisations", json={"agent": agent, "territory": territory}, headers=owners)
+        people.authorise(owners, agents, territory=territory)
         assert len(told(parts, claim)) == count
     assert told(parts, claim)[-1] == "active"
 
@@ -574,10 +574,10 @@ def test_right_and_authorisation_are_looked_at_together(parts: Parts, people: Pe
 def test_authorisations_that_go_round_are_facts_and_nothing_more(people: People) -> None:
     a, as_ = people.open()
     b, bs = people.open()
-    c, cs = people.open()
+    _, cs = people.open()
     made = right(people, as_)
-    for headers, agent in ((as_, b), (bs, a), (bs, c)):
-        assert people.client.post("/v1/authorisations", json={"agent": agent}, headers=headers).status_code == 201
+    for headers, agents in ((as_, bs), (bs, as_), (bs, cs)):
+        people.authorise(headers, agents)
     people.claim(bs, made["id"], uuid.uuid4().hex, principal=a)
     # b may file for a, and c for b; c may not file for a
     refused = people.client.post("/v1/claims", json=body(made["id"], "x", principal=a), headers=cs)
@@ -610,6 +610,12 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
     people = {name: Account(name, "holder", True, False, True) for name in (owner, other, agent)}
     operator = Account("a-operator", "operator", True, False, True)
     far = dt.datetime.now(dt.UTC) + dt.timedelta(days=300)
+    yes = requests.Consent(accept=True)
+
+    def authorise(connection: Any, grant: requests.Authorise) -> None:
+        asked = authority_store.ask(connection, owner, grant, PARTITIONS)
+        authority_store.answer(connection, asked["id"], yes, people[agent], PARTITIONS)
+
     with parts.engine.begin() as connection:
         for account in people.values():
             store.open_account(connection, account, "company", by=None)
@@ -628,7 +634,7 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
             made.append(
                 registry_store.add_right(connection, name, owner, form, owner, PARTITIONS, accepted="person")["id"]
             )
-        registry_store.add_authorisation(connection, owner, requests.Authorise(agent=agent), PARTITIONS)
+        authorise(connection, requests.Authorise(agent=agent))
     mark, second = made
     claims = {}
     for who in (owner, agent):
@@ -664,20 +670,21 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
         elif what == "assign":
             to = {"owner": owner, "other": other}[how]
             registry_store.assign_right(connection, mark, requests.AssignRight(to=to), operator, PARTITIONS)
+            registry_store.answer_offer(connection, mark, yes, people[to], PARTITIONS)
         elif what == "authorise":
             named = {"right": [mark], "other right": [second]}.get(how)
             territory = how.split() if how.isupper() else None
             grant = requests.Authorise(agent=agent, rights=named, territory=territory)
-            registry_store.add_authorisation(connection, owner, grant, PARTITIONS)
+            authorise(connection, grant)
         else:
             active = [
                 row["id"]
-                for row in registry_store.list_authorisations(connection, people[owner], "", 100)
+                for row in authority_store.list_authorisations(connection, people[owner], "", 100)
                 if row["status"] == "active"
             ]
             if active:
                 id = active[0 if how == "first" else -1]
-                registry_store.end_authorisation(connection, id, people[owner], "ended", PARTITIONS)
+                authority_store.end(connection, id, people[owner], "ended", PARTITIONS)
 
     nonlocal_far = [far]
     for what, how in acts:
@@ -708,12 +715,14 @@ def test_owners_are_warned_once_and_rights_end(parts: Parts, people: People) -> 
     far = right(people, owners, expires_at=in_(days=31))
     ends = right(people, owners, expires_at=in_(seconds=30))
     claim = people.claim(owners, ends["id"], "ends")["claim"]
-    people.client.post("/v1/authorisations", json={"agent": agent, "expires_at": in_(seconds=30)}, headers=owners)
+    people.authorise(owners, agents, expires_at=in_(seconds=30))
     theirs = people.claim(agents, far["id"], "agents", principal=owner)["claim"]
 
     def run() -> None:
         with parts.engine.begin() as connection:
             registry_store.expire(connection, PARTITIONS, dt.timedelta(days=30))
+        with parts.engine.begin() as connection:
+            authority_store.expire(connection, PARTITIONS)
 
     def job() -> None:
         with ThreadPoolExecutor(3) as pool:
@@ -737,7 +746,11 @@ def test_owners_are_warned_once_and_rights_end(parts: Parts, people: People) -> 
     # several workers at once, so that the order of two notices is open
     assert sorted(said[2:]) == [("right_expired", ends["id"]), ("right_expiring", near["id"])]
     assert (told(parts, claim), told(parts, theirs)) == (["expired"], ["unauthorised"])
-    assert [one["kind"] for one in notices(parts, agent)] == ["authorisation_given", "authorisation_expired"]
+    assert [one["kind"] for one in notices(parts, agent)] == [
+        "authorisation_offered",
+        "authorisation_given",
+        "authorisation_expired",
+    ]
     assert people.client.get(f"/v1/rights/{ends['id']}", headers=owners).json()["status"] == "expired"
 
 

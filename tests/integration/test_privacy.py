@@ -123,7 +123,7 @@ def case(parts: Parts, people: People) -> Case:
     for name, (account, headers) in sides.items():
         people.contact(account, headers, name=f"Private {name}", email=f"{name}@private.example")
     owner, agent = sides["owner"], sides["agent"]
-    people.client.post("/v1/authorisations", json={"agent": agent[0]}, headers=owner[1])
+    people.authorise(owner[1], agent[1])
     right = people.right(owner[1])
     document = people.client.post("/v1/evidence?kind=comparison", content=b"proof", headers=agent[1]).json()["id"]
     made = people.claim(agent[1], right, f"a-{end}", f"b-{end}", principal=owner[0], evidence=[document])

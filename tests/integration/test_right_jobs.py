@@ -21,6 +21,7 @@ from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filed, Filing
 from services.intake.kernel.ids import new_claim_ids
 from services.intake.kernel.listings import listings_of
+from services.intake.registry import authority_store
 from services.intake.registry import store as registry_store
 from shared import site_links
 from shared.refusals import Refused
@@ -76,20 +77,29 @@ def test_no_change_of_a_right_waits_for_intake(parts: Parts, people: People) -> 
     agent, _ = people.open()
     made, waiting = right(people, owners, expires_at=in_(days=100)), right(people, owners, proof=None)["id"]
     mine = Account(owner, "holder", True, False, True)
+    yes = requests.Consent(accept=True)
+
+    def theirs(account: str) -> Account:
+        return Account(account, "holder", True, False, True)
+
     id = made["id"]
     works: list[Callable[[sa.Connection], Any]] = [
         lambda c: registry_store.change_right(c, id, requests.ChangeRight(status="expired"), mine, PARTITIONS),
         lambda c: registry_store.renew_right(
             c, id, requests.RenewRight(expires_at=domain_time(days=200)), mine, PARTITIONS
         ),
-        lambda c: registry_store.add_authorisation(c, owner, requests.Authorise(agent=agent), PARTITIONS),
-        lambda c: registry_store.end_authorisation(
-            c, registry_store.list_authorisations(c, mine, "", 1)[0]["id"], mine, "ended", PARTITIONS
+        lambda c: authority_store.ask(c, owner, requests.Authorise(agent=agent), PARTITIONS),
+        lambda c: authority_store.answer(
+            c, authority_store.list_authorisations(c, mine, "", 1)[0]["id"], yes, theirs(agent), PARTITIONS
+        ),
+        lambda c: authority_store.end(
+            c, authority_store.list_authorisations(c, mine, "", 1)[0]["id"], mine, "ended", PARTITIONS
         ),
         lambda c: registry_store.decide_right(
             c, waiting, requests.DecideRight(accept=True, seen="register"), OPERATOR, PARTITIONS
         ),
         lambda c: registry_store.assign_right(c, id, requests.AssignRight(to=heir), mine, PARTITIONS),
+        lambda c: registry_store.answer_offer(c, id, yes, theirs(heir), PARTITIONS),
     ]
     with parts.engine.begin() as filing:
         store.enter_admission(filing)
@@ -99,7 +109,7 @@ def test_no_change_of_a_right_waits_for_intake(parts: Parts, people: People) -> 
                 work(connection)
                 locks = "select count(*) from pg_locks where locktype = 'advisory' and objid = %s and pid = pg_backend_pid()"
                 assert connection.exec_driver_sql(locks, (store.ADMISSION_LOCK,)).scalar() == 0
-    assert changes(parts, id) == ["registered", "expired", "renewed", "assigned"]
+    assert changes(parts, id) == ["registered", "expired", "renewed", "offered", "assigned"]
 
 
 def domain_time(**span: float) -> Any:
@@ -302,7 +312,7 @@ def _waiting(parts: Parts) -> int:
 def test_many_change_one_right_at_once(parts: Parts, people: People) -> None:
     """Owner, operator, register and heirs at once: no deadlock, and items hear what holds in the end."""
     account, headers = people.open()
-    heir, _ = people.open()
+    heir, heirs = people.open()
     made = right(people, headers, expires_at=in_(days=10))["id"]
     claim = people.claim(headers, made, uuid.uuid4().hex)["claim"]
     url = f"/v1/rights/{made}"
@@ -316,18 +326,26 @@ def test_many_change_one_right_at_once(parts: Parts, people: People) -> None:
     asked += [("POST", f"{url}/renewal", {"expires_at": in_(days=20 + days)}) for days in range(10)]
     start = threading.Barrier(8)
     done: list[int] = []
+    consents: list[int] = []
 
     def run(turn: int) -> None:
         start.wait()
         for number in range(12):
             method, path, body = asked[(turn * 5 + number * 7) % len(asked)]
             done.append(people.client.request(method, path, json=body, headers=people.operator).status_code)
+            if path.endswith("/assignment"):
+                consenting = heirs if body["to"] == heir else headers
+                answer = people.client.post(f"{path}/consent", json={"accept": True}, headers=consenting)
+                consents.append(answer.status_code)
 
     with ThreadPoolExecutor(8) as pool:
         for future in [pool.submit(run, turn) for turn in range(8)]:
             future.result()
     assert set(done) <= {200, 422}
     assert done.count(200) > 10
+    # others were quicker: nothing is offered any more, or it is offered to the other one
+    assert set(consents) <= {200, 403, 404, 409}
+    assert 200 in consents
     ((owner, status),) = parts.query("select owner, status from rights where id = %s", made)
     heard = told(parts, claim)
     assert (heard or ["active"])[-1] == (status if owner == account else "lost")
@@ -336,21 +354,19 @@ def test_many_change_one_right_at_once(parts: Parts, people: People) -> None:
 def test_authorisations_that_end_at_once_leave_no_item_covered(parts: Parts, people: People) -> None:
     """Each sees the other still in force, were they not to exclude one another."""
     owner, owners = people.open()
-    agent, agents = people.open()
+    _, agents = people.open()
     made = right(people, owners)["id"]
     mine = Account(owner, "holder", True, False, True)
-    grants = [
-        people.client.post("/v1/authorisations", json={"agent": agent}, headers=owners).json()["id"] for _ in range(2)
-    ]
+    grants = [people.authorise(owners, agents)["id"] for _ in range(2)]
     claim = people.claim(agents, made, uuid.uuid4().hex, principal=owner)["claim"]
 
     def end(id: str) -> None:
         with parts.engine.begin() as connection:
-            registry_store.end_authorisation(connection, id, mine, "ended", PARTITIONS)
+            authority_store.end(connection, id, mine, "ended", PARTITIONS)
 
     with ThreadPoolExecutor(1) as pool:
         with parts.engine.begin() as connection:
-            registry_store.end_authorisation(connection, grants[0], mine, "ended", PARTITIONS)
+            authority_store.end(connection, grants[0], mine, "ended", PARTITIONS)
             second = pool.submit(end, grants[1])
             wait(lambda: _waiting(parts) or second.done())
         second.result()
@@ -421,10 +437,13 @@ def test_a_verification_that_is_withdrawn_is_in_the_history(parts: Parts, people
 @pytest.mark.parametrize("how", ["status", "misuse"])
 def test_a_suspended_account_does_not_assign_its_rights_away(parts: Parts, people: People, how: str) -> None:
     account, headers = people.open()
-    fresh, _ = people.open()
-    made = right(people, headers)["id"]
-    agent, agents = people.open()
-    assert people.client.post("/v1/authorisations", json={"agent": agent}, headers=headers).status_code == 201
+    fresh, freshes = people.open()
+    made, offered = right(people, headers)["id"], right(people, headers)["id"]
+    agents, late = people.open()[1], people.open()
+    people.authorise(headers, agents)
+    # what was offered or asked before the suspension comes to nothing as well
+    assert people.client.post(f"/v1/rights/{offered}/assignment", json={"to": fresh}, headers=headers).is_success
+    asked = people.client.post("/v1/authorisations", json={"agent": late[0]}, headers=headers).json()["id"]
     mine = Account(account, "holder", True, False, True)  # as a request has it that began before the suspension
     with parts.engine.begin() as connection:
         if how == "status":
@@ -440,8 +459,11 @@ def test_a_suspended_account_does_not_assign_its_rights_away(parts: Parts, peopl
     # nor does anybody go on with them in its place
     problem(people.client.post("/v1/authorisations", json={"agent": fresh}, headers=headers), 403)
     with pytest.raises(Refused, match="suspended"), parts.engine.begin() as connection:
-        registry_store.add_authorisation(connection, account, requests.Authorise(agent=fresh), PARTITIONS)
+        authority_store.ask(connection, account, requests.Authorise(agent=fresh), PARTITIONS)
+    for path, who in ((f"rights/{offered}/assignment", freshes), (f"authorisations/{asked}", late[1])):
+        refused = problem(people.client.post(f"/v1/{path}/consent", json={"accept": True}, headers=who), 403)
+        assert refused["type"].endswith(":account_suspended")
     filed = people.client.post("/v1/claims", json=body(made, "x", principal=account), headers=agents)
     assert problem(filed, 403, field="principal")["type"].endswith(":account_suspended")
     # the operator may: a court has decided, or a business was sold
-    assert people.client.post(url, json=to, headers=people.operator).json() == {"changed": True}
+    people.assign(people.operator, made, freshes)

@@ -43,9 +43,7 @@ class Case:
         sell(parts.engine, self.item, self.seller)
         asked = people.client.post(f"/v1/items/{self.item}/action", json={}, headers=self.headers).json()
         self.command = asked["commands"][0]["command"]
-        agent = people.open()[0]
-        given = people.client.post("/v1/authorisations", json={"agent": agent}, headers=self.headers)
-        assert given.status_code == 201, given.text
+        people.authorise(self.headers, people.open()[1])
         parts.query(
             "insert into timeline (item, revision, type, state, by, at) values (%s, 1, 't', 'NOTIFIED', 'system', now())",
             self.item,

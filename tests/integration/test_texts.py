@@ -48,7 +48,7 @@ class Dispute:
         self.seller, self.sellers = people.open("seller", id=f"s-anna-{end}")
         self.other, self.others = people.open("seller", id=f"s-ben-{end}")
         self.reviewers = people.open("reviewer")[1]
-        people.client.post("/v1/authorisations", json={"agent": self.agent}, headers=self.owners)
+        people.authorise(self.owners, self.agents)
         made = people.claim(
             self.agents,
             people.right(self.owners),

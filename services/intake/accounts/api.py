@@ -259,7 +259,10 @@ async def put_contact(request: Request[Account, Any, Any], data: requests.Contac
         account = request.user.id
         before = context.opened(store.sealed_contacts(connection, [account])).get(account)
         wrapped = store.subject_key(connection, account, lambda: context.contacts.new_key(account))
-        store.put_contact(connection, account, context.contacts.seal(account, wrapped, data))
+        renamed = before is None or before.name != data.name
+        store.put_contact(connection, account, context.contacts.seal(account, wrapped, data), renamed=renamed)
+        if before is not None and before.name != data.name:
+            store.keep_name(connection, account, context.contacts.seal_name(account, wrapped, before.name))
         if before is None or before.email != data.email:
             accounts_store.unconfirm(connection, account)
         accounts_store.verify_by_rule(connection, account, rules().accounts, context.settings.partitions)

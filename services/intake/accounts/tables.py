@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ARRAY, CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
+from sqlalchemy import ARRAY, CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, func, text
 
 from services.intake.kernel.tables import metadata
 from shared.columns import ID, TIME, identity, one_of, required
@@ -18,6 +18,7 @@ account_changes = Table(
     Column("code", Text),
     Column("documents", ARRAY(Text)),
     Column("seen", Text),
+    Column("at_wall", TIME, server_default=func.now()),
     Index("account_changes_account", "account", "id"),
 )
 email_codes = Table(

@@ -40,7 +40,9 @@ MORE_KINDS: Final = (
     "other",
     "ownership",
     "purchase",
+    "specimen",
     "statement",
+    "sworn_statement",
 )
 """Kinds of proof besides those that policies require."""
 
@@ -52,7 +54,7 @@ def kinds() -> tuple[str, ...]:
     for rules in map(policy.current, policy.profiles()):
         found |= {*rules.claim.required, *rules.counter.required} - {"right"}
         for reason in rules.reasons.values():
-            found |= {*reason.materials, *(reason.good_faith_materials or ())}
+            found |= {*reason.materials, *(reason.good_faith_materials or ()), *reason.unregistered_materials}
     return tuple(sorted(found))
 
 

@@ -182,7 +182,7 @@ def tie(connection: sa.Connection, links: Sequence[tuple[Document, str, str]], n
 def name_in(
     connection: sa.Connection, ids: Sequence[str], account: str, about: str, kind: str, now: dt.datetime
 ) -> list[Document]:
-    """Name an account's documents in a right or an account.
+    """Name an account's documents in a right, an account or an authorisation.
 
     Raises:
         Refused: 422, naming the first that is not the account's.
@@ -195,7 +195,7 @@ def name_in(
 
 
 def lock_named(connection: sa.Connection, about: str) -> dict[str, Document]:
-    """Lock the documents named in a right or account that are still kept and were not found to be forged, by id."""
+    """Lock the documents named in a right, account or authorisation that are still kept and were not found to be forged, by id."""
     rows = connection.exec_driver_sql(
         """select d.id, d.account, d.kinds from evidence d join evidence_links l on l.document = d.id
         where l.about = %s and d.state = 'kept' and d.forged is null order by d.id for share of d""",
@@ -227,6 +227,11 @@ def documents_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tu
     ):
         found.setdefault((about, owner), []).append(document)
     return found
+
+
+def kinds_of_right(connection: sa.Connection, right: str) -> set[str]:
+    """Kinds of the documents that are named in the right, still kept, and were not found to be forged."""
+    return evidence.kinds_of(lock_named(connection, right).values())
 
 
 def views_of(connection: sa.Connection, right: str) -> int:
@@ -362,7 +367,11 @@ def _needed(
             or l.about_kind = 'right' and exists (
                 select from rights r where r.id = l.about
                 and (r.status in ('active', 'pending') or greatest(
-                    r.expires_at, l.linked_at, (select max(h.at) from right_changes h where h.right_id = r.id)) + %s > %s)))""",
+                    r.expires_at, l.linked_at, (select max(h.at) from right_changes h where h.right_id = r.id)) + %s > %s))
+            or l.about_kind = 'authorisation' and exists (
+                select from authorisations u where u.id = l.about
+                and (u.status = 'active' or u.pending_reason is not null or greatest(l.linked_at,
+                    (select max(h.at) from authorisation_changes h where h.authorisation = u.id)) + %s > %s)))""",
         (
             list(ids),
             longest,
@@ -370,6 +379,8 @@ def _needed(
             list(kept),
             [f"{span.total_seconds()} seconds" for span in kept.values()],
             [str(state) for state in CLOSED],
+            longest,
+            now,
             longest,
             now,
             longest,

@@ -34,7 +34,7 @@ evidence_links = Table(
     metadata,
     Column("document", ID, ForeignKey("evidence.id"), primary_key=True),
     Column("about", ID, primary_key=True),
-    one_of("about_kind", "claim", "right", "account"),
+    one_of("about_kind", "claim", "right", "account", "authorisation"),
     required("owner", ID),
     required("kinds", ARRAY(Text)),
     required("linked_at", TIME),

@@ -214,6 +214,14 @@ def claim_rows(
             field="reason",
             cure=f"Use one of: {', '.join(sorted(k for k, v in rules.reasons.items() if right.right_type in v.rights)) or 'none'}.",
         )
+    if not right.registered and not rules.reasons[claim.reason].unregistered:
+        raise Refused(
+            422,
+            "right_unregistered",
+            "The reason is for rights that are in a register.",
+            field="reason",
+            cure="Register the work with a copyright office, and that right here; or use another reason.",
+        )
     authority = authority_of(complainant.id, principal, right, granted, now)
     if authority == "missing":
         raise Refused(
@@ -240,6 +248,7 @@ def claim_rows(
         right=right.id,
         right_type=right.right_type,
         right_status=right.status_at(now),
+        right_registered=right.registered,
         reason=claim.reason,
         profile=claim.profile,
         policy=rules.version,

@@ -165,6 +165,8 @@ class Right:
     territory: Collection[str] | None = None
     refused: bool = False
     """A reviewer has refused its registration."""
+    registered: bool = True
+    """False: a copyright that is in no register."""
 
     def status_at(self, now: dt.datetime) -> Literal["active", "expired", "lost", "pending"]:
         """Status at ``now``, counting an expiry that has passed but is not recorded yet."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from services.intake.kernel.requests import COMMANDS
 from shared.events import DECISIONS
-from shared.metrics import CHANNELS, CODE, RIGHT_TYPES, ROUTE, TIERS, counter, gauge, histogram
+from shared.metrics import CHANNELS, CODE, HTTP_STATUS, RIGHT_TYPES, ROUTE, TIERS, counter, gauge, histogram
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _API: Final = "intake-api"
@@ -175,3 +175,42 @@ def show_queue(depth: Iterable[Mapping[str, Any]]) -> None:
             CASES.labels(state.value, tier, status).set(0 if row is None else row[status])
         oldest = None if row is None else row["oldest"]
         OLDEST_CASE.labels(state.value, tier).set(0 if oldest is None else oldest.timestamp())
+
+
+_REGISTERS: Final = "intake-registers"
+_ASKED: Final = ("eu", "us")
+_RESULTS: Final = (
+    "accepted",
+    "another_mark",
+    "another_number",
+    "another_owner",
+    "name_unverified",
+    "not_found",
+    "not_in_force",
+    "not_waiting",
+    "right_registered_elsewhere",
+    "silent",
+)
+REGISTER_CALLS = counter(
+    "goodfaith_register_calls_total",
+    "Requests to registers of rights, by outcome.",
+    {"register": _ASKED, "outcome": HTTP_STATUS},
+    of=_REGISTERS,
+    do="`401`, `403`: check the credential; `429`: fewer processes; `unreachable`: the register does not answer",
+)
+REGISTER_ANSWERS = counter(
+    "goodfaith_register_answers_total",
+    "What came of asking registers for rights; `silent`: no answer for too long. All but `accepted` leave it to a person.",
+    {"register": _ASKED, "result": _RESULTS},
+    of=_REGISTERS,
+    do="`silent`: see `goodfaith_register_calls_total`",
+)
+REGISTERS_WAITING = gauge(
+    "goodfaith_register_queries_waiting", "Rights for which a register is yet to answer.", of=_REGISTERS
+)
+REGISTERS_OLDEST = gauge(
+    "goodfaith_register_queries_oldest_timestamp_seconds",
+    "Since when the oldest query to a register has waited; 0: none.",
+    of=_REGISTERS,
+    do="old: a register does not answer, or no process asks it",
+)

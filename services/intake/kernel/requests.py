@@ -141,6 +141,14 @@ class Contact(In, frozen=True, kw_only=True):
     """Language of messages (``shared.languages.LANGUAGES``). None: by ``Accept-Language``, else English."""
 
 
+class FirstPublication(In, frozen=True, kw_only=True):
+    """When and where a work was first published."""
+
+    on: dt.date
+    where: Line
+    """Such as a site, a gallery, or a publisher."""
+
+
 class RegisterRight(Expiring, frozen=True, kw_only=True):
     """A right, registered once and then referred to by claims."""
 
@@ -159,6 +167,9 @@ class RegisterRight(Expiring, frozen=True, kw_only=True):
     """Operators only: where the caller has seen the proof, such as a file number. The right is accepted by that."""
     owner: Id | None = None
     """Operators only: the account that owns it."""
+    published: FirstPublication | None = None
+    """A copyright that is in no register: when and where the work was first published. It also needs a sworn statement
+    and a specimen: documents of the kinds ``sworn_statement`` and ``specimen``."""
     mark: Annotated[str, Meta(min_length=1, max_length=400)] | None = None
     """Trade marks: the words, as registered; normalised (NFKC)."""
     registrant: Line | None = None
@@ -185,7 +196,7 @@ class RenewRight(Expiring, frozen=True, kw_only=True):
 
 
 class AssignRight(In, frozen=True, kw_only=True):
-    """A right has passed to another account."""
+    """A right has passed to another account, which has to consent."""
 
     to: Id
     proof: Id | None = None
@@ -201,21 +212,32 @@ class RenameRight(In, frozen=True, kw_only=True):
 
 
 class DecideRight(In, frozen=True, kw_only=True):
-    """A reviewer's decision on a right that is pending."""
+    """A reviewer's decision on a right, or a power of attorney, that is pending."""
 
     accept: bool
     code: Id | None = None
     """Why it is refused (``shared/right_refusals.py``)."""
     documents: Documents = []
-    """The right's documents that the decision rests on."""
+    """The documents named in it that the decision rests on."""
     seen: Id | None = None
     """Where else the proof was seen, such as a register's entry or a file number."""
 
 
-class Authorise(Expiring, frozen=True, kw_only=True):
-    """The caller, a principal, lets an agent file for it."""
+class Consent(In, frozen=True, kw_only=True):
+    """The answer to what another account asked."""
 
-    agent: Id
+    accept: bool
+    """False: declined; or withdrawn, by the side that asked."""
+
+
+class Authorise(Expiring, frozen=True, kw_only=True):
+    """The caller, a principal, lets an agent file for it; or the caller, an agent, asks to file for a principal."""
+
+    agent: Id | None = None
+    principal: Id | None = None
+    """Instead of ``agent``: the owner for whom the caller wants to file."""
+    evidence: Documents = []
+    """With ``principal``: the caller's power of attorney, a document of kind ``authority``, for a reviewer."""
     rights: Annotated[list[Id], Meta(min_length=1, max_length=300)] | None = None
     """Rights that the agent may file for. None: all."""
     territory: Territory | None = None

@@ -107,6 +107,18 @@ class Contacts:
         """
         return _open(self._subject(account, wrapped), sealed, f"{purpose}:{account}")
 
+    def seal_name(self, account: str, wrapped: bytes, name: str) -> bytes:
+        """Encrypt a name that the account had."""
+        return self.seal_text(account, wrapped, msgspec.json.encode(name), "former_name")
+
+    def open_name(self, account: str, wrapped: bytes, sealed: bytes) -> str:
+        """Decrypt what ``seal_name`` encrypted.
+
+        Raises:
+            cryptography.exceptions.InvalidTag: altered, another's, or sealed under a key that was destroyed since.
+        """
+        return msgspec.json.decode(self.open_text(account, wrapped, sealed, "former_name"), type=str)
+
     def seal_words(self, account: str, wrapped: bytes, id: str, text: str) -> bytes:
         """Encrypt what a party says in its own words, bound to the id under which it is kept."""
         return self.seal_text(account, wrapped, msgspec.json.encode(text), f"text:{id}")

@@ -21,6 +21,8 @@ from shared.migrate import PARTY
 from shared.refusals import Refused
 
 ADMISSION_LOCK: Final = 0x600DD002
+FORMER_NAMES: Final = 10
+"""Most names that are kept of those that an account had."""
 _TICK: Final = dt.timedelta(microseconds=1)
 
 
@@ -327,17 +329,39 @@ def subject_keys(
     return keys
 
 
-def put_contact(connection: sa.Connection, account: str, sealed: bytes) -> None:
-    """Store an encrypted contact."""
+def put_contact(connection: sa.Connection, account: str, sealed: bytes, *, renamed: bool) -> None:
+    """Store an encrypted contact. ``renamed``: its name is another than before, or there was none."""
     connection.exec_driver_sql(
-        """insert into contacts (account, sealed) values (%s, %s)
-        on conflict (account) do update set sealed = excluded.sealed, changed_wall = now()""",
-        (account, sealed),
+        """insert into contacts (account, sealed, named_wall) values (%s, %s, now())
+        on conflict (account) do update set sealed = excluded.sealed, changed_wall = now(),
+            named_wall = case when %s then now() else contacts.named_wall end""",
+        (account, sealed, renamed),
     )
 
 
+def keep_name(connection: sa.Connection, account: str, sealed: bytes) -> None:
+    """Keep a name that an account had until now: the last ``FORMER_NAMES`` of them."""
+    connection.exec_driver_sql("insert into former_names (account, sealed) values (%s, %s)", (account, sealed))
+    connection.exec_driver_sql(
+        """delete from former_names where account = %s and id not in (
+            select id from former_names where account = %s order by id desc limit %s)""",
+        (account, account, FORMER_NAMES),
+    )
+
+
+def sealed_former_names(connection: sa.Connection, account: str) -> list[tuple[str, bytes, bytes]]:
+    """(account, wrapped key, sealed name) of the names that an account had, latest first."""
+    rows = connection.exec_driver_sql(
+        """select f.account, k.wrapped, f.sealed from former_names f join subject_keys k using (account)
+        where f.account = %s order by f.id desc""",
+        (account,),
+    )
+    return [(account, bytes(wrapped), bytes(sealed)) for account, wrapped, sealed in rows]
+
+
 def erase_contact(connection: sa.Connection, account: str) -> None:
-    """Delete the subject's key and the contact."""
+    """Delete the subject's key, the contact and names that the account had."""
+    connection.exec_driver_sql("delete from former_names where account = %s", (account,))
     connection.exec_driver_sql("delete from subject_keys where account = %s", (account,))
     connection.exec_driver_sql("delete from contacts where account = %s", (account,))
 
@@ -370,7 +394,8 @@ def rights(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Right]:
     """Rights by id, as a claim needs them."""
     rows = connection.exec_driver_sql(
         """select id, owner, right_type, status, expires_at, mark, territory,
-            coalesce(pending_reason, '') = 'refused' from rights where id = any(%s)""",
+            coalesce(pending_reason, '') = 'refused', not (right_type = 'copyright' and number is null)
+        from rights where id = any(%s)""",
         (sorted(set(ids)),),
     )
     return {row.id: Right(*row) for row in rows}

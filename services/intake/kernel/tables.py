@@ -70,6 +70,16 @@ contacts = Table(
     Column("account", ID, ForeignKey("accounts.id"), primary_key=True),
     required("sealed", LargeBinary),
     required("changed_wall", TIME, server_default=func.now()),
+    Column("named_wall", TIME),
+)
+former_names = Table(
+    "former_names",
+    metadata,
+    identity(),
+    required("account", ID, ForeignKey("accounts.id")),
+    required("sealed", LargeBinary),
+    required("until_wall", TIME, server_default=func.now()),
+    Index("former_names_account", "account", "id"),
 )
 claims = Table(
     "claims",

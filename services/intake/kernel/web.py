@@ -214,6 +214,16 @@ class Context:
                 log.error("contact cannot be decrypted", account=account)
         return found
 
+    def former_names(self, sealed: Sequence[tuple[str, bytes, bytes]]) -> list[str]:
+        """Decrypted names that an account had. One that cannot be decrypted is missing, and logged."""
+        found = []
+        for account, wrapped, text in sealed:
+            try:
+                found.append(self.contacts.open_name(account, wrapped, text))
+            except InvalidTag:
+                log.error("former name cannot be decrypted", account=account)
+        return found
+
 
 class Body(AbstractDTO[_IN]):
     """Reads a request's body strictly as the given struct, instead of Litestar's lenient conversion."""

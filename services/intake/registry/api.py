@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -10,6 +11,7 @@ from litestar import Request, delete, get, patch, post
 from litestar.params import QueryParameter
 
 from services.intake.accounts import store as accounts_store
+from services.intake.evidence import domain as evidence
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.domain import VIEW
 from services.intake.kernel import domain, requests, store
@@ -27,7 +29,7 @@ from services.intake.kernel.web import (
     known_id,
     out,
 )
-from services.intake.registry import answers, names, registers
+from services.intake.registry import answers, authority_store, names, registers, registers_store
 from services.intake.registry import domain as registry
 from services.intake.registry import store as registry_store
 from services.intake.review import store as review_store
@@ -39,6 +41,10 @@ from shared.refusals import Refused
 RightStatus = Annotated[
     Literal["active", "expired", "lost", "pending"] | None,
     QueryParameter(name="status", description="Only rights with this status."),
+]
+AuthorisationStatus = Annotated[
+    Literal["active", "expired", "ended", "pending"] | None,
+    QueryParameter(name="status", description="Only authorisations with this status."),
 ]
 
 
@@ -73,12 +79,19 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
         id = new_id("r", store.wall_ms(wall))
         documents = evidence_store.name_in(connection, data.evidence, caller.id, id, "right", now)
         registry.check_views(made.right_type, sum(VIEW in document.kinds for document in documents), needed=True)
-        owned = [document.id for document in documents if "ownership" in document.kinds]
+        kinds = evidence.kinds_of(documents)
+        day = now.date()
+        registry.check_published(made.right_type, made.number, made.published, day, needed=made.seen is None)
+        owned: list[str] = []
+        if registry.proves(made.right_type, made.number, kinds, kinds):
+            owned = [document.id for document in documents if registry.PROOFS & set(document.kinds)]
         right = msgspec.structs.replace(made, proof=owned[0] if owned else made.proof)
         accepted: registry_store.Accepted | None = None if made.seen is None else "person"
         row = registry_store.add_right(
             connection, id, owner, right, caller.id, context.settings.partitions, accepted=accepted, documents=owned
         )
+        if right.register is not None and right.register in context.settings.registers:
+            registers_store.ask(connection, row)
         _verify_by_rule(connection, context, owner)
         return row
 
@@ -136,26 +149,37 @@ async def list_rights(
 
 @get("/v1/rights/{right_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
 async def get_right(request: Request[Account, Any, Any], right_id: str) -> answers.RightWithHistory:
-    """One of the caller's rights and its history; reviewers and operators see all."""
+    """One of the caller's rights, or one offered to it, and its history; reviewers and operators see all."""
     context, caller, id = context_of(request), request.user, known_id(right_id)
 
-    def work(connection: sa.Connection) -> tuple[store.Row, list[store.Row], int | None]:
-        row = registry_store.own_right(connection, id, caller, staff=True)
+    def work(connection: sa.Connection) -> tuple[store.Row, list[store.Row], names.Match | None]:
+        row = registry_store.shown_right(connection, id, caller)
         match = None
         if caller.sees_all and row["registrant"] is not None:
             contact = context.opened(store.sealed_contacts(connection, [row["owner"]])).get(row["owner"])
-            match = None if contact is None else names.alike(row["registrant"], contact.name)
+            former = context.former_names(store.sealed_former_names(connection, row["owner"]))
+            match = names.match(row["registrant"], None if contact is None else contact.name, former)
         return row, registry_store.history(connection, id), match
 
     row, changes, match = await context.read(caller, work)
     shown = await context.run(store.without_staff, caller, changes)
     language = language_of(request)
-    history = [out(answers.RightChange, {**entry, "cure": _cure(entry, language)}) for entry in shown]
-    return out(answers.RightWithHistory, {**row, "history": history, "registrant_match": match})
+    history = [
+        out(answers.RightChange, {**entry, "cure": _cure(entry, right_refusals.TEXTS, language)}) for entry in shown
+    ]
+    return out(
+        answers.RightWithHistory,
+        {
+            **row,
+            "history": history,
+            "registrant_match": None if match is None else match.score,
+            "registrant_match_former": match is not None and match.former,
+        },
+    )
 
 
-def _cure(entry: store.Row, language: str) -> str | None:
-    text = right_refusals.TEXTS.get(entry["code"]) if entry["kind"] == "refused" else None
+def _cure(entry: store.Row, texts: Mapping[str, str], language: str) -> str | None:
+    text = texts.get(entry["code"]) if entry["kind"] == "refused" else None
     return None if text is None else languages.translate(text, language)
 
 
@@ -215,7 +239,16 @@ assign_right = _change(
     HOLDER | OPERATOR,
     registry_store.assign_right,
     "assign_right",
-    "The right has passed to another account. Open items of the old owner's claims are put on hold as `lost`.",
+    "Offer the right to the account to which it has passed. It passes once that account consents.",
+)
+answer_offer = _change(
+    "assignment/consent",
+    requests.Consent,
+    HOLDER | OPERATOR,
+    registry_store.answer_offer,
+    "answer_offer",
+    "The new owner consents to an assignment: open items of the old owner's claims are put on hold as `lost`. Either"
+    " side may decline.",
 )
 rename_right = _change(
     "name",
@@ -231,7 +264,8 @@ prove_right = _change(
     HOLDER | OPERATOR,
     registry_store.prove_right,
     "prove_right",
-    "Name documents of the caller in the right. With one of kind `ownership` a pending right waits for a reviewer.",
+    "Name documents of the caller in the right. With proof of it (kind `ownership`; of an unregistered copyright"
+    " `sworn_statement` and `specimen`) a pending right waits for a reviewer.",
 )
 
 
@@ -272,24 +306,122 @@ async def decide_right(
     tags=["rights"],
 )
 async def authorise(request: Request[Account, Any, Any], data: requests.Authorise) -> answers.AuthorisationOut:
-    """The caller lets an agent file claims for its rights. Items on hold for lack of an authorisation continue."""
+    """The caller names an `agent` that may file for its rights, or asks a `principal` to file for it.
+
+    It is pending until the other side consents or, for a request of an agent, a reviewer has accepted its power of
+    attorney.
+    """
     context, caller = context_of(request), request.user
-    if data.agent == caller.id:
-        raise Refused(422, "own_agent", "An owner needs no authorisation.", field="agent", cure="Name another account.")
-    row = await context.run(registry_store.add_authorisation, caller.id, data, context.settings.partitions)
+    domain.check_open(caller)
+    if data.principal is None and data.evidence:
+        raise Refused(
+            422,
+            "no_power",
+            "A principal needs no power of attorney.",
+            field="evidence",
+            cure="Leave the field out, or name the `principal` for whom you want to act.",
+        )
+    row = await context.run(authority_store.ask, caller.id, data, context.settings.partitions)
     return out(answers.AuthorisationOut, row)
 
 
 @get("/v1/authorisations", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
 async def list_authorisations(
-    request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
+    request: Request[Account, Any, Any],
+    authorisation_status: AuthorisationStatus = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> Page[answers.AuthorisationOut]:
-    """Authorisations that the caller has given or received."""
+    """Authorisations that the caller has given, received or asked for; reviewers and operators see all."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
     rows = await context_of(request).read(
-        request.user, registry_store.list_authorisations, request.user, after, limit + 1
+        request.user, authority_store.list_authorisations, request.user, after, limit + 1, authorisation_status
     )
     return page_of([out(answers.AuthorisationOut, row) for row in rows], limit, lambda grant: (grant.id,))
+
+
+@get("/v1/authorisations/{authorisation_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
+async def get_authorisation(
+    request: Request[Account, Any, Any], authorisation_id: str
+) -> answers.AuthorisationWithHistory:
+    """One authorisation of the caller's and its history; reviewers and operators see all."""
+    context, caller, id = context_of(request), request.user, known_id(authorisation_id)
+
+    def work(connection: sa.Connection) -> tuple[store.Row, list[store.Row]]:
+        return authority_store.shown(connection, id, caller), authority_store.history(connection, id)
+
+    row, changes = await context.read(caller, work)
+    shown = await context.run(store.without_staff, caller, changes)
+    language = language_of(request)
+    history = [
+        out(answers.AuthorisationChange, {**entry, "cure": _cure(entry, right_refusals.POWERS, language)})
+        for entry in shown
+    ]
+    return out(answers.AuthorisationWithHistory, {**row, "history": history})
+
+
+@post(
+    "/v1/authorisations/{authorisation_id:str}/consent",
+    opt={"roles": HOLDER},
+    dto=Body[requests.Consent],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["rights"],
+)
+async def answer_authorisation(
+    request: Request[Account, Any, Any], authorisation_id: str, data: requests.Consent
+) -> answers.Changed:
+    """The side that was asked consents, and the agent may file; or either side declines.
+
+    Items on hold for lack of an authorisation continue.
+    """
+    context, caller, id = context_of(request), request.user, known_id(authorisation_id)
+    if data.accept:
+        domain.check_open(caller)
+    return answers.Changed(
+        changed=await context.run(authority_store.answer, id, data, caller, context.settings.partitions)
+    )
+
+
+@post(
+    "/v1/authorisations/{authorisation_id:str}/evidence",
+    opt={"roles": HOLDER},
+    dto=Body[requests.NameDocuments],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["rights"],
+)
+async def prove_authorisation(
+    request: Request[Account, Any, Any], authorisation_id: str, data: requests.NameDocuments
+) -> answers.Changed:
+    """The agent names its power of attorney, a document of kind `authority`: it waits for a reviewer."""
+    context, id = context_of(request), known_id(authorisation_id)
+    return answers.Changed(changed=await context.run(authority_store.prove, id, data, request.user))
+
+
+@post(
+    "/v1/authorisations/{authorisation_id:str}/decision",
+    opt={"roles": STAFF},
+    dto=Body[requests.DecideRight],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["rights"],
+)
+async def decide_authorisation(
+    request: Request[Account, Any, Any], authorisation_id: str, data: requests.DecideRight
+) -> answers.Changed:
+    """A reviewer's decision on a power of attorney, and the documents that it rests on.
+
+    If accepted, the agent may file, and the principal is told. If refused, `code` says why, and the agent is told how
+    to cure it.
+    """
+    context, id = context_of(request), known_id(authorisation_id)
+    return answers.Changed(
+        changed=await context.run(authority_store.decide, id, data, request.user, context.settings.partitions)
+    )
 
 
 @delete(
@@ -300,10 +432,10 @@ async def list_authorisations(
     tags=["rights"],
 )
 async def end_authorisation(request: Request[Account, Any, Any], authorisation_id: str) -> answers.Changed:
-    """End an authorisation: the agent's open items are told (row 22)."""
+    """The principal, the agent or an operator ends an authorisation: the agent's open items are told (row 22)."""
     context = context_of(request)
     changed = await context.run(
-        registry_store.end_authorisation, known_id(authorisation_id), request.user, "ended", context.settings.partitions
+        authority_store.end, known_id(authorisation_id), request.user, "ended", context.settings.partitions
     )
     return answers.Changed(changed=changed)
 
@@ -318,7 +450,12 @@ ROUTES: Final = [
     rename_right,
     prove_right,
     decide_right,
+    answer_offer,
     authorise,
     list_authorisations,
+    get_authorisation,
+    answer_authorisation,
+    prove_authorisation,
+    decide_authorisation,
     end_authorisation,
 ]

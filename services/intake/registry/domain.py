@@ -10,11 +10,11 @@ from __future__ import annotations
 import datetime as dt
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal
 
-from services.intake.evidence.domain import check_named
-from services.intake.kernel.requests import Register
+from services.intake.evidence.domain import Document, check_named, kinds_of
+from services.intake.kernel.requests import FirstPublication, Register
 from services.intake.kernel.territory import COUNTRIES, UNIONS, countries
 from shared import languages, right_refusals
 from shared.events import RightType
@@ -38,6 +38,14 @@ CLASSES: Final[dict[RightType, str]] = {
     "design": languages.mark("NN-NN, such as 02-02 (Locarno)"),
 }
 """What classes look like, for the types of right that have any."""
+WAITING_MOST: Final = 100
+"""Most authorisations that one account asked for and that wait for an answer: each told the other side something."""
+UNREGISTERED: Final = frozenset({"sworn_statement", "specimen"})
+"""Kinds of document that a copyright needs that is in no register: who made the work and owns it, and the work."""
+PROOFS: Final = UNREGISTERED | {"ownership"}
+"""Kinds of document that prove a right, of one kind or another."""
+EARLIEST: Final = dt.date(1800, 1, 1)
+"""No work that was published before is protected: the longest term counts from the death of its author."""
 VIEWS_MOST: Final = 10
 """Most views of one design."""
 LONGEST: Final = dt.timedelta(days=366 * 20)
@@ -147,6 +155,62 @@ def check_class(right_type: RightType, classes: Sequence[str] | None) -> None:
         )
 
 
+def unregistered(right_type: RightType, number: str | None) -> bool:
+    """Whether a right is in no register. Only a copyright may be; its number is then missing."""
+    return right_type == "copyright" and number is None
+
+
+def check_published(
+    right_type: RightType, number: str | None, published: FirstPublication | None, day: dt.date, *, needed: bool
+) -> None:
+    """Check what is said of the first publication of a work.
+
+    Args:
+        needed: False: an operator has seen the proof elsewhere.
+
+    Raises:
+        Refused: it is missing, not in the past, or about something else than an unregistered copyright.
+    """
+    if not unregistered(right_type, number):
+        if published is not None:
+            raise Refused(
+                422,
+                "no_publication",
+                "Only a copyright that is in no register needs its first publication.",
+                field="published",
+                cure="Leave the field out.",
+            )
+    elif published is None:
+        if needed:
+            raise Refused(
+                422,
+                "publication_missing",
+                "A work that is in no register is known by its first publication.",
+                field="published",
+                cure="Say when and where it was first published, or give the number under which it is registered.",
+            )
+    elif not EARLIEST <= published.on <= day:
+        raise Refused(
+            422,
+            "bad_publication",
+            "The date of the first publication is in the future, or too long ago for a right to be in force.",
+            field="published.on",
+            cure="Give the date of the first publication.",
+        )
+
+
+def proves(right_type: RightType, number: str | None, new: Collection[str], named: Collection[str]) -> bool:
+    """Whether documents are enough for a reviewer to look at.
+
+    Args:
+        new: kinds of the documents that are named now.
+        named: kinds of all documents that are named in the right, those included.
+    """
+    if unregistered(right_type, number):
+        return bool(UNREGISTERED & set(new)) and set(named) >= UNREGISTERED
+    return "ownership" in new
+
+
 def check_views(right_type: RightType, views: int, *, needed: bool) -> None:
     """Check how many documents are named in a right as its views.
 
@@ -244,11 +308,18 @@ def pending_because(accepted: bool, mark: str | None, elsewhere: bool) -> Pendin
 
 
 def check_decision(
-    accept: bool, code: str | None, documents: Sequence[str], seen: str | None, named: Collection[str]
+    accept: bool,
+    code: str | None,
+    documents: Sequence[str],
+    seen: str | None,
+    named: Mapping[str, Document],
+    *,
+    unregistered: bool = False,
 ) -> None:
     """Check a reviewer's decision on a right.
 
     Args:
+        unregistered: a copyright in no register.
         documents, seen: what the decision rests on: documents, or where else its proof was seen.
         named: documents that are named in the right, still kept, and were not found to be forged.
 
@@ -264,6 +335,16 @@ def check_decision(
             field="documents",
             cure="Name those that you looked at; if you saw the proof elsewhere, say where in `seen`.",
         )
+    if accept and unregistered and seen is None:
+        missing = sorted(UNREGISTERED - kinds_of(named[id] for id in documents))
+        if missing:
+            raise Refused(
+                422,
+                "kinds_missing",
+                f"A copyright that is in no register is not accepted without: {', '.join(missing)}.",
+                field="documents",
+                cure="Name those that you looked at; if you saw the proof elsewhere, say where in `seen`.",
+            )
     if not accept and code not in right_refusals.TEXTS:
         raise Refused(
             422,
@@ -271,6 +352,134 @@ def check_decision(
             "A refusal needs a reason that its owner can cure.",
             field="code",
             cure=f"Use one of: {', '.join(sorted(right_refusals.TEXTS))}.",
+        )
+
+
+def check_power(
+    accept: bool, code: str | None, documents: Sequence[str], seen: str | None, named: Mapping[str, Document]
+) -> None:
+    """Check a reviewer's decision on a power of attorney. The arguments are those of ``check_decision``.
+
+    Raises:
+        Refused: it accepts nothing, rests on a document that is not there or is none, or gives no reason that the agent
+            can cure.
+    """
+    check_named(documents, named)
+    if accept and seen is None and "authority" not in kinds_of(named[id] for id in documents):
+        raise Refused(
+            422,
+            "nothing_accepted",
+            "A power of attorney is accepted by a document of kind authority.",
+            field="documents",
+            cure="Name what you looked at; if you saw the power of attorney elsewhere, say where in `seen`.",
+        )
+    if not accept and code not in right_refusals.POWERS:
+        raise Refused(
+            422,
+            "unknown_code",
+            "A refusal needs a reason that the agent can cure.",
+            field="code",
+            cure=f"Use one of: {', '.join(sorted(right_refusals.POWERS))}.",
+        )
+
+
+def sides(me: str, agent: str | None, principal: str | None) -> tuple[str, Literal["agent", "principal"]]:
+    """Whom an account asks for an authorisation: (the other account, the field that names it).
+
+    Raises:
+        Refused: it names nobody, both, or itself.
+    """
+    if agent is not None and principal is not None:
+        raise Refused(
+            422,
+            "both_sides",
+            "One side of an authorisation is the caller.",
+            field="principal",
+            cure="Name the agent, or the principal for whom you want to act.",
+        )
+    if principal is not None:
+        other, field = principal, "principal"
+    elif agent is not None:
+        other, field = agent, "agent"
+    else:
+        raise Refused(
+            422,
+            "other_side_missing",
+            "An authorisation has two sides.",
+            field="agent",
+            cure="Name the agent, or in `principal` the owner for whom you want to act.",
+        )
+    if other == me:
+        raise Refused(422, "own_agent", "An owner needs no authorisation.", field=field, cure="Name another account.")
+    return other, "agent" if principal is None else "principal"
+
+
+def check_grant_ends(expires_at: dt.datetime | None, now: dt.datetime) -> None:
+    """Check that an authorisation does not end before it begins.
+
+    Raises:
+        Refused: it does.
+    """
+    if expires_at is not None and expires_at <= now:
+        raise Refused(
+            422,
+            "expired",
+            "The authorisation would end in the past.",
+            field="expires_at",
+            cure="Give an end in the future.",
+        )
+
+
+def check_waiting(count: int) -> None:
+    """Check that an account may ask for a further authorisation.
+
+    Args:
+        count: those that it has asked for, and that wait.
+
+    Raises:
+        Refused: there are too many.
+    """
+    if count >= WAITING_MOST:
+        raise Refused(
+            422,
+            "too_many_waiting",
+            f"At most {WAITING_MOST} authorisations that you asked for may wait for an answer.",
+            cure="Wait for answers, or withdraw some: DELETE /v1/authorisations/<id>.",
+        )
+
+
+def check_consent(asked: str | None, me: str, accept: bool) -> None:
+    """Check that an account may answer what was asked of another. Who may see it may decline it.
+
+    Args:
+        asked: whose consent is wanting; None: nobody's.
+
+    Raises:
+        Refused: 409, nothing waits; 403, nobody consents to its own request.
+    """
+    if asked is None:
+        raise Refused(409, "not_pending", "Nobody's consent is wanting.", cure="Look at it again.")
+    if accept and me != asked:
+        raise Refused(
+            403,
+            "others_consent",
+            "Only the account that was asked can consent.",
+            field="accept",
+            cure="Wait for it to consent.",
+        )
+
+
+def check_proves(pending: str | None, me: str, agent: str) -> None:
+    """Check that a power of attorney may be named in an authorisation.
+
+    Raises:
+        Refused: 403, the caller is not the agent; 409, no power of attorney is wanting.
+    """
+    if me != agent:
+        raise Refused(403, "agents_only", "Only the agent names its power of attorney.", cure="Confirm, or decline.")
+    if pending not in ("proof_missing", "proof_unseen", "refused"):
+        raise Refused(
+            409, "not_pending", "No power of attorney is wanting here.", cure="Look at the authorisation again."
         )
 
 

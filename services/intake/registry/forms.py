@@ -40,6 +40,8 @@ ELEMENTS: Final[dict[str, str]] = {
     "court": mark("A document of a court or an authority"),
     "design_view": mark("A view of a registered design"),
     "purchase": mark("Proof of a test purchase"),
+    "specimen": mark("A specimen of the work"),
+    "sworn_statement": mark("A sworn statement on who made the work, when, and who owns it"),
     "other": mark("Other evidence"),
 }
 """Names of the elements of a claim or a counter, by code. Others are shown by their code."""
@@ -79,6 +81,9 @@ class ReasonForm(Struct, frozen=True, kw_only=True):
     good_faith_only: bool
     evidence: tuple[Named, ...]
     evidence_in_good_faith: tuple[Named, ...]
+    unregistered: bool
+    """Open to a copyright that is in no register, which needs ``evidence_unregistered`` besides."""
+    evidence_unregistered: tuple[Named, ...]
 
 
 class RightForm(Struct, frozen=True, kw_only=True):
@@ -87,6 +92,8 @@ class RightForm(Struct, frozen=True, kw_only=True):
     code: RightType
     label: str
     number_required: bool
+    without_number: tuple[Named, ...]
+    """Documents that a right without a number needs, besides its first publication (``published``)."""
     classes: str | None
     """What ``classes`` look like; null: it has none."""
     classes_required: bool
@@ -162,6 +169,8 @@ def form(rules: Policy, language: str) -> Form:
             good_faith_only=found.good_faith_only,
             evidence=named(found.materials),
             evidence_in_good_faith=named(found.needed(good_faith=True)),
+            unregistered=found.unregistered,
+            evidence_unregistered=named(found.unregistered_materials),
         )
 
     def right(kind: RightType) -> RightForm:
@@ -170,6 +179,7 @@ def form(rules: Policy, language: str) -> Form:
             code=kind,
             label=say(RIGHTS[kind]),
             number_required=kind not in UNREGISTERED,
+            without_number=named(tuple(sorted(registry.UNREGISTERED))) if kind in UNREGISTERED else (),
             classes=say(registry.CLASSES[kind]) if kind in registry.CLASSES else None,
             classes_required=kind == "design",
             views=registry.VIEWS_MOST if kind == "design" else 0,

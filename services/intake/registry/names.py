@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 from rapidfuzz import fuzz
 
@@ -34,6 +34,25 @@ def alike(registrant: str, name: str) -> int:
     """
     one, other = _plain(registrant), _plain(name)
     return int(fuzz.ratio(one, other)) if one and other else 0
+
+
+class Match(NamedTuple):
+    """The name of an account that is most like a registrant's."""
+
+    score: int
+    former: bool
+    """It is one that the account had before."""
+
+
+def match(registrant: str, name: str | None, former: Iterable[str]) -> Match | None:
+    """Compare a registrant with the name of an account and those that it had before; None: it has none.
+
+    A former name counts only if it is more alike than the present one.
+    """
+    found = [Match(alike(registrant, one), True) for one in former]
+    if name is not None:
+        found.insert(0, Match(alike(registrant, name), False))
+    return max(found, key=lambda one: one.score, default=None)
 
 
 def _plain(name: str) -> str:

@@ -1,8 +1,7 @@
-"""Tables of rights and authorisations. Jobs tell open items what their changes mean (``right_jobs``, row 22).
+"""Tables of rights. Jobs tell open items what their changes mean (``right_jobs``, row 22).
 
-A change of a right's status locks first the number in the register and then the right's row (``_locked``), and decides
-by what the row says then. Changes of one agent's authorisations for one principal exclude each other. Nothing here
-holds up filing.
+A change of a right's status locks first the number in the register and then the right's row (``locked``), and decides
+by what the row says then. Nothing here holds up filing.
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ import msgspec
 import sqlalchemy as sa
 
 from services.intake.evidence import store as evidence_store
+from services.intake.evidence.domain import kinds_of
 from services.intake.kernel import domain, outbox, requests, right_jobs, store
 from services.intake.kernel.domain import Account
-from services.intake.kernel.ids import new_id
 from services.intake.kernel.outbox import notice
 from services.intake.kernel.refusals import not_found
-from services.intake.kernel.store import Row, wall_ms
+from services.intake.kernel.store import Row
 from services.intake.registry import domain as registry
-from services.intake.registry.tables import authorisations, right_changes, rights
+from services.intake.registry.tables import right_changes, rights
 from services.intake.review import store as review_store
 from shared import clock
 from shared.refusals import Refused
 
 LIMIT: Final = 100
-"""Rights or authorisations ended in one transaction of the ``expire`` job."""
+"""Rights, or authorisations, ended in one transaction of the ``expire`` job."""
 WARNINGS: Final = 500
 SYSTEM: Final = Account("a-system", "operator")
 _UNSEEN: Final = (rights.c.pending_reason == "proof_missing") & rights.c.documents_at.is_not(None)
@@ -46,7 +45,7 @@ _COUNTS: Final = f"{_SAME} and status in ('active', 'expired')"
 _WAITS: Final = f"{_SAME} and status = 'pending' and pending_reason in ('proof_missing', 'mark_mixed_script')"
 
 
-Accepted = Literal["person", "canary"]
+Accepted = Literal["person", "canary", "register"]
 """Who accepted a right. Those of an earlier version's rules have ``rules_0_2_0``, the column's default."""
 
 
@@ -117,13 +116,15 @@ def add_right(
             registrant=right.registrant,
             classes=None if right.classes is None else list(right.classes),
             territory=None if right.territory is None else list(right.territory),
+            published_on=None if right.published is None else right.published.on,
+            published_where=None if right.published is None else right.published.where,
             pending_reason=because,
             accepted=None if because is not None else accepted,
             documents_at=now if documents else None,
         )
     )
     said = "proof_unseen" if documents and because == "proof_missing" else because
-    _note(connection, id, "registered", by, now, now=status, code=said, documents=documents, seen=right.seen)
+    note(connection, id, "registered", by, now, now=status, code=said, documents=documents, seen=right.seen)
     if elsewhere:
         outbox.publish_accounts(connection, [notice(owner, "right_registered_elsewhere", id, now, wall)], partitions)
     return right_row(connection, id)
@@ -140,10 +141,10 @@ def _registered(connection: sa.Connection, register: str, right_type: str, numbe
 
 
 def _lock_number(connection: sa.Connection, register: str, right_type: str, number: str) -> None:
-    _exclude(connection, f"right {register} {right_type} {number}")
+    exclude(connection, f"right {register} {right_type} {number}")
 
 
-def _exclude(connection: sa.Connection, what: str) -> None:
+def exclude(connection: sa.Connection, what: str) -> None:
     """Take an advisory lock until the transaction ends. Others that exclude the same wait for it."""
     connection.exec_driver_sql("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (what,))
 
@@ -165,7 +166,7 @@ def right_row(connection: sa.Connection, id: str, *, lock: bool = False) -> Row:
     return dict(row)
 
 
-def _locked(connection: sa.Connection, id: str) -> Row:
+def locked(connection: sa.Connection, id: str) -> Row:
     """Lock a right: until the transaction ends, nobody else changes its status or that of another registration of it.
 
     Raises:
@@ -183,17 +184,29 @@ def own_right(connection: sa.Connection, id: str, me: Account, *, lock: bool = F
     Raises:
         Refused: 404.
     """
-    row = _locked(connection, id) if lock else right_row(connection, id)
+    row = locked(connection, id) if lock else right_row(connection, id)
     if row["owner"] != me.id and me.role != "operator" and not (staff and me.sees_all):
         raise not_found()
     return row
 
 
+def shown_right(connection: sa.Connection, id: str, me: Account) -> Row:
+    """A right of the caller, one that is offered to it, or any right for staff.
+
+    Raises:
+        Refused: 404.
+    """
+    row = right_row(connection, id)
+    if me.id not in (row["owner"], row["offered_to"]) and not me.sees_all:
+        raise not_found()
+    return row
+
+
 def list_rights(connection: sa.Connection, me: Account, after: str, limit: int, status: str | None = None) -> list[Row]:
-    """Rights by id."""
+    """Rights by id, also those that are offered to the caller."""
     query = _RIGHT.where(rights.c.id > after)
     if not me.sees_all:
-        query = query.where(rights.c.owner == me.id)
+        query = query.where((rights.c.owner == me.id) | (rights.c.offered_to == me.id))
     if status is not None:
         query = query.where(rights.c.status == status)
     return [dict(row) for row in connection.execute(query.order_by(rights.c.id).limit(limit)).mappings()]
@@ -217,7 +230,20 @@ def _was_in_force(connection: sa.Connection, id: str) -> bool:
     )
 
 
-def _note(
+def is_registered(connection: sa.Connection, right: Row) -> bool:
+    """Whether another registration of a right that the caller has locked is in force."""
+    other = _registered(connection, right["register"], right["right_type"], right["number"])
+    return other is not None and other.right != right["id"]
+
+
+def accept_by_register(connection: sa.Connection, id: str, ends: dt.datetime | None, now: dt.datetime) -> str:
+    """Bring a right into force that its register confirmed, with the end that it names. Returns the status."""
+    status = _status(ends, now)
+    _set(connection, id, status=status, pending_reason=None, accepted="register", expires_at=ends)
+    return status
+
+
+def note(
     connection: sa.Connection,
     id: str,
     kind: str,
@@ -230,6 +256,7 @@ def _note(
     documents: Sequence[str] = (),
     seen: str | None = None,
 ) -> None:
+    """Add to a right's history."""
     connection.execute(
         sa.insert(right_changes).values(
             right_id=id,
@@ -284,13 +311,13 @@ def _write_status(
     connection: sa.Connection, right: Row, status: str, expires_at: dt.datetime | None, by: str, now: dt.datetime
 ) -> None:
     _set(connection, right["id"], status=status, expires_at=expires_at, pending_reason=None)
-    _note(connection, right["id"], status, by, now, was=right["status"], now=status)
+    note(connection, right["id"], status, by, now, was=right["status"], now=status)
     right_jobs.queue_right(connection, right["id"])
 
 
 def _expire_right(connection: sa.Connection, id: str, partitions: int) -> bool:
     """Record that a right has expired, and tell its owner. False: another worker did, or it now has a later end."""
-    right = _locked(connection, id)
+    right = locked(connection, id)
     now, wall = clock.read(connection)
     if right["status"] != "active" or right["expires_at"] is None or right["expires_at"] > now:
         return False
@@ -320,7 +347,7 @@ def _take_over(
     review_store.check_unbiased(connection, me, other.owner)
     was = right_row(connection, other.right, lock=True)["status"]
     _set(connection, other.right, status="lost")
-    _note(connection, other.right, "lost", me.id, now, was=was, now="lost", code="right_registered_elsewhere")
+    note(connection, other.right, "lost", me.id, now, was=was, now="lost", code="right_registered_elsewhere")
     outbox.publish_accounts(connection, [notice(other.owner, "right_lost", other.right, now, wall)], partitions)
     right_jobs.queue_right(connection, other.right)
 
@@ -339,37 +366,82 @@ def renew_right(connection: sa.Connection, id: str, body: requests.RenewRight, m
     back = right["status"] == "expired" or (right["status"] == "active" and was is not None and was <= now)
     status = "active" if back else right["status"]
     _set(connection, id, status=status, expires_at=body.expires_at, proof=sa.func.coalesce(body.proof, rights.c.proof))
-    _note(connection, id, "renewed", me.id, now, was=None if was is None else moment(was), now=moment(body.expires_at))
+    note(connection, id, "renewed", me.id, now, was=None if was is None else moment(was), now=moment(body.expires_at))
     if back:
         right_jobs.queue_right(connection, id)
     return True
 
 
 def assign_right(connection: sa.Connection, id: str, body: requests.AssignRight, me: Account, partitions: int) -> bool:
-    """A right has passed to another account. The old owner has lost it, and items of claims filed for it are told.
+    """Offer a right to another account, to which it passes once that account consents.
 
-    The new owner files its own claims: a claim is its complainant's word, and does not pass on.
+    False: it is offered to it already. An offer takes the place of the one before.
 
     Raises:
         Refused: 404, nobody to assign it to, or a suspended owner, whose rights would pass to an account that is not.
     """
     now, wall = clock.read(connection)
     right = own_right(connection, id, me, lock=True)
-    # wait for a suspension that is being recorded
-    connection.exec_driver_sql("select from accounts where id = %s for share", (right["owner"],))
-    there = store.accounts(connection, [body.to, right["owner"]])
-    if me.role != "operator":
-        domain.check_lends(there[right["owner"]], now.date())
-    to = there.get(body.to)
+    _check_passes(connection, right, me.role == "operator", now)
+    to = store.accounts(connection, [body.to]).get(body.to)
     if to is None or to.role != "holder" or to.status == "closed":
         raise Refused(
             422, "unknown_account", "There is no such holder.", field="to", cure="The new owner opens an account first."
         )
     if body.to == right["owner"]:
         raise Refused(422, "owns_already", "The account owns the right.", field="to", cure="Name another account.")
-    _set(connection, id, owner=body.to, proof=sa.func.coalesce(body.proof, rights.c.proof))
-    _note(connection, id, "assigned", me.id, now, was=right["owner"], now=body.to)
-    told = [notice(right["owner"], "right_assigned", id, now, wall), notice(body.to, "right_received", id, now, wall)]
+    if right["offered_to"] == body.to:
+        return False
+    proof = sa.func.coalesce(body.proof, rights.c.proof)
+    _set(connection, id, offered_to=body.to, offered_by=me.id, proof=proof)
+    note(connection, id, "offered", me.id, now, was=right["owner"], now=body.to)
+    told = [notice(body.to, "right_offered", id, now, wall)]
+    if right["offered_to"] is not None:
+        told.append(notice(right["offered_to"], "right_offer_ended", id, now, wall))
+    outbox.publish_accounts(connection, told, partitions)
+    return True
+
+
+def _check_passes(connection: sa.Connection, right: Row, by_operator: bool, now: dt.datetime) -> None:
+    """Check that a right may pass from its owner. By an operator it may: a court has decided, or a business was sold.
+
+    Raises:
+        Refused: 403, the owner is suspended.
+    """
+    # wait for a suspension that is being recorded
+    connection.exec_driver_sql("select from accounts where id = %s for share", (right["owner"],))
+    if not by_operator:
+        domain.check_lends(store.accounts(connection, [right["owner"]])[right["owner"]], now.date())
+
+
+def answer_offer(connection: sa.Connection, id: str, body: requests.Consent, me: Account, partitions: int) -> bool:
+    """The account to which a right is offered consents or declines; who offered it may withdraw it by declining.
+
+    By consent the old owner has lost the right, and items of claims filed for it are told. The new owner files its own
+    claims: a claim is its complainant's word, and does not pass on.
+
+    Raises:
+        Refused: 404; 403, only the new owner consents; 409, nothing is offered; an account that is suspended.
+    """
+    now, wall = clock.read(connection)
+    right = locked(connection, id)
+    if me.id not in (right["owner"], right["offered_to"]) and me.role != "operator":
+        raise not_found()
+    registry.check_consent(right["offered_to"], me.id, body.accept)
+    offer = {"offered_to": None, "offered_by": None}
+    if not body.accept:
+        _set(connection, id, **offer)
+        note(connection, id, "declined", me.id, now, was=right["offered_to"])
+        others = {right["owner"], right["offered_to"]} - {me.id}
+        told = [notice(account, "right_offer_ended", id, now, wall) for account in sorted(others)]
+        outbox.publish_accounts(connection, told, partitions)
+        return True
+    people = store.accounts(connection, [me.id, right["offered_by"]])
+    domain.check_open(people[me.id])
+    _check_passes(connection, right, people[right["offered_by"]].role == "operator", now)
+    _set(connection, id, owner=me.id, **offer)
+    note(connection, id, "assigned", me.id, now, was=right["owner"], now=me.id)
+    told = [notice(right["owner"], "right_assigned", id, now, wall), notice(me.id, "right_received", id, now, wall)]
     outbox.publish_accounts(connection, told, partitions)
     right_jobs.queue_right(connection, id)
     return True
@@ -386,12 +458,12 @@ def rename_right(connection: sa.Connection, id: str, body: requests.RenameRight,
     if body.registrant == right["registrant"] and body.proof in (None, right["proof"]):
         return False
     _set(connection, id, registrant=body.registrant, proof=sa.func.coalesce(body.proof, rights.c.proof))
-    _note(connection, id, "renamed", me.id, now)
+    note(connection, id, "renamed", me.id, now)
     return True
 
 
 def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments, me: Account, partitions: int) -> bool:
-    """Name documents in a right. One of kind ``ownership`` has a pending one wait for a reviewer, also after a refusal.
+    """Name documents in a right. Proof of it has a pending one wait for a reviewer, also after a refusal.
 
     Raises:
         Refused: 404, or 422 for a document that is not the caller's.
@@ -400,7 +472,10 @@ def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments
     right = own_right(connection, id, me, lock=True)
     documents = evidence_store.name_in(connection, body.evidence, me.id, id, "right", now)
     registry.check_views(right["right_type"], evidence_store.views_of(connection, id), needed=False)
-    proof = next((document.id for document in documents if "ownership" in document.kinds), None)
+    new = kinds_of(documents)
+    proof = None
+    if registry.proves(right["right_type"], right["number"], new, evidence_store.kinds_of_right(connection, id)):
+        proof = next(document.id for document in documents if registry.PROOFS & set(document.kinds))
     if proof is None or not (right["status"] == "pending" or right["proof"] is None):
         return True
     was = because = right["pending_reason"]
@@ -412,7 +487,7 @@ def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments
         _set(connection, id, pending_reason=because)
     _set(connection, id, proof=proof, documents_at=now)
     said = "proof_unseen" if because == "proof_missing" else because
-    _note(connection, id, "documents", me.id, now, was=was, code=said, documents=[one.id for one in documents])
+    note(connection, id, "documents", me.id, now, was=was, code=said, documents=[one.id for one in documents])
     if because == "right_registered_elsewhere" != was:
         outbox.publish_accounts(
             connection, [notice(right["owner"], "right_registered_elsewhere", id, now, wall)], partitions
@@ -430,141 +505,37 @@ def decide_right(connection: sa.Connection, id: str, body: requests.DecideRight,
         Refused: 404; it is not pending; a conflict of interest; nothing that it could rest on.
     """
     now, wall = clock.read(connection)
-    right = _locked(connection, id)
+    right = locked(connection, id)
     if right["status"] != "pending":
         raise Refused(409, "not_pending", f"The right is {right['status']}.", cure="Look at the right again.")
     review_store.check_unbiased(connection, me, right["owner"])
     named = evidence_store.lock_named(connection, id)
-    registry.check_decision(body.accept, body.code, body.documents, body.seen, named)
+    unregistered = registry.unregistered(right["right_type"], right["number"])
+    registry.check_decision(body.accept, body.code, body.documents, body.seen, named, unregistered=unregistered)
     rests: dict[str, Any] = {"was": right["pending_reason"], "documents": body.documents, "seen": body.seen}
     if not body.accept:
         assert body.code is not None
         _set(connection, id, pending_reason="refused", accepted=None, documents_at=None)
-        _note(connection, id, "refused", me.id, now, code=body.code, **rests)
+        note(connection, id, "refused", me.id, now, code=body.code, **rests)
         told = notice(right["owner"], "right_refused", id, now, wall, code=body.code)
         outbox.publish_accounts(connection, [told], partitions)
         return True
     _take_over(connection, right, now, wall, partitions, me)
     status = _status(right["expires_at"], now)
     _set(connection, id, status=status, pending_reason=None, accepted="person")
-    _note(connection, id, "accepted", me.id, now, now=status, **rests)
+    note(connection, id, "accepted", me.id, now, now=status, **rests)
     outbox.publish_accounts(connection, [notice(right["owner"], "right_accepted", id, now, wall)], partitions)
     right_jobs.queue_right(connection, id)
     return True
-
-
-# ------------------------------------------------------------------------------------------------------ authorisations
-
-
-def add_authorisation(connection: sa.Connection, principal: str, grant: requests.Authorise, partitions: int) -> Row:
-    """Let an agent file. Items put on hold for lack of an authorisation are told that there is one again.
-
-    Raises:
-        Refused: no such agent, a right that is not the principal's, or a principal that is suspended.
-    """
-    named = registry.territory(grant.territory)
-    pair = (grant.agent, principal)
-    _exclude(connection, "authorisations {} {}".format(*pair))
-    now, wall = clock.read(connection)
-    # wait for a suspension that is being recorded
-    connection.exec_driver_sql("select from accounts where id = %s for share", (principal,))
-    people = store.accounts(connection, [grant.agent, principal])
-    domain.check_lends(people[principal], now.date())
-    there = people.get(grant.agent)
-    if there is None or there.status == "closed":
-        raise Refused(
-            422, "unknown_agent", "There is no such account.", field="agent", cure="The agent opens an account first."
-        )
-    owned = store.rights(connection, grant.rights or ())
-    for index, right in enumerate(grant.rights or ()):
-        if right not in owned or owned[right].owner != principal:
-            raise Refused(
-                422,
-                "right_not_owned",
-                "You have no such right.",
-                field=f"rights[{index}]",
-                cure="Register the right first.",
-            )
-    if grant.expires_at is not None and grant.expires_at <= now:
-        raise Refused(
-            422,
-            "expired",
-            "The authorisation would end in the past.",
-            field="expires_at",
-            cure="Give an end in the future.",
-        )
-    before = store.grants(connection, [pair]).get(pair, [])
-    id = new_id("u", wall_ms(wall))
-    row: Row = {
-        "id": id,
-        "agent": grant.agent,
-        "principal": principal,
-        "rights": None if grant.rights is None else list(grant.rights),
-        "territory": None if named is None else list(named),
-        "expires_at": grant.expires_at,
-        "status": "active",
-        "granted_at": now,
-    }
-    connection.execute(sa.insert(authorisations).values(row))
-    after = store.grants(connection, [pair]).get(pair, [])
-    touched = _claimed(
-        connection,
-        pair,
-        lambda right: right_jobs.covers(after, right, now) and not right_jobs.covers(before, right, now),
-    )
-    outbox.publish_accounts(connection, [notice(grant.agent, "authorisation_given", id, now, wall)], partitions)
-    right_jobs.queue(connection, *((right, *pair) for right in touched))
-    return row
-
-
-def list_authorisations(connection: sa.Connection, me: Account, after: str, limit: int) -> list[Row]:
-    """Authorisations given or received, by id."""
-    query = sa.select(authorisations).where(authorisations.c.id > after)
-    if not me.sees_all:
-        query = query.where((authorisations.c.agent == me.id) | (authorisations.c.principal == me.id))
-    return [dict(row) for row in connection.execute(query.order_by(authorisations.c.id).limit(limit)).mappings()]
-
-
-def end_authorisation(connection: sa.Connection, id: str, me: Account, status: str, partitions: int) -> bool:
-    """End an authorisation, and tell open items filed under it that no other one covers. False: it had already ended.
-
-    Raises:
-        Refused: 404.
-    """
-    row = connection.exec_driver_sql(
-        "select agent, principal from authorisations where id = %s and (%s or principal = %s)", (id, me.sees_all, me.id)
-    ).one_or_none()
-    if row is None:
-        raise not_found()
-    pair = (row.agent, row.principal)
-    _exclude(connection, "authorisations {} {}".format(*pair))
-    now, wall = clock.read(connection)
-    if not connection.exec_driver_sql(
-        "update authorisations set status = %s where id = %s and status = 'active'", (status, id)
-    ).rowcount:
-        return False
-    left = store.grants(connection, [pair]).get(pair, [])
-    touched = _claimed(connection, pair, lambda right: not right_jobs.covers(left, right, now))
-    outbox.publish_accounts(connection, [notice(row.agent, f"authorisation_{status}", id, now, wall)], partitions)
-    right_jobs.queue(connection, *((right, *pair) for right in touched))
-    return True
-
-
-def _claimed(connection: sa.Connection, pair: tuple[str, str], wanted: Any) -> list[str]:
-    """Rights that the agent has claimed for the principal and that ``wanted`` selects."""
-    ids = connection.exec_driver_sql(
-        "select distinct right_id from claims where complainant = %s and principal = %s", pair
-    ).scalars()
-    return sorted(id for id, right in store.rights(connection, ids).items() if wanted(right))
 
 
 # ------------------------------------------------------------------------------------------------------------ the job
 
 
 def expire(connection: sa.Connection, partitions: int, warn: dt.timedelta) -> int:
-    """Record that rights and authorisations have expired, have their items told, and warn owners ahead of it.
+    """Record that rights have expired, have their items told, and warn owners ahead of it.
 
-    Returns how many rights and authorisations have expired or been warned about.
+    Returns how many rights have expired or been warned about.
     """
     now, wall = clock.read(connection)
     warned = warn_owners(connection, now, wall, warn, partitions)
@@ -573,15 +544,7 @@ def expire(connection: sa.Connection, partitions: int, warn: dt.timedelta) -> in
             "select id from rights where status = 'active' and expires_at <= %s order by id limit %s", (now, LIMIT)
         ).scalars()
     )
-    ended = list(
-        connection.exec_driver_sql(
-            "select id from authorisations where status = 'active' and expires_at <= %s order by id limit %s",
-            (now, LIMIT),
-        ).scalars()
-    )
-    count = sum(_expire_right(connection, id, partitions) for id in gone)
-    count += sum(end_authorisation(connection, id, SYSTEM, "expired", partitions) for id in ended)
-    return warned + count
+    return warned + sum(_expire_right(connection, id, partitions) for id in gone)
 
 
 def warn_owners(

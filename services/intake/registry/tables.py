@@ -1,8 +1,8 @@
-"""Tables of rights and authorisations."""
+"""Tables of rights and authorisations, and their history."""
 
 from __future__ import annotations
 
-from sqlalchemy import ARRAY, Column, ForeignKey, Index, Table, Text, text
+from sqlalchemy import ARRAY, Column, Date, ForeignKey, Index, Integer, Table, Text, func, text
 
 from services.intake.kernel.tables import metadata
 from shared.columns import ID, TIME, identity, one_of, required
@@ -28,7 +28,11 @@ rights = Table(
     ),
     Column("warned_for", TIME),
     Column("documents_at", TIME),
-    one_of("accepted", "person", "canary", "rules_0_2_0", nullable=True, server_default="rules_0_2_0"),
+    one_of("accepted", "person", "register", "canary", "rules_0_2_0", nullable=True, server_default="rules_0_2_0"),
+    Column("published_on", Date),
+    Column("published_where", Text),
+    Column("offered_to", ID),
+    Column("offered_by", ID),
     Index("rights_owner", "owner", "id"),
     Index("rights_expiry", "expires_at", postgresql_where=text("status = 'active' and expires_at is not null")),
     Index("rights_pending", "id", postgresql_where=text("status = 'pending'")),
@@ -60,9 +64,40 @@ authorisations = Table(
     one_of("status", "active", "ended", "expired", server_default="active"),
     required("granted_at", TIME),
     Column("territory", ARRAY(Text)),
+    one_of("basis", "principal", "power_of_attorney", "rules_0_2_0", nullable=True, server_default="rules_0_2_0"),
+    Column("asked_by", ID),
+    one_of("pending_reason", "agent_consent", "proof_missing", "refused", nullable=True),
+    Column("documents_at", TIME),
     Index("authorisations_agent", "agent", "principal"),
     Index("authorisations_principal", "principal"),
     Index("authorisations_expiry", "expires_at", postgresql_where=text("status = 'active' and expires_at is not null")),
+)
+authorisation_changes = Table(
+    "authorisation_changes",
+    metadata,
+    identity(),
+    required("authorisation", ID, ForeignKey("authorisations.id")),
+    required("kind", Text),
+    required("by", ID),
+    required("at", TIME),
+    Column("code", Text),
+    Column("documents", ARRAY(Text)),
+    Column("seen", Text),
+    Index("authorisation_changes_authorisation", "authorisation", "id"),
+)
+register_queries = Table(
+    "register_queries",
+    metadata,
+    Column("right_id", ID, ForeignKey("rights.id"), primary_key=True),
+    required("register", Text),
+    required("number", Text),
+    one_of("state", "waiting", "answered", "silent", server_default="waiting"),
+    required("since_wall", TIME, server_default=func.now()),
+    required("due_wall", TIME, server_default=func.now()),
+    required("tries", Integer, server_default="0"),
+    Column("error", Text),
+    Column("result", Text),
+    Index("register_queries_due", "due_wall", postgresql_where=text("state = 'waiting'")),
 )
 right_changes = Table(
     "right_changes",

@@ -66,6 +66,12 @@ PARTS: Final = (
         sealed=("sealed", "contact", "contact"),
     ),
     Part(
+        "former_names",
+        "intake.former_names",
+        "select id, until_wall, sealed from intake.former_names where account = %(s)s order by id",
+        sealed=("sealed", "former_name", "name"),
+    ),
+    Part(
         "confirmation_of_address",
         "intake.email_codes",
         "select expires_at, tries, requested_at, requests, since from intake.email_codes where account = %(s)s",
@@ -108,7 +114,8 @@ PARTS: Final = (
         "rights",
         "intake.rights",
         """select id, right_type, register, number, mark, registrant, classes, territory, status, pending_reason, expires_at,
-            proof, registered_at, accepted, documents_at from intake.rights where owner = %(s)s order by id""",
+            proof, registered_at, accepted, documents_at, published_on, published_where, offered_to, offered_by
+        from intake.rights where owner = %(s)s order by id""",
     ),
     Part(
         "rights_history",
@@ -119,11 +126,23 @@ PARTS: Final = (
         ("by",),
     ),
     Part(
+        "queries_to_registers",
+        "intake.register_queries",
+        """select q.right_id as right, q.register, q.number, q.state, q.since_wall, q.tries, q.result
+        from intake.register_queries q join intake.rights r on r.id = q.right_id where r.owner = %(s)s order by q.right_id""",
+    ),
+    Part(
         "authorisations",
         "intake.authorisations",
-        """select id, agent, principal, rights, territory, expires_at, status, granted_at from intake.authorisations
-        where agent = %(s)s union select id, agent, principal, rights, territory, expires_at, status, granted_at
-        from intake.authorisations where principal = %(s)s order by id""",
+        """select id, agent, principal, rights, territory, expires_at, status, granted_at, basis, asked_by, pending_reason,
+            documents_at from intake.authorisations where agent = %(s)s or principal = %(s)s order by id""",
+    ),
+    Part(
+        "authorisations_history",
+        "intake.authorisation_changes",
+        """select h.authorisation, h.kind, h.by, h.at, h.code, h.documents, h.seen from intake.authorisation_changes h
+        join intake.authorisations u on u.id = h.authorisation where u.agent = %(s)s or u.principal = %(s)s order by h.id""",
+        ("by",),
     ),
     Part(
         "documents",

@@ -25,7 +25,7 @@ _MEASURES_IN_FORCE: Final = """
     order by m.account, array_position(array['suspension', 'quota', 'warning'], m.kind), m.until desc nulls first,
         m.day desc, m.id desc"""
 _DECIDED: Final = "from intake.review_decisions where outcome = 'applied' and kind <> 'proposal' and entered > 0"
-_SEALED: Final = ("subject_keys", "contacts", "tokens", "webhooks", "email_codes")
+_SEALED: Final = ("subject_keys", "contacts", "former_names", "tokens", "webhooks", "email_codes")
 """Tables with what an erased account must no longer have: keys, what they seal, and ways to log in."""
 
 CHECKS: Final[dict[str, Table]] = {
@@ -99,13 +99,20 @@ CHECKS: Final[dict[str, Table]] = {
                 and p.reviewer = d.reviewer
             where d.kind <> 'proposal'""",
     },
-    # a right is in force only by a person's decision that says what it rests on, or by the rules of 0.2.0
+    # a right is in force only by a decision, a person's or a register's, that says what it rests on, or by the rules of 0.2.0
     "rights": {
         ("problem", "right-unaccepted"): """
             select r.id from intake.rights r where r.status in ('active', 'expired') and (r.accepted is null
-            or r.accepted = 'person' and not exists (select from intake.right_changes h where h.right_id = r.id
+            or r.accepted in ('person', 'register') and not exists (select from intake.right_changes h where h.right_id = r.id
                 and h.kind in ('accepted', 'registered') and h.now in ('active', 'expired')
                 and (h.documents is not null or h.seen is not null)))""",
+        # an agent files only by the word of the other side, or by a power of attorney that somebody looked at
+        ("problem", "authorisation-unaccepted"): """
+            select u.id from intake.authorisations u where u.status = 'active' and (u.basis is null or
+            u.basis <> 'rules_0_2_0' and not exists (
+                select from intake.authorisation_changes h where h.authorisation = u.id and h.kind = 'accepted'
+                and h.by <> u.asked_by
+                and (u.basis = 'principal') = (h.documents is null and h.seen is null)))""",
     },
     # no document of an open claim is gone, and none is stuck on its way in or out; the files are not read
     "documents": {

@@ -102,6 +102,8 @@ class ItemModel(ItemState):
         if reason is not None:
             lighter = reason.good_faith_materials if self.filed.good_faith else None
             needed = reason.materials if lighter is None else lighter
+            if not self.filed.registered:
+                needed += reason.unregistered_materials
         return not all(on_file.get(name, name in self.proof.materials) for name in self.policy.claim.required) or any(
             name not in self.proof.materials for name in needed
         )

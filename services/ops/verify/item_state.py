@@ -98,6 +98,7 @@ class Filed(NamedTuple):
     recurs: bool = False
     canary: bool = False
     brake: bool = False
+    registered: bool = True
 
     @classmethod
     def of(cls, data: ItemSubmitted) -> Filed:
@@ -113,6 +114,7 @@ class Filed(NamedTuple):
             recurs=data.recurs is not None,
             canary=data.canary,
             brake=data.brake is not None,
+            registered=data.right_registered,
         )
 
 

@@ -76,7 +76,11 @@ def lacking(d: Draft) -> tuple[str, ...]:
             missing.append(element)
     reason = d.policy.reasons.get(d.item.reason)
     if reason is not None:
-        missing += [kind for kind in reason.needed(d.item.good_faith) if kind not in d.materials]
+        missing += [
+            kind
+            for kind in reason.needed(d.item.good_faith, registered=d.item.right_registered)
+            if kind not in d.materials
+        ]
     return tuple(missing)
 
 

@@ -585,6 +585,11 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "unreached-announced-twice": ("doubled", f"{UNREACHED}; {UNREACHED.replace('+ 2000', '+ 3000')}"),
     "unreached-unfounded": ("problem", UNREACHED),
     "right-unaccepted": ("problem", "update intake.rights set accepted = null where status = 'active'"),
+    "authorisation-unaccepted": (
+        "problem",
+        "insert into intake.authorisations (id, agent, principal, granted_at, basis, asked_by)"
+        " select 'u-x', id, id, now(), 'principal', id from intake.accounts limit 1",
+    ),
     "document-gone": (
         "problem",
         f"{DOCUMENT} values ('d-1', 'h', '{{other}}', '', 1, 'text/plain', 'gone', now());"

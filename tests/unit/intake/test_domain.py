@@ -620,3 +620,33 @@ def test_a_paused_lane_gets_its_share_of_what_the_open_ones_get() -> None:
         shares.took("bulk", size, exhausted=False)
         taken += size
     assert taken == 100
+
+
+def test_a_policy_tells_rights_in_no_register_apart() -> None:
+    body = claim(reason="pirated_product")
+    rules = filing_domain.check_claim(body, HOLDER)
+    closed = msgspec.structs.replace(rules.reasons["pirated_product"], unregistered=False)
+    strict = msgspec.structs.replace(rules, reasons={**rules.reasons, "pirated_product": closed})
+
+    def terms(rules: policy.Policy, *, registered: bool) -> events.ItemSubmitted:
+        made = filing_domain.claim_rows(
+            body,
+            listings.listings_of(body.listings, SITE),
+            rules=rules,
+            complainant=HOLDER,
+            right=Right("r-1", "a-1", "copyright", "active", registered=registered),
+            granted=(),
+            contacts={HOLDER.id: "confirmed"},
+            over_quota=False,
+            channel="http",
+            now=NOW,
+            wall_ms=1,
+        )
+        assert made.claim is not None
+        return msgspec.json.decode(made.claim.terms, type=events.ItemSubmitted)
+
+    assert [terms(rules, registered=registered).right_registered for registered in (True, False)] == [True, False]
+    assert terms(strict, registered=True).right_registered
+    with pytest.raises(Refused) as refused:
+        terms(strict, registered=False)
+    assert (refused.value.reason, refused.value.field) == ("right_unregistered", "reason")

@@ -12,7 +12,9 @@ from babel import Locale
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.intake.evidence.domain import Document
 from services.intake.kernel import domain
+from services.intake.kernel.requests import FirstPublication
 from services.intake.kernel.territory import COUNTRIES, UNIONS, countries, overlap
 from services.intake.registry import domain as registry
 from services.intake.registry import names
@@ -293,3 +295,140 @@ def test_a_design_has_one_to_ten_views_and_an_old_one_may_have_none() -> None:
         registry.check_views("design", views, needed=True)
     registry.check_views("design", 0, needed=False)
     registry.check_views("trademark", 0, needed=True)
+
+
+# ---- consent and powers of attorney
+
+
+def document(id: str, *kinds: str) -> Document:
+    return Document(id, "h-1", kinds)
+
+
+@pytest.mark.parametrize(
+    ("accept", "code", "documents", "seen", "why"),
+    [
+        (True, None, (), None, "nothing_accepted"),
+        (True, None, ("other",), None, "nothing_accepted"),
+        (True, None, ("power", "none"), None, "unknown_document"),
+        (False, None, ("power",), None, "unknown_code"),
+        (False, "another_right", (), None, "unknown_code"),
+        (True, None, ("power", "other"), None, None),
+        (True, None, (), "office", None),
+        (False, "not_signed", (), None, None),
+    ],
+)
+def test_what_a_decision_on_a_power_of_attorney_rests_on(
+    accept: bool, code: str | None, documents: tuple[str, ...], seen: str | None, why: str | None
+) -> None:
+    named = {"power": document("power", "authority", "other"), "other": document("other", "ownership")}
+    if why is None:
+        registry.check_power(accept, code, documents, seen, named)
+        return
+    with pytest.raises(Refused) as refused:
+        registry.check_power(accept, code, documents, seen, named)
+    assert reason(refused) == why
+
+
+@pytest.mark.parametrize(
+    ("asked", "me", "accept", "why"),
+    [
+        ("b", "b", True, None),
+        ("b", "b", False, None),
+        ("b", "a", False, None),
+        ("b", "a", True, "others_consent"),
+        (None, "b", True, "not_pending"),
+        (None, "a", False, "not_pending"),
+    ],
+)
+def test_who_consents_is_who_was_asked(asked: str | None, me: str, accept: bool, why: str | None) -> None:
+    if why is None:
+        registry.check_consent(asked, me, accept)
+        return
+    with pytest.raises(Refused) as refused:
+        registry.check_consent(asked, me, accept)
+    assert refused.value.cure
+    assert refused.value.reason == why
+
+
+def test_an_authorisation_has_two_sides() -> None:
+    assert registry.sides("me", "x", None) == ("x", "agent")
+    assert registry.sides("me", None, "x") == ("x", "principal")
+    for agent, principal, why in (
+        (None, None, "other_side_missing"),
+        ("x", "y", "both_sides"),
+        ("me", None, "own_agent"),
+        (None, "me", "own_agent"),
+    ):
+        with pytest.raises(Refused) as refused:
+            registry.sides("me", agent, principal)
+        assert reason(refused) == why
+
+
+# ---- works that are in no register
+
+PUBLISHED = FirstPublication(on=dt.date(2020, 5, 1), where="work.example")
+
+
+@pytest.mark.parametrize(
+    ("right_type", "number", "published", "needed", "why"),
+    [
+        ("copyright", None, None, True, "publication_missing"),
+        ("copyright", None, FirstPublication(on=dt.date(2026, 11, 25), where="x"), False, "bad_publication"),
+        ("copyright", None, FirstPublication(on=dt.date(1799, 12, 31), where="x"), True, "bad_publication"),
+        ("copyright", "VA-1", PUBLISHED, True, "no_publication"),
+        ("trademark", "1", PUBLISHED, False, "no_publication"),
+        ("copyright", None, PUBLISHED, True, None),
+        ("copyright", None, FirstPublication(on=dt.date(2026, 11, 24), where="x"), True, None),
+        ("copyright", None, None, False, None),
+        ("copyright", "VA-1", None, True, None),
+    ],
+)
+def test_a_work_in_no_register_is_known_by_its_first_publication(
+    right_type: RightType, number: str | None, published: FirstPublication | None, needed: bool, why: str | None
+) -> None:
+    def check() -> None:
+        registry.check_published(right_type, number, published, NOW.date(), needed=needed)
+
+    if why is None:
+        check()
+        return
+    with pytest.raises(Refused) as refused:
+        check()
+    assert reason(refused) == why
+
+
+def test_what_a_reviewer_is_shown_as_proof() -> None:
+    both = {"sworn_statement", "specimen"}
+    assert registry.proves("copyright", None, both, both)
+    assert registry.proves("copyright", None, {"specimen"}, both | {"other"})
+    assert not registry.proves("copyright", None, {"specimen"}, {"specimen", "ownership"})
+    assert not registry.proves("copyright", None, {"other"}, both | {"other"})
+    for right_type in ("copyright", "trademark"):
+        assert registry.proves(right_type, "1", {"ownership"}, {"ownership"})
+        assert not registry.proves(right_type, "1", both, both)
+
+
+def test_a_work_in_no_register_is_accepted_by_a_statement_and_a_specimen() -> None:
+    named = {"s": document("s", "sworn_statement"), "w": document("w", "specimen"), "o": document("o", "ownership")}
+
+    def decide(accept: bool, code: str | None, documents: list[str], seen: str | None = None) -> None:
+        registry.check_decision(accept, code, documents, seen, named, unregistered=True)
+
+    for documents in (["o"], ["s", "o"], ["w"]):
+        with pytest.raises(Refused) as refused:
+            decide(True, None, documents)
+        assert reason(refused) == "kinds_missing"
+    decide(True, None, ["s", "w"])
+    decide(True, None, [], "office")
+    decide(False, "unreadable", ["o"])
+    registry.check_decision(True, None, ["o"], None, named)
+
+
+def test_a_former_name_counts_if_it_is_more_alike() -> None:
+    assert names.match("Acme Ltd", None, []) is None
+    assert names.match("Acme Ltd", "Acme GmbH", ["Acme Inc"]) == (100, False)
+    assert names.match("Acme Ltd", "Globex", ["Umbrella", "ACME"]) == (100, True)
+    assert names.match("Acme Ltd", None, ["ACME"]) == (100, True)
+    found = names.match("Acme Ltd", "Globex", ["Zz"])
+    assert found is not None
+    assert found.score < 50

@@ -74,6 +74,13 @@ ALL = Audits(
     agrees="decision_stands",
     overturned="facts_misjudged",
 )
+_FIRST = next(iter(IPP.reasons))
+_STRICT = msgspec.structs.replace(IPP.reasons[_FIRST], unregistered_materials=("sworn_statement",))
+POLICIES += [
+    msgspec.structs.replace(policy(review=review), reasons={**IPP.reasons, _FIRST: _STRICT})
+    for review in ("prima_facie", "manual")
+]
+"""Rights that are in no register need more."""
 PROFILES = [
     msgspec.structs.replace(
         rules, rules=msgspec.structs.replace(rules.rules, audited_share=share), audits=audits if not share else None
@@ -135,6 +142,7 @@ class LifeCycle(RuleBasedStateMachine):
                 "good_faith": st.booleans(),
                 "on_site": st.integers(0, 9).map(bool),
                 "right_type": st.sampled_from(["trademark", "copyright"]),
+                "right_registered": st.booleans(),
             },
         ),
     )

@@ -179,6 +179,20 @@ class TestRow4:
         world.submit(right_type="copyright", reason="copied_image_or_text", materials=(), good_faith=True)
         assert world.state is S.NOTIFIED
 
+    @pytest.mark.parametrize("good_faith", [True, False])
+    def test_4_a_right_in_no_register_may_need_more(self, good_faith: bool) -> None:
+        reason = msgspec.structs.replace(IPP.reasons["pirated_product"], unregistered_materials=("comparison",))
+        rules = msgspec.structs.replace(IPP, reasons={**IPP.reasons, "pirated_product": reason})
+        filed = {"right_type": "copyright", "reason": "pirated_product", "good_faith": good_faith}
+        for registered, state in ((True, S.NOTIFIED), (False, S.NEEDS_INFO)):
+            world = World(rules)
+            world.submit(**filed, right_registered=registered)
+            assert world.state is state
+            assert world.got.missing == (() if registered else ("comparison",))
+        world = World(rules)
+        world.submit(**filed, right_registered=False, materials=("ownership", "comparison"))
+        assert world.state is S.NOTIFIED
+
     def test_4_a_right_that_is_accepted_proves_ownership(self) -> None:
         world = World()
         world.submit(right_status="pending", materials=())

@@ -1,12 +1,12 @@
 """What accounts filed by day, and the brakes that this has put on.
 
-Revision ID: 0004
+Revision ID: 0007
 """
 
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0007"
+down_revision = "0006"
 phase = "expand"
 
 
