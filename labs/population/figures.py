@@ -25,6 +25,8 @@ class Outcome(Struct, frozen=True):
     """Who first decided whether it is upheld."""
     taken_down: bool
     """By that decision."""
+    ever_down: bool
+    """By that or a later one, such as one on a complaint."""
     down_at_end: bool
     sla: Literal["met", "missed"] | None
 
@@ -60,7 +62,7 @@ def figures(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     automatic = [one for one in decided if one.by == "rule"]
     upheld = [one for one in automatic if one.taken_down]
     rightly = sum(one.infringing for one in upheld)
-    wrongful = [one for one in decided if one.taken_down and not one.infringing]
+    wrongful = [one for one in items if one.ever_down and not one.infringing]
     timed = [one.sla for one in items if one.sla]
     low = wilson_low(rightly, len(upheld))
     return {

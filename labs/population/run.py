@@ -82,6 +82,7 @@ class Story(Follower):
         super().__post_init__()
         self.last: dict[str, ItemChanged] = {}
         self.decided: dict[str, ItemChanged] = {}
+        self.notified: set[str] = set()
         self.appealed_from: dict[str, State] = {}
 
     def _take(self, raw: bytes, changed: dict[str, ItemState]) -> None:
@@ -92,6 +93,8 @@ class Story(Follower):
                 self.last[data.item] = data
                 if data.state in (State.NOTIFIED, State.REJECTED):
                     self.decided.setdefault(data.item, data)
+                if data.state is State.NOTIFIED:
+                    self.notified.add(data.item)
                 if data.state is State.APPEALED and data.previous not in (None, State.APPEALED):
                     self.appealed_from[data.item] = data.via[-1] if data.via else data.previous
         super()._take(raw, changed)
@@ -390,6 +393,7 @@ class Run:
                 infringing=listing.infringing,
                 by=None if first is None else "rule" if first.by == "system" else "person",
                 taken_down=first is not None and first.state is State.NOTIFIED,
+                ever_down=data.item in self._story.notified,
                 down_at_end=data.held,
                 sla=data.sla,
             )
