@@ -128,7 +128,10 @@ audit: $(VENV) ## check packages for known vulnerabilities (75: no answer)
 	@$(BIN)/python -m tools.supply audit
 
 ##@ Experiment
-.PHONY: bench faults streams drills attack restore-drill upgrade-drill deep
+.PHONY: population bench faults streams drills attack restore-drill upgrade-drill deep
+
+population: local ## judge notices whose truth is known (ARGS="--items 500 --seed 1")
+	$(GOODFAITH) lab population $(ARGS)
 
 bench: setup ## measure throughput and latency, with a reference run
 	$(GOODFAITH) lab bench $(ARGS)

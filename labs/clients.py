@@ -28,6 +28,7 @@ PATHS = {
     "report_action": "/v1/items/{item}/action",
     "report_result": "/v1/items/{item}/result",
     "decide": "/v1/items/{item}/decision",
+    "complain": "/v1/items/{item}/complaint",
 }
 PATIENCE_S = 30
 """The longest `Retry-After` that is waited for: a rate limit names seconds, a used-up daily quota hours."""
@@ -126,9 +127,11 @@ class HttpClient:
                 await asyncio.sleep(wait)
         raise StackError(f"{method} {path}: no answer from {self._settings.intake_url}")
 
-    async def open_account(self, role: str, account: str, contact: tuple[str, str, str] | None) -> None:
+    async def open_account(
+        self, role: str, account: str, contact: tuple[str, str, str] | None, *, good_faith: bool = False
+    ) -> None:
         """Open a verified account with this id; `contact`: name, address and e-mail of its owner."""
-        body = {"role": role, "id": account, "identity_verified": True}
+        body = {"role": role, "id": account, "identity_verified": True, "good_faith": good_faith}
         response = await self._seen("/v1/accounts", body, account)
         if response.status_code == 409:
             raise StackError(

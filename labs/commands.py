@@ -10,6 +10,7 @@ import typer
 MODULES: Final = (
     "tour.command",
     "replay",
+    "population.command",
     "bench.command",
     "deep",
     "canary",

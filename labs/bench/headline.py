@@ -22,9 +22,9 @@ from deploy.local import fleet, prometheus
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from deploy.local.up import bring_up, destroy
-from labs import demo
 from labs.exposition import samples
 from labs.notices import SAMPLE, read
+from labs.population.command import SETTINGS
 from labs.replay import execute
 from labs.view_checks import compared
 from services.ops import target
@@ -79,7 +79,7 @@ def main() -> int:
     notices = list(read(SAMPLE, given.limit))
     first = dt.datetime.combine(notices[0].date, dt.time(), dt.UTC)
     destroy(given.stack)
-    settings = {**demo.SETTINGS, "GOODFAITH_RECONCILE_S": "5"}
+    settings = {**SETTINGS, "GOODFAITH_RECONCILE_S": "5"}
     stack, processes = bring_up(given.stack, env=settings, begins=first, observe=prometheus.Plan(SCRAPE_S))
     try:
         report = execute(stack, notices, quiet=True)

@@ -104,3 +104,4 @@ def test_it_runs_the_demo(installed: Installed) -> None:
     facts = installed.facts("demo", "--limit", "20", "--no-keep")
     assert facts["lost"] == facts["doubled"] == facts["problems"] == 0
     assert facts["items"] > 0
+    assert facts["population"]["items"] > 0
