@@ -31,6 +31,7 @@ from labs.attacks.bed import (
     summary,
 )
 from labs.attacks.cursors import CURSORS
+from labs.attacks.feed import FEEDS
 from labs.attacks.files import FILES
 from labs.attacks.floods import FLOODS
 from labs.attacks.outbound import OUTBOUND
@@ -51,6 +52,7 @@ ATTACKS: Final[Sequence[Attack]] = (
     *OUTBOUND,
     *WORDS,
     *UPSTREAMS,
+    *FEEDS,
     REVOKES_BOOTSTRAP,
 )
 COUNTS: Final = {

@@ -70,6 +70,12 @@ contacts = Table(
     Column("account", ID, ForeignKey("accounts.id"), primary_key=True),
     required("sealed", LargeBinary),
     required("changed_wall", TIME, server_default=func.now()),
+    required(
+        "fed",
+        Boolean,
+        server_default="false",
+        comment="it came from the marketplace's feed; false: from the account itself",
+    ),
 )
 claims = Table(
     "claims",

@@ -62,8 +62,13 @@ PARTS: Final = (
     Part(
         "contact",
         "intake.contacts",
-        "select account as id, changed_wall, sealed from intake.contacts where account = %(s)s",
+        "select account as id, changed_wall, fed, sealed from intake.contacts where account = %(s)s",
         sealed=("sealed", "contact", "contact"),
+    ),
+    Part(
+        "marketplace_feed",
+        "intake.fed_sellers",
+        "select revision, gone_at, tried_wall from intake.fed_sellers where seller = %(s)s",
     ),
     Part(
         "confirmation_of_address",
