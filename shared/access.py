@@ -79,7 +79,7 @@ class Access:
 
 
 READS: Final[dict[str, dict[str, tuple[Topic, ...]]]] = {
-    "intake": {"intake": (topics.VERIFICATION, topics.NOTIFICATION)},
+    "intake": {"intake": (topics.VERIFICATION, topics.NOTIFICATION, topics.MARKETPLACE_CONTACTS)},
     "verification": {
         "verification": (topics.INTAKE, topics.NOTIFICATION, topics.ENFORCEMENT, topics.MARKETPLACE_LISTINGS)
     },

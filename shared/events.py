@@ -832,6 +832,24 @@ class MarketplaceSeller(Data, frozen=True, kw_only=True):
     keys: Annotated[tuple[SellerKey, ...], Meta(max_length=50)] = ()
 
 
+class SellerContact(Data, frozen=True, kw_only=True):
+    """Inward, keyed by seller: all that the marketplace knows of how to reach a seller; a higher revision replaces it.
+
+    Nothing personal is in clear.
+    """
+
+    seller: Id
+    revision: Annotated[int, Meta(ge=0, le=2**53 - 1)]
+    """The marketplace's own number, which rises with each change of the seller's data. Another one than the highest is
+    ignored."""
+    language: Annotated[str, Meta(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}$(?!\n)")] | None = None
+    """BCP 47: the language of messages; English if they are not written in it."""
+    sealed: Annotated[str, Meta(max_length=16_384, pattern=r"^[A-Za-z0-9+/]+={0,2}$(?!\n)")] | None = None
+    """The contact data, sealed under the installation's feed key (``shared.sealing``). None: there are none."""
+    gone: bool = False
+    """The marketplace has erased the seller."""
+
+
 TYPES: dict[str, type[Data]] = {
     "goodfaith.item.submitted.v1": ItemSubmitted,
     "goodfaith.command.add_information.v1": AddInformation,
@@ -877,6 +895,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.marketplace.seller_command.v1": SellerCommand,
     "goodfaith.marketplace.seller_receipt.v1": SellerReceipt,
     "goodfaith.marketplace.seller.v1": MarketplaceSeller,
+    "goodfaith.marketplace.contact.v1": SellerContact,
 }
 """CloudEvents type -> data type. A type not listed is foreign, or merely newer (``is_newer``)."""
 

@@ -30,6 +30,10 @@ without one are sent again, like those on a listing.
 share a key are linked to one business, as far as the policy lets keys of that kind link. Published with all keys
 whenever an account's keys change: a key that is no longer named is cut. Sellers come by topic with either adapter.
 
+**Contacts** (inward, keyed by seller): how to reach a seller, and its language. Name, address and e-mail are sealed
+under the installation's feed key (``sealing.py``). Each record says all of it, and a higher ``revision`` replaces what
+was known; ``gone``: the marketplace has erased the seller. Contacts come by topic with either adapter.
+
 Two adapters carry commands and receipts (``GOODFAITH_MARKETPLACE``):
 
 ``kafka``: topics ``marketplace.commands``, ``marketplace.receipts``, ``marketplace.listings``,
@@ -62,6 +66,7 @@ from shared.events import (
     MarketplaceSeller,
     Receipt,
     SellerCommand,
+    SellerContact,
     SellerKey,
     SellerReceipt,
 )
@@ -77,6 +82,7 @@ __all__ = [
     "MarketplaceSeller",
     "Receipt",
     "SellerCommand",
+    "SellerContact",
     "SellerKey",
     "SellerReceipt",
     "check",

@@ -405,6 +405,14 @@ class Settings(BaseSettings):
         description="A second key like contact_key, which unwraps but never wraps: the next or the previous one while"
         " contact_key is being changed (goodfaith rewrap).",
     )
+    feed_key: Strong | None = Field(
+        None,
+        description="Base64 of the 32-byte X25519 key that opens what the marketplace seals of its sellers' contact data;"
+        " `goodfaith feed key` prints the public key that it seals with.",
+    )
+    feed_key_other: Strong | None = Field(
+        None, description="A second key like feed_key, which opens too: the next or the previous one during a change."
+    )
 
     # the review queue
     review_lease_s: float = Field(
@@ -495,7 +503,7 @@ class Settings(BaseSettings):
         ("market.example/items/{id}",),
         min_length=1,
         max_length=200,
-        description="Links that lead to listings of this site, as `host/path` with `{id}`, `{slug}`, `{locale}` or `{seller}`; without `{id}`, to a seller's shop. The first with `{id}` alone is how links are written.",
+        description="Links that lead to listings of this site, as `host/path` with `{id}`, `{slug}`, `{locale}` or `{seller}`; without `{id}`, to a seller's shop. `{seller}.` may begin the host. The first with `{id}` alone is how links are written.",
     )
 
     # notification

@@ -1,7 +1,7 @@
 """Links to the site's listings: the patterns that a setting names, matched and written; nothing is fetched. Pure.
 
 A pattern is ``host/path``, such as ``market.example/{locale}/items/{slug}-{id}``, or has the id in the query:
-``market.example/item?number={id}``. It leads to a listing if it contains ``{id}``, else to a seller's shop.
+``market.example/item?number={id}``. A shop may have a host of its own: ``{seller}.market.example/items/{id}``. It leads to a listing if it contains ``{id}``, else to a seller's shop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VARIABLES: Final = {
 }
 """Regular expressions of what may stand for a variable. ``{slug}`` takes as much as it can, so in ``{slug}-{id}`` the id has no dash."""
 _PATTERN: Final = re.compile(
-    r"(?P<host>[a-z0-9-]+(?:\.[a-z0-9-]+)*)(?P<path>/(?:[A-Za-z0-9._~/-]|\{[a-z]+\})*)(?:\?(?P<query>[A-Za-z0-9_.-]+)=\{id\})?"
+    r"(?P<shop>\{seller\}\.)?(?P<host>[a-z0-9-]+(?:\.[a-z0-9-]+)*)(?P<path>/(?:[A-Za-z0-9._~/-]|\{[a-z]+\})*)(?:\?(?P<query>[A-Za-z0-9_.-]+)=\{id\})?"
 )
 
 
@@ -36,8 +36,10 @@ class _Compiled:
         if match is None:
             raise ValueError(f"{pattern!r}: write host/path, such as market.example/{{locale}}/items/{{slug}}-{{id}}")
         self.host, path, self._query = match["host"], match["path"], match["query"]
+        self.of_shop = match["shop"] is not None
+        """The host is one label below ``host``."""
         parts = re.split(r"\{([a-z]+)\}", path)
-        names = parts[1::2] + (["id"] if self._query else [])
+        names = ["seller"] * self.of_shop + parts[1::2] + (["id"] if self._query else [])
         unknown = set(names) - VARIABLES.keys()
         if unknown or len(set(names)) < len(names):
             raise ValueError(
@@ -55,13 +57,13 @@ class _Compiled:
             re.ASCII,
         )
 
-    def match(self, path: str, query: str) -> str | None:
-        """The id of the listing, or of the shop's seller."""
+    def match(self, shop: str | None, path: str, query: str) -> str | None:
+        """The id of the listing, or of the shop's seller; ``shop``: the label that stands for the seller."""
         match = self._regex.fullmatch(path)
         if match is None:
             return None
         if self._query is None:
-            return match["id" if self.listing else "seller"]
+            return match["id"] if self.listing else shop or match["seller"]
         try:
             given = parse_qs(query, max_num_fields=50).get(self._query, [])
         except ValueError:  # too many
@@ -81,9 +83,9 @@ class SiteLinks:
 
     def __init__(self, patterns: Sequence[str]) -> None:
         compiled = [_Compiled(pattern) for pattern in patterns]
-        self._by_host: dict[str, list[_Compiled]] = {}
+        self._by_host: dict[tuple[str, bool], list[_Compiled]] = {}
         for one in compiled:
-            self._by_host.setdefault(one.host, []).append(one)
+            self._by_host.setdefault((one.host, one.of_shop), []).append(one)
         written = [pattern for pattern, one in zip(patterns, compiled, strict=True) if one.written]
         if not written:
             raise ValueError("one pattern needs {id} and no other variable: links are written in it")
@@ -111,8 +113,16 @@ class SiteLinks:
         return self._written.replace("{id}", quote(listing, safe=":"))
 
     def _find(self, parts: SplitResult, host: str, *, listing: bool) -> str | None:
-        for one in self._by_host.get(host, ()):
-            if one.listing is listing and (found := one.match(parts.path, parts.query)) is not None:
+        own = self._by_host.get((host, False), ())
+        for one in own:
+            if one.listing is listing and (found := one.match(None, parts.path, parts.query)) is not None:
+                return found
+        shop, _, site = host.partition(".")
+        # a host that has patterns of its own, such as www, is no shop's
+        if own or not _is_id(shop):
+            return None
+        for one in self._by_host.get((site, True), ()):
+            if one.listing is listing and (found := one.match(shop, parts.path, parts.query)) is not None:
                 return found
         return None
 

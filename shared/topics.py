@@ -83,6 +83,8 @@ MARKETPLACE_LISTINGS: Final = Topic("marketplace.listings", "marketplace", "list
 SELLER_COMMANDS: Final = Topic("marketplace.seller_commands", "enforcement", "seller")
 SELLER_RECEIPTS: Final = Topic("marketplace.seller_receipts", "marketplace", "seller")
 MARKETPLACE_SELLERS: Final = Topic("marketplace.sellers", "marketplace", "seller", -1, compacted=True)
+MARKETPLACE_CONTACTS: Final = Topic("marketplace.contacts", "marketplace", "seller", 14 * DAY_MS)
+"""Sealed personal data: kept for a time, never compacted."""
 DEAD_LETTERS: Final = Topic("dead-letters", "every service", "the record's own key", 14 * DAY_MS, ordered=False)
 
 CLOCK: Final = Topic("intake.clock", "intake", "nothing", DAY_MS, broker_time=True, ordered=False)
@@ -104,6 +106,7 @@ TOPICS: Final = (
     SELLER_COMMANDS,
     SELLER_RECEIPTS,
     MARKETPLACE_SELLERS,
+    MARKETPLACE_CONTACTS,
     DEAD_LETTERS,
 )
 

@@ -64,6 +64,7 @@ CARRIES: Final[dict[str, tuple[str, ...]]] = {
     topics.SELLER_COMMANDS.name: ("goodfaith.marketplace.seller_command.v1",),
     topics.SELLER_RECEIPTS.name: ("goodfaith.marketplace.seller_receipt.v1",),
     topics.MARKETPLACE_SELLERS.name: ("goodfaith.marketplace.seller.v1",),
+    topics.MARKETPLACE_CONTACTS.name: ("goodfaith.marketplace.contact.v1",),
     topics.DEAD_LETTERS.name: ("goodfaith.dead_letter.v1",),
     topics.REFUSALS.name: (REFUSED,),
     INBOUND.name: tuple(BY_TOPIC),

@@ -91,6 +91,7 @@ OPTIONAL: Final = {name: spec for name, spec in BY_NAME.items() if name in SHAPE
 
 MORE_SECRETS: Final[dict[str, tuple[str, ...]]] = {
     "intake-api": ("contact_key_other",),
+    "intake-worker": ("contact_key_other", "feed_key_other"),
     "notification-sender": ("smtp_password", "dkim_key"),
 }
 """Secrets that a local stack does not need."""

@@ -26,6 +26,7 @@ from shared import callers
 OWN = (
     *fleet.CALLERS.values(),
     "contact_key",
+    "feed_key",
     "operator_token",
     "evidence_key",
     "mail_key",

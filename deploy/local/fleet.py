@@ -65,7 +65,14 @@ FLEET = (
         secrets=("internal_token", "internal_callers", "contact_key", "operator_token", "evidence_key", "canary_token"),
         scales=False,
     ),
-    Spec("intake-worker", ("services.intake", "worker"), "intake", "intake", principal="intake"),
+    Spec(
+        "intake-worker",
+        ("services.intake", "worker"),
+        "intake",
+        "intake",
+        secrets=("contact_key", "feed_key"),
+        principal="intake",
+    ),
     Spec(
         "intake-inbound",
         ("services.intake", "inbound"),

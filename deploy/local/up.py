@@ -19,7 +19,7 @@ from deploy.local.processes import Fleet
 from deploy.local.secured import HOW, How
 from deploy.local.stack import Stack
 from services.ops.terminal import JsonOption, YesOption, confirm, console, errors, print_json, progress, table
-from shared import clock, db
+from shared import clock, db, sealing
 from shared.failures import CommandError
 from shared.settings import Settings
 
@@ -438,6 +438,7 @@ def shell_variables(stack: Stack) -> dict[str, str]:
         "MARKETPLACE": f"http://127.0.0.1:{stack.port('marketplace')}",
         "MARKETPLACE_TOKEN": stack.secret("internal_token"),
         "KAFKA": stack.kafka,
+        "FEED_KEY": sealing.public_text(sealing.private_key("feed_key", stack.secret("feed_key"))),
         "MAILBOX": str(stack.dir / "mailbox.jsonl"),
     }
     if stack.secured is not None:

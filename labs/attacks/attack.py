@@ -32,6 +32,7 @@ from labs.attacks.bed import (
     summary,
 )
 from labs.attacks.cursors import CURSORS
+from labs.attacks.feed import FEEDS
 from labs.attacks.files import FILES
 from labs.attacks.floods import FLOODS
 from labs.attacks.outbound import OUTBOUND
@@ -53,6 +54,7 @@ ATTACKS: Final[Sequence[Attack]] = (
     *OUTBOUND,
     *WORDS,
     *UPSTREAMS,
+    *FEEDS,
     REVOKES_BOOTSTRAP,
 )
 COUNTS: Final = {

@@ -13,7 +13,7 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
-from services.intake.accounts import webhooks_store
+from services.intake.accounts import feed_store, webhooks_store
 from services.intake.evidence import domain as evidence
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.blobs import Blobs
@@ -33,6 +33,7 @@ RIGHTS_S: Final = 0.5
 QUEUE_S: Final = 15.0
 EVIDENCE_S: Final = 60.0
 WEBHOOKS_S: Final = 60.0
+GONE_S: Final = 60.0
 JUDGE_S: Final = 2.0
 """Seconds between searches for accounts due for judgement. The barrier notices a new business day at once."""
 NOTICE_DAY_S: Final = 0.1
@@ -61,6 +62,7 @@ class Housekeeping:
             ("review", QUEUE_S, self.look_at_the_queue),
             ("evidence", EVIDENCE_S, self.sweep),
             ("webhooks", WEBHOOKS_S, self.forget_webhooks),
+            ("gone", GONE_S, self.erase_gone),
             ("good-faith", NOTICE_DAY_S, self.watch_day),
         ]
 
@@ -120,6 +122,12 @@ class Housekeeping:
         if count:
             metrics.WEBHOOK_CONFIRMATIONS.labels("forgotten").inc(count)
             log.info("webhooks not confirmed", worker=NAME, count=count)
+
+    def erase_gone(self) -> None:
+        """Erase sellers that the marketplace has erased, once nothing stands against it."""
+        erased = feed_store.erase_gone(self._engine, self._settings.partitions)
+        if erased:
+            log.info("sellers erased", worker=NAME, count=erased)
 
     def watch_day(self) -> None:
         """Judge when the business day changes, and every ``JUDGE_S`` for accounts that become due in between."""

@@ -1,4 +1,5 @@
-"""The worker: publishes accepted requests, and folds the events of verification and notification into the read model.
+"""The worker: publishes accepted requests, and folds the events of verification and notification into the read model,
+and takes in the marketplace's feed of sellers' contacts.
 
 Watermarks (docs/explanation/architecture.md, "Time of right"): the ``Barrier`` finds T. A batch that reads T sees
 every command accepted up to T. Once these are on the topic, T is published.
@@ -17,13 +18,13 @@ import structlog
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
 
-from services.intake.accounts import webhooks_store
+from services.intake.accounts import feed, feed_store, webhooks_store
 from services.intake.filing import admission, recurrence
 from services.intake.filing.watermark import GOOD_S, Barrier, BrokerClock, published_upto
 from services.intake.goodfaith import domain as goodfaith
 from services.intake.goodfaith import store as goodfaith_store
 from services.intake.housekeeping import Housekeeping
-from services.intake.kernel import domain, metrics, right_jobs, store
+from services.intake.kernel import domain, metrics, right_jobs, security, store
 from services.intake.kernel.background import OBSERVE_S, Background
 from services.intake.kernel.outbox import AccountEvent, moment_of
 from services.intake.review import domain as review
@@ -32,9 +33,9 @@ from shared import db, events, kafka_links
 from shared.backoff import Quiet
 from shared.events import State
 from shared.refusals import Refused
-from shared.runtime.types import Due, Incoming, Outgoing, Tx
+from shared.runtime.types import Due, Incoming, Outgoing, Tx, Unacceptable
 from shared.settings import Settings
-from shared.topics import ACCOUNTS, FILINGS, INTAKE, NOTIFICATION, VERIFICATION, Topic, inbound
+from shared.topics import ACCOUNTS, FILINGS, INTAKE, MARKETPLACE_CONTACTS, NOTIFICATION, VERIFICATION, Topic, inbound
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,7 @@ class Intake:
     name = "intake"
     schema = "intake"
     prefix = ""
-    reads: Sequence[Topic] = (VERIFICATION, NOTIFICATION)
+    reads: Sequence[Topic] = (VERIFICATION, NOTIFICATION, MARKETPLACE_CONTACTS)
     keyed_like = frozenset({INTAKE.name, ACCOUNTS.name, FILINGS.name})
     queue = "admission_queue"
     raw = False
@@ -69,8 +70,13 @@ class Intake:
         """
         Args:
             background: tests turn the threads off and call ``barrier.turn`` and ``pressure.observe`` themselves.
+
+        Raises:
+            ValueError: a key is not base64, or not 32 bytes.
         """
         self.settings = settings
+        self.contacts = security.Contacts.of(settings)
+        self.feed_keys = feed.keys(settings)
         self.pressure = admission.Pressure({"standard": settings.window_standard, "bulk": settings.window_bulk})
         self._admission = admission.Admission(settings.weights, self.pressure)
         self._engine = db.connect(
@@ -285,6 +291,7 @@ class Fold:
         self._outcomes: dict[str, goodfaith.OutcomeChange] = {}
         self._recurring: list[events.RecurrenceFound] = []
         self._disabled: list[events.WebhookDisabled] = []
+        self._fed: list[tuple[events.SellerContact, feed.FedContact | None]] = []
         self._without_right: set[tuple[str, str, str]] = set()
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
@@ -323,6 +330,10 @@ class Fold:
             self._recurring.append(data)
         elif isinstance(data, events.WebhookDisabled):
             self._disabled.append(data)
+        elif isinstance(data, events.SellerContact):
+            if data.seller != incoming.key:
+                raise Unacceptable("seller: not the record's key; key each record by its seller")
+            self._fed.append((data, feed.opened(data, self._service.feed_keys)))
         elif isinstance(data, events.MessageSent):
             self._messages.append(
                 (
@@ -429,6 +440,9 @@ class Fold:
             right_jobs.queue_in_force(connection, self._without_right)
         if self._disabled:
             webhooks_store.disabled(connection, self._disabled, self._service.settings.partitions)
+        if self._fed:
+            for result, count in feed_store.take(connection, self._fed, self._service.contacts).items():
+                self._tx.count(metrics.FED, result, by=count)
 
     def _recur(self) -> None:
         """File claims for recurrences (row 20).

@@ -49,6 +49,7 @@ PANELS: Final[Mapping[str, tuple[str, ...]]] = {
         "services.ops.privacy.export",
         "services.ops.privacy.erase",
         "services.ops.privacy.rewrap",
+        "services.ops.privacy.feed_key",
         "services.ops.prune",
     ),
 }

@@ -1,6 +1,6 @@
 """Dead letters: records, queue rows and timers that cannot be processed, set aside with the later ones of their key.
 
-An unreadable record from outside is refused and noted. Everything else blocks its key until an operator has dealt with
+A record from outside that is unreadable or ``Unacceptable`` is refused and noted. Everything else blocks its key until an operator has dealt with
 it (``goodfaith dlq``), because order holds per key.
 """
 
@@ -19,7 +19,7 @@ from shared import metrics, tracing
 from shared.events import encode
 from shared.runtime.records import Unreadable
 from shared.runtime.store import Head, Store
-from shared.runtime.types import DeadLetter, Due, Incoming, Outgoing, Tx
+from shared.runtime.types import DeadLetter, Due, Incoming, Outgoing, Tx, Unacceptable
 from shared.topics import DEAD_LETTERS
 
 log = structlog.get_logger(__name__)
@@ -81,7 +81,8 @@ class DeadLetters:
     def set_aside(self, work: Work, incoming: Incoming, error: BaseException | None) -> None:
         """Set aside a record that cannot be processed, or a later one of its key (``error`` None)."""
         text = "waits behind an earlier record of its key" if error is None else _text(error)
-        reason = "behind" if error is None else "poison"
+        refused = isinstance(error, Unacceptable)
+        reason = "behind" if error is None else "refused" if refused else "poison"
         metrics.DEAD_LETTERS.labels(self._worker, incoming.topic, reason).inc()
         log.error(
             "dead letter",
@@ -91,7 +92,7 @@ class DeadLetters:
             key=incoming.key,
             reason=reason,
             error=text,
-            exc_info=error,
+            exc_info=None if refused else error,
             **({} if incoming.trace is None else {"trace_id": tracing.trace_id(incoming.trace)}),
         )
         value = incoming.raw or encode(
@@ -114,8 +115,10 @@ class DeadLetters:
             headers=None,
             value=value,
             error=text,
+            state="done" if refused else "waiting",
         )
-        work.blocked.add(incoming.key)
+        if not refused:
+            work.blocked.add(incoming.key)
         if error is not None:
             work.outgoing.append(
                 self._copy(

@@ -17,7 +17,7 @@ from shared.runtime.records import Polled, Unreadable, decode_known
 from shared.runtime.store import Fenced
 from shared.runtime.traced import Traced
 from shared.runtime.transactor import Refusal, Transactor
-from shared.runtime.types import Incoming
+from shared.runtime.types import Incoming, Unacceptable
 
 log = structlog.get_logger(__name__)
 
@@ -165,9 +165,17 @@ def _replay(
                 if transactor.tracing is not None and (parent := tracing.of_payload(value)) is not None:
                     incoming.traced, incoming.parent = True, parent
                     traced = Traced(transactor.tracing, service.name, service.queue, [incoming])
-                batch = service.open(work.tx, [incoming])
-                work.outgoing.extend(batch.apply(incoming) if traced is None else traced.apply(batch.apply, incoming))
-                batch.save()
+                step = connection.begin_nested()
+                try:
+                    batch = service.open(work.tx, [incoming])
+                    made = list(batch.apply(incoming) if traced is None else traced.apply(batch.apply, incoming))
+                    batch.save()
+                    step.commit()
+                    work.outgoing.extend(made)
+                except Unacceptable as error:
+                    # it had waited behind another; those after it need not wait for it
+                    step.rollback()
+                    log.error("refused", worker=service.name, topic=topic, key=key, event_id=event_id, error=str(error))
         store.replayed(connection, row_id)
         released = not store.key_open(connection, partition, key)
         since = store.blocked_since(connection, sorted(transactor.epochs))

@@ -15,6 +15,13 @@ from shared.runtime.links import Link
 from shared.topics import Topic
 
 
+class Unacceptable(ValueError):
+    """Raised for a record from outside that no replay would make acceptable: it is refused and noted, and blocks nothing.
+
+    Its text names the field, and the cure.
+    """
+
+
 @dataclass(slots=True)
 class Incoming:
     """One thing to decide on: a topic's record, a row of the service's own queue, or a dead letter run again.

@@ -40,6 +40,7 @@ OUTSIDE = (
     topics.MARKETPLACE_LISTINGS,
     topics.SELLER_RECEIPTS,
     topics.MARKETPLACE_SELLERS,
+    topics.MARKETPLACE_CONTACTS,
     topics.inbound("desk"),
 )
 EACH = 36

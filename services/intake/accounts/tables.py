@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 from sqlalchemy import ARRAY, CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, func, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    text,
+)
 
 from services.intake.kernel.tables import metadata
 from shared.columns import ID, TIME, identity, one_of, required
@@ -33,6 +46,21 @@ email_codes = Table(
     required("requests", Integer),
     required("since", TIME),
     Index("email_codes_notice", "notice"),
+)
+fed_sellers = Table(
+    "fed_sellers",
+    metadata,
+    Column("seller", ID, primary_key=True),
+    required("revision", BigInteger),
+    Column("gone_at", TIME, comment="when we learned that the marketplace had erased the seller"),
+    Column("tried_wall", TIME, comment="when its erasure was last tried"),
+    Index(
+        "fed_sellers_gone",
+        text("tried_wall nulls first"),
+        "seller",
+        postgresql_where=text("gone_at is not null"),
+    ),
+    comment="How far the feed of sellers' contacts was taken in, by seller.",
 )
 channels = Table(
     "channels",

@@ -132,6 +132,13 @@ WEBHOOK_CONFIRMATIONS = counter(
     of=(_API, _WORKER),
     do="many `asked`, few `confirmed`: calls fail (`goodfaith_webhook_challenges_total`), or somebody points webhooks at others' servers",
 )
+FED = counter(
+    "goodfaith_seller_contacts_total",
+    "Records of the marketplace's feed of sellers' contacts: `opened` an account; `changed`, `withdrawn`: the contact on file; `own`: the seller set its contact itself, which stands; `gone`: to be erased; `stale`: no higher revision; `closed`: of a closed account.",
+    {"result": ("opened", "changed", "withdrawn", "own", "gone", "stale", "closed")},
+    of=_WORKER,
+    do="refused ones are in `goodfaith_dead_letters_total`; many `stale`: the marketplace repeats itself, or its revisions do not rise",
+)
 RELEASED = counter(
     "goodfaith_misuse_released_total",
     "Items that had waited for the end of a suspension and entered the admission queue.",

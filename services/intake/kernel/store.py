@@ -336,6 +336,12 @@ def put_contact(connection: sa.Connection, account: str, sealed: bytes, *, renam
         on conflict (account) do update set sealed = excluded.sealed, changed_wall = now(),
             named_wall = case when %s then now() else contacts.named_wall end""",
         (account, sealed, renamed),
+def put_contact(connection: sa.Connection, account: str, sealed: bytes) -> None:
+    """Store an encrypted contact that the account gave itself. The marketplace's feed no longer changes it."""
+    connection.exec_driver_sql(
+        """insert into contacts (account, sealed) values (%s, %s)
+        on conflict (account) do update set sealed = excluded.sealed, changed_wall = now(), fed = false""",
+        (account, sealed),
     )
 
 

@@ -80,6 +80,12 @@ former_names = Table(
     required("sealed", LargeBinary),
     required("until_wall", TIME, server_default=func.now()),
     Index("former_names_account", "account", "id"),
+    required(
+        "fed",
+        Boolean,
+        server_default="false",
+        comment="it came from the marketplace's feed; false: from the account itself",
+    ),
 )
 claims = Table(
     "claims",

@@ -62,7 +62,7 @@ PARTS: Final = (
     Part(
         "contact",
         "intake.contacts",
-        "select account as id, changed_wall, sealed from intake.contacts where account = %(s)s",
+        "select account as id, changed_wall, fed, sealed from intake.contacts where account = %(s)s",
         sealed=("sealed", "contact", "contact"),
     ),
     Part(
@@ -70,6 +70,9 @@ PARTS: Final = (
         "intake.former_names",
         "select id, until_wall, sealed from intake.former_names where account = %(s)s order by id",
         sealed=("sealed", "former_name", "name"),
+        "marketplace_feed",
+        "intake.fed_sellers",
+        "select revision, gone_at, tried_wall from intake.fed_sellers where seller = %(s)s",
     ),
     Part(
         "confirmation_of_address",

@@ -15,7 +15,9 @@ from shared import topics
 from tests.integration.small_run import SmallRun
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
-THEIRS = {"marketplace.receipts", "marketplace.listings", "marketplace.seller_receipts", "marketplace.sellers"}
+THEIRS = {"marketplace.receipts", "marketplace.listings", "marketplace.seller_receipts", "marketplace.sellers"} | {
+    "marketplace.contacts"
+}
 
 
 @contextlib.contextmanager

@@ -145,6 +145,9 @@ PATTERNS = SiteLinks(
         "market.example/shops/{seller}/{id}",
         "market.example/shops/{seller}",
         "mkt.example/{id}",
+        "www.market.example/{id}",
+        "{seller}.market.example/items/{id}",
+        "{seller}.market.example/",
     )
 )
 
@@ -159,6 +162,8 @@ PATTERNS = SiteLinks(
         "https://market.example/shops/s-7/123",
         "https://mkt.example/123",
         "http://mkt.example/123/",
+        "https://annas-shop.market.example/items/123",
+        "https://ANNAS-SHOP.market.example./items/123?ref=mail",
     ],
 )
 def test_links_in_every_form_of_the_site(link: str) -> None:
@@ -176,15 +181,30 @@ def test_links_in_every_form_of_the_site(link: str) -> None:
         "https://market.example/item?number=1%2F2",
         "https://mkt.example/x-0123456789abcdef01234567",
         "https://mkt.example/items/123",
+        "https://www.market.example/items/123",
+        "https://a.b.market.example/items/123",
+        "https://.market.example/items/123",
+        "https://annas-shop.market.example.evil.example/items/123",
+        "https://annas-shop.mkt.example/123",
+        "https://-.market.example/",
+        "https://www.market.example/",
     ],
 )
 def test_links_in_no_form_of_the_site_are_elsewhere(link: str) -> None:
     assert not listings.listing_of(link, PATTERNS).on_site
 
 
-def test_a_shop_is_refused_with_what_to_name_instead() -> None:
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://market.example/shops/s-7?page=2",
+        "https://annas-shop.market.example",
+        "https://annas-shop.market.example/?page=2",
+    ],
+)
+def test_a_shop_is_refused_with_what_to_name_instead(link: str) -> None:
     with pytest.raises(Refused) as refused:
-        listings.listings_of(["https://mkt.example/1", "https://market.example/shops/s-7?page=2"], PATTERNS)
+        listings.listings_of(["https://mkt.example/1", link], PATTERNS)
     assert (refused.value.reason, refused.value.field) == ("shop_link", "listings[1]")
     assert "Name each listing" in (refused.value.cure or "")
 
@@ -202,6 +222,10 @@ def test_a_shop_is_refused_with_what_to_name_instead() -> None:
         ("market.example/{id}?id={id}",),
         ("market.example/{slug}-{id}",),
         ("market.example/shops/{seller}",),
+        ("{seller}.market.example/{id}",),
+        ("{id}.market.example/", "market.example/{id}"),
+        ("{seller}/{id}", "market.example/{id}"),
+        ("{seller}.market.example/shops/{seller}", "market.example/{id}"),
         ("market.example/[a-z]+/{id}",),
     ],
 )
