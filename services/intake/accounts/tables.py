@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ARRAY, CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, func, text
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -14,6 +13,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    func,
     text,
 )
 

@@ -330,18 +330,16 @@ def subject_keys(
 
 
 def put_contact(connection: sa.Connection, account: str, sealed: bytes, *, renamed: bool) -> None:
-    """Store an encrypted contact. ``renamed``: its name is another than before, or there was none."""
+    """Store an encrypted contact that the account gave itself. The marketplace's feed no longer changes it.
+
+    Args:
+        renamed: its name is another than before, or there was none.
+    """
     connection.exec_driver_sql(
         """insert into contacts (account, sealed, named_wall) values (%s, %s, now())
-        on conflict (account) do update set sealed = excluded.sealed, changed_wall = now(),
+        on conflict (account) do update set sealed = excluded.sealed, changed_wall = now(), fed = false,
             named_wall = case when %s then now() else contacts.named_wall end""",
         (account, sealed, renamed),
-def put_contact(connection: sa.Connection, account: str, sealed: bytes) -> None:
-    """Store an encrypted contact that the account gave itself. The marketplace's feed no longer changes it."""
-    connection.exec_driver_sql(
-        """insert into contacts (account, sealed) values (%s, %s)
-        on conflict (account) do update set sealed = excluded.sealed, changed_wall = now(), fed = false""",
-        (account, sealed),
     )
 
 

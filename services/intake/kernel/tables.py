@@ -71,6 +71,12 @@ contacts = Table(
     required("sealed", LargeBinary),
     required("changed_wall", TIME, server_default=func.now()),
     Column("named_wall", TIME),
+    required(
+        "fed",
+        Boolean,
+        server_default="false",
+        comment="it came from the marketplace's feed; false: from the account itself",
+    ),
 )
 former_names = Table(
     "former_names",
@@ -80,12 +86,6 @@ former_names = Table(
     required("sealed", LargeBinary),
     required("until_wall", TIME, server_default=func.now()),
     Index("former_names_account", "account", "id"),
-    required(
-        "fed",
-        Boolean,
-        server_default="false",
-        comment="it came from the marketplace's feed; false: from the account itself",
-    ),
 )
 claims = Table(
     "claims",

@@ -70,6 +70,8 @@ PARTS: Final = (
         "intake.former_names",
         "select id, until_wall, sealed from intake.former_names where account = %(s)s order by id",
         sealed=("sealed", "former_name", "name"),
+    ),
+    Part(
         "marketplace_feed",
         "intake.fed_sellers",
         "select revision, gone_at, tried_wall from intake.fed_sellers where seller = %(s)s",

@@ -287,7 +287,7 @@ def test_all_that_is_known_is_kept_whether_a_rule_looks_at_it_or_not() -> None:
             "mark_use": 1.0,
             "failed_before": 0.0,
             "upheld_here": 0.0,
-                "registered": 1.0,
+            "registered": 1.0,
             "right_in_force": 1.0,
         }
 
