@@ -40,7 +40,7 @@ def unowned(e: Evidence) -> list[Finding]:
             ("problem", "window-unowned"): f"""
                 select m.id from notification.messages m join verification.items i on i.item = m.items[1]
                 where m.kind = 'seller_notice' and m.result = 'unreachable' and m.begins <> 'read'
-                and i.body::jsonb ->> 'policy' not in ({quoted(proceed)})"""
+                and i.body::jsonb ->> 'policy' <> all(array[{quoted(proceed)}]::text[])"""
         }
     )
 

@@ -15,23 +15,21 @@ from services.ops.cli import build
 from services.ops.policy import read
 from services.verification.backtest import Tally
 from shared import policy
+from tests.integration.small_run import IPP as VERSION
 from tests.integration.small_run import SmallRun
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
-VERSION = policy.current("ipp").version
 DMCA = policy.current("dmca").version
 MANUAL = ('review = "triage"', 'review = "manual"')
 COMMANDS = """
     select case when d ? 'code' and type = 'goodfaith.command.refused.v1' then d ->> 'code' else 'applied' end, count(*)
     from (select type, payload::jsonb -> 'data' as d from verification.event_log) t where d ? 'command' and not d ? 'action' group by 1"""
-BASE = str(policy.current("ipp").base)
-TEXT = (policy.FOLDER / f"{BASE}.toml").read_text(encoding="utf-8") + '\n[sellers]\nunreachable = "review"\n'
-"""The policy of the run as one document: its base, and what its own file adds."""
+TEXT = (policy.FOLDER / f"{VERSION}.toml").read_text(encoding="utf-8")
 
 
 def edited(folder: Path, *changes: tuple[str, str], version: str = "ipp-2027-01") -> Path:
-    text = TEXT.replace(f'version = "{BASE}"', f'version = "{version}"')
+    text = TEXT.replace(f'version = "{VERSION}"', f'version = "{version}"')
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)

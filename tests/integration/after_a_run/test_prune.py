@@ -15,7 +15,8 @@ from services.ops.idle import readers
 from services.ops.prune import Pruning
 from services.ops.verify.verify import verify_stack
 from shared import kafka_links
-from tests.integration.after_a_run.test_backtest import VERSION, tried
+from tests.integration.after_a_run.test_backtest import tried
+from tests.integration.small_run import IPP as VERSION
 from tests.integration.small_run import SmallRun
 
 pytestmark = [pytest.mark.stack, pytest.mark.thorough, pytest.mark.timeout(600)]

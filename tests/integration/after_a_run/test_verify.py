@@ -25,7 +25,7 @@ from shared import policy, topics
 from shared.settings import Settings
 from tests import statements_policy
 from tests.integration.after_a_run.tampering import ITEM, SANCTION, SANCTIONED, body
-from tests.integration.small_run import SmallRun
+from tests.integration.small_run import IPP, SmallRun
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
@@ -577,7 +577,15 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "beginning-wrong": ("problem", f"update notification.messages set begun_by = 'read' where id = {MESSAGE}"),
     "inbox-message": ("problem", f"delete from intake.messages where id = {MESSAGE}"),
-    "window-unowned": ("problem", f"update notification.messages set result = 'unreachable' where id = {MESSAGE}"),
+    # under a version whose windows wait for the seller; that of the run proceeds
+    "window-unowned": (
+        "problem",
+        f"update notification.messages set result = 'unreachable' where id = {MESSAGE}; "
+        + body(
+            f"(select items[1] from notification.messages where id = {MESSAGE})",
+            'body::jsonb || \'{"policy": "ipp-2026-12"}\'',
+        ),
+    ),
     "unreached-unannounced": (
         "lost",
         f"update notification.messages set result = 'unreachable', begins = 'read' where id = {MESSAGE}",
@@ -621,7 +629,6 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
 }
 
-IPP = policy.current("ipp").version
 STATEMENT = "insert into enforcement.statements (puid, item, revision, policy, body, state)"
 HOLDS = f"""select item || '.' || revision, item, revision, '{IPP}', '', 'sent' from (select payload::jsonb -> 'data' ->> 'item' as item,
     (payload::jsonb -> 'data' ->> 'revision')::int as revision, coalesce((payload::jsonb -> 'data' ->> 'held')::bool, false) as held,
@@ -811,7 +818,7 @@ def test_a_mistake_that_enforcement_makes_again_when_asked_is_found(rig: Rig, mo
 @pytest.fixture
 def asking(monkeypatch: pytest.MonkeyPatch, rig: Rig) -> None:
     """As if the run's policy asked for statements of reasons."""
-    ipp = policy.current("ipp")
+    ipp = policy.load(IPP)
     table = policy.parse(statements_policy.text(), f"{statements_policy.VERSION}.toml").statements
     monkeypatch.setattr(policy, "load", lambda _: msgspec.structs.replace(ipp, statements=table))
     monkeypatch.setattr(rig, "settings", rig.settings.model_copy(update={"statements_url": "https://eu.example"}))

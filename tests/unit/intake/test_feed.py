@@ -73,6 +73,8 @@ def test_what_the_example_seals_is_opened() -> None:
         (sealed(msgspec.json.encode({**ANNA, "address": "a\0b"})), r"\$\.address"),
         (sealed(msgspec.json.encode({"name": "Anna", "email": "a@b"})), "`address`"),
     ],
+    # what is sealed differs in every process
+    ids=["other", "unsealed", "words", "list", "email", "long", "null", "lacking"],
 )
 def test_a_refusal_names_the_field_and_the_cure_and_nothing_personal(text: str, says: str) -> None:
     with pytest.raises(Unacceptable, match=says) as refused:
