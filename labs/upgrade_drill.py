@@ -123,6 +123,12 @@ def lay_out(commit: str, folder: Path) -> Version:
     return Version(folder, json.loads(done.stdout))
 
 
+def policies_of(version: Version) -> dict[str, str]:
+    """The newest policy of each profile that the version has: claims stay under these while it may come back."""
+    names = sorted(file.stem for file in (version.code / "shared" / "policies").glob("*-[0-9]*-[0-9]*.toml"))
+    return {name.rsplit("-", 2)[0]: name for name in names}
+
+
 def _environment(code: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(code), **more}
 
@@ -466,9 +472,9 @@ def drill(
     destroy(name)
     try:
         stack = Stack.start(root(), name)
-        settle(stack, ENVIRONMENT)
         tell("extracting the previous version")
         version = lay_out(commit, stack.dir / "versions" / commit[:12])
+        settle(stack, {**ENVIRONMENT, "GOODFAITH_PINNED_POLICIES": json.dumps(policies_of(version))})
         return UpgradeDrill(
             stack, version, commit, instances=instances, rate=rate, stay=stay, without=without, tell=tell
         ).run()
