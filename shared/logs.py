@@ -44,7 +44,7 @@ def configure(settings: Settings, process: str) -> None:
     tail: list[Any] = (
         [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
-        else [redact, structlog.dev.ConsoleRenderer()]
+        else [redact, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

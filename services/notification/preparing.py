@@ -54,6 +54,8 @@ class PreparedMessage:
     """The channel that was given up for this one."""
     other: Channel = "inbox"
     """The channel to try if e-mail fails."""
+    lost: bool = False
+    """In the inbox, it would reach nobody."""
 
 
 def state_before(message: Message) -> str:
@@ -97,7 +99,9 @@ class Preparer:
             try:
                 address = None if to is None or not to.email else self._key_of(to.email)
                 bounces = address is not None and bouncing.get(message.party) == address
-                why, failure = self.unreachable(message, to, bounces, owned=message.party not in unowned)
+                # what was sent before has begun its window then, if it began one: the address was lost since
+                lost = message.kind == "seller_notice" and message.first and message.party in unowned
+                why, failure = self.unreachable(message, to, bounces)
                 preference = preferred.get(message.party, Preference())
                 other = channel(message.kind, preference.order, preference.webhooks, message.tried, mail=False)
                 first = channel(message.kind, preference.order, preference.webhooks, message.tried)
@@ -113,7 +117,9 @@ class Preparer:
                     one = self._notice(message, message.notice, to, codes, at, why)
                 else:
                     one = self._about_claim(message, to, contacts, numbers.get(message.claim), at, why)
-                one.address, one.failure, one.other = address, failure, other
+                if lost and one.to is None:
+                    one.why = UNREACHABLE
+                one.address, one.failure, one.other, one.lost = address, failure, other, lost
                 prepared.append(one)
             except Exception as error:
                 # a bug of ours; log no traceback, which would show contact data
@@ -121,18 +127,10 @@ class Preparer:
                 back.append(PutOff(message, "failed", "failed"))
         return prepared, back
 
-    def unreachable(
-        self, message: Message, to: Contact | None, bounces: bool, *, owned: bool
-    ) -> tuple[str, Failure | None]:
-        """Why this message cannot go by e-mail ("" if it can), and the failure to record.
-
-        Args:
-            owned: somebody owns the party's inbox.
-        """
+    def unreachable(self, message: Message, to: Contact | None, bounces: bool) -> tuple[str, Failure | None]:
+        """Why this message cannot go by e-mail ("" if it can), and the failure to record."""
         if to is None or not to.email:
-            # what was sent before has begun its window then, if it began one: the address was lost since
-            lost = message.kind == "seller_notice" and message.first and not owned
-            return (UNREACHABLE if lost else "no_contact"), None
+            return "no_contact", None
         if "email" in message.tried:
             return "bounced", None
         if bounces and message.kind not in SECRET:

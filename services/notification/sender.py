@@ -36,7 +36,7 @@ from services.notification.preparing import PreparedMessage, Preparer, plain, st
 from services.notification.render import digest
 from services.notification.reports import return_path
 from services.notification.signing import Dkim, Signer
-from services.notification.types import Failure, Message, PutOff, Sent
+from services.notification.types import UNREACHABLE, Failure, Message, PutOff, Sent
 from shared import clock, db, metrics, policy, tracing
 from shared.backoff import Quiet, pause_s
 from shared.runtime.crashes import crash_from
@@ -400,7 +400,7 @@ def _outcome(one: PreparedMessage, answer: MailResult) -> Sent | PutOff:
     if one.other == "webhook":
         return PutOff(message, "queued", "refused", route="webhook", failure=failure)
     inbox = PreparedMessage(message, one.rendered, None, plain(one.rendered), failure=failure)
-    return _sent(inbox, "inbox", "refused")
+    return _sent(inbox, "inbox", UNREACHABLE if one.lost else "refused")
 
 
 def _sent(one: PreparedMessage, channel: str, result: str) -> Sent:

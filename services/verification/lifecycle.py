@@ -562,6 +562,7 @@ def _undo(item: Item, lapse: Lapse) -> Item:
         stack=lapse.stack,
         counter_round=lapse.counter_round,
         refiles=lapse.refiles,
+        audit=None if item.audit is not None and item.audit.found is None else item.audit,
         lapse=None,
     )
 

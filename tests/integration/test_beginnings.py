@@ -265,8 +265,14 @@ def test_read_in_the_inbox_by_the_party_alone(world: World, monkeypatch: pytest.
 
 
 def test_an_inbox_that_nobody_owns_begins_no_window_until_it_is_read(world: World) -> None:
-    """A seller without an address and without anybody who ever used its account, by what the policy says."""
-    sides = {"e": ("ipp", "erased-lost-1"), "f": ("dmca", "erased-lost-2"), "g": ("bpp", "erased-owned")}
+    """A seller without an address that works and without anybody who ever used its account, by what the policy says."""
+    sides = {
+        "e": ("ipp", "erased-lost-1"),
+        "f": ("dmca", "erased-lost-2"),
+        "g": ("bpp", "erased-owned"),
+        "h": ("dsa", "fed-lost-1"),
+    }
+    world.post.answers = {"fed-lost-1@x.example": ["550 no such user"] * 2}
     with world.running():
         for claim, (profile, seller) in sides.items():
             version = policy.current(profile).version
@@ -279,9 +285,12 @@ def test_an_inbox_that_nobody_owns_begins_no_window_until_it_is_read(world: Worl
             ("erased-lost-1", "inbox", "unreachable", "read", False),
             ("erased-lost-2", "inbox", "unreachable", "sent", True),
             ("erased-owned", "inbox", "no_contact", "sent", True),
+            ("fed-lost-1", "inbox", "unreachable", "read", False),
         ]
         lost = [data for _, _, data in world.published() if isinstance(data, NoticeUnreached)]
-        assert {(one.item, one.revision, one.listing) for one in lost} == {("e.1", 1, "e-1"), ("e.2", 1, "e-2")}
+        assert {(one.item, one.revision, one.listing) for one in lost} == {
+            (f"{claim}.{n}", 1, f"{claim}-{n}") for claim in "eh" for n in (1, 2)
+        }
         told = [data for _, _, data in world.published() if isinstance(data, NoticeSent)]
         assert {one.item for one in told} == {"f.1", "f.2", "g.1", "g.2"}
         ((message, sent_at),) = world.messages("id, sent_at", "party = 'erased-lost-1' and kind = 'seller_notice'")

@@ -446,6 +446,14 @@ def test_whose_inbox_somebody_owns(parts: Parts, people: People) -> None:
     assert called in unowned(), "what staff do with an account shows nobody behind it"
     people.webhook(parts, sides[2][1])
     assert unowned() == {closed}
+    fed, headers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
+    ids.append(fed)
+    assert people.client.put("/v1/contact", json=CONTACT, headers=headers).status_code == 204
+    assert unowned() == {closed}
+    parts.query("update contacts set fed = true where account = %s", fed)
+    assert unowned() == {closed, fed}, "the marketplace gave its address, and nobody answers for it"
+    parts.query("update accounts set email_confirmed_at = now() where id = %s", fed)
+    assert unowned() == {closed}
 
 
 def test_messages_are_wanted_in_a_language(parts: Parts, people: People) -> None:

@@ -110,7 +110,10 @@ def contact_of(account: str) -> dict[str, Any] | None:
 
 
 class FakeIntake(BaseHTTPRequestHandler):
-    """Intake's internal calls. Accounts that begin with "erased" have no contact any more, "erased-lost" no inbox either."""
+    """Intake's internal calls. Accounts that begin with "erased" have no contact any more, "erased-lost" no inbox either.
+
+    Of "fed-lost", nobody but the marketplace has given an address.
+    """
 
     protocol_version = "HTTP/1.1"
     calls: ClassVar[Counter[str]] = Counter()
@@ -124,7 +127,7 @@ class FakeIntake(BaseHTTPRequestHandler):
         if self.path.endswith("contacts"):
             answer = {
                 "contacts": {id_: contact for id_ in ids if (contact := contact_of(id_)) is not None},
-                "unowned": [id_ for id_ in ids if id_.startswith("erased-lost")],
+                "unowned": [id_ for id_ in ids if id_.startswith(("erased-lost", "fed-lost"))],
             }
         if self.path.endswith("challenges"):
             answer = {"challenges": []}

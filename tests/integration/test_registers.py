@@ -116,8 +116,8 @@ def test_what_the_register_does_not_confirm_is_left_to_a_person(
     account, headers = owner(parts, people, "Owl and Moon GmbH")
     rights = {
         "another_owner": ("Owl", "Globex Inc.", "REGISTERED"),
-        "another_mark": ("Owlet", "Owl and Moon", "REGISTERED"),
-        "not_in_force": ("Owl", "Owl and Moon", "CANCELLED"),
+        "another_mark": ("Owlet", "Owl and Moon GmbH", "REGISTERED"),
+        "not_in_force": ("Owl", "Owl and Moon GmbH", "CANCELLED"),
         "not_found": None,
     }
     made = {}
@@ -143,10 +143,10 @@ def test_what_the_register_does_not_confirm_is_left_to_a_person(
     taken = people.registered(others, register="us", number=str(next(_numbers)), mark="Owl")
     mine = owner(parts, people, "Owl and Moon GmbH")[1]
     refused = register(people, mine)
-    standing.add("us", refused["number"], "Owl", "Owl and Moon")
+    standing.add("us", refused["number"], "Owl", "Owl and Moon GmbH")
     people.decide(reviewers, refused["id"], accept=False)
     later = register(people, mine)
-    standing.add("us", later["number"], "Owl", "Owl and Moon")
+    standing.add("us", later["number"], "Owl", "Owl and Moon GmbH")
     parts.query("update rights set number = %s where id = %s", later["number"], taken["id"])
     assert asking.once() == 3
     results = {right: state(parts, right)[2] for right in (renamed["id"], refused["id"], later["id"])}
@@ -163,7 +163,7 @@ def test_a_register_that_does_not_answer_is_asked_again(
 ) -> None:
     _, headers = owner(parts, people, "Owl and Moon GmbH")
     made = register(people, headers)
-    standing.add("us", made["number"], "Owl", "Owl and Moon")
+    standing.add("us", made["number"], "Owl", "Owl and Moon GmbH")
     standing.faults.append(fault)
     assert asking.once() == 0
     assert asking.troubled
@@ -181,7 +181,7 @@ def test_after_too_long_a_right_is_left_to_a_person(
 ) -> None:
     _, headers = owner(parts, people, "Owl and Moon GmbH")
     made = register(people, headers, "eu")
-    standing.add("eu", made["number"], "Owl", "Owl and Moon")
+    standing.add("eu", made["number"], "Owl", "Owl and Moon GmbH")
     parts.query("update register_queries set since_wall = now() - interval '2 days' where right_id = %s", made["id"])
     standing.faults.append("503")
     assert asking.once() == 0
@@ -199,7 +199,7 @@ def test_a_token_that_was_revoked_is_asked_for_again(
     _, headers = owner(parts, people, "Owl and Moon GmbH")
     rights = [register(people, headers, "eu") for _ in range(2)]
     for right in rights:
-        standing.add("eu", right["number"], "Owl", "Owl and Moon")
+        standing.add("eu", right["number"], "Owl", "Owl and Moon GmbH")
     parts.query("update register_queries set due_wall = now() + interval '1 h' where right_id = %s", rights[1]["id"])
     assert asking.once() == 1
     standing.tokens.clear()
@@ -217,7 +217,7 @@ def test_many_processes_and_a_reviewer_at_once_accept_a_right_once(
     _, reviewers = people.open("reviewer")
     for _ in range(3):
         made = register(people, headers)
-        standing.add("us", made["number"], "Owl", "Owl and Moon")
+        standing.add("us", made["number"], "Owl", "Owl and Moon GmbH")
         with ThreadPoolExecutor(4) as pool:
             others = [pool.submit(asking.once) for _ in range(3)]
             decided = pool.submit(people.decide, reviewers, made["id"], seen="register").result()
@@ -243,7 +243,7 @@ def test_only_trade_marks_of_these_registers_are_asked_for(parts: Parts, people:
 def test_the_process_asks(parts: Parts, people: People, standing: server.Registers) -> None:
     _, headers = owner(parts, people, "Owl and Moon GmbH")
     made = register(people, headers)
-    standing.add("us", made["number"], "Owl", "Owl and Moon")
+    standing.add("us", made["number"], "Owl", "Owl and Moon GmbH")
     child = parts.start("registers")
     wait(lambda: read(people, made["id"])["status"] == "active" or child.poll() is not None)
     assert child.poll() is None, parts.log("registers")

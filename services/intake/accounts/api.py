@@ -257,6 +257,7 @@ async def put_contact(request: Request[Account, Any, Any], data: requests.Contac
 
     def work(connection: sa.Connection) -> None:
         account = request.user.id
+        accounts_store.lock_seller(connection, account)
         before = context.opened(store.sealed_contacts(connection, [account])).get(account)
         wrapped = store.subject_key(connection, account, lambda: context.contacts.new_key(account))
         renamed = before is None or before.name != data.name
@@ -459,11 +460,11 @@ async def verify_account(
 async def internal_contacts(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.ContactsFor:
     """Contact data of many accounts in one call, for sending messages."""
     context = context_of(request)
-    found = context.opened(await context.run(store.sealed_contacts, data.ids))
-    confirmed = await context.run(accounts_store.confirmed, data.ids)
-    without = [account for account in data.ids if account not in found]
+    rows = await context.run(accounts_store.addresses, data.ids)
+    found = context.opened([row[:3] for row in rows])
+    confirmed = {account for account, _, _, is_confirmed in rows if is_confirmed}
     return answers.ContactsFor(
-        unowned=await context.run(accounts_store.unowned, without) if without else [],
+        unowned=await context.run(accounts_store.unowned, data.ids),
         contacts={
             account: answers.ContactFor(
                 account=account,

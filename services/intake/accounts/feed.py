@@ -91,7 +91,7 @@ def opened(record: SellerContact, keys: Iterable[X25519PrivateKey]) -> FedContac
     except msgspec.ValidationError as error:
         # names the field and what was expected, never a value: no field has a list of values
         raise Unacceptable(f"sealed: {error}; correct the field, and publish it with a higher revision") from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Unacceptable("sealed: not JSON; seal a JSON document, and publish it with a higher revision") from None
 
 
@@ -133,8 +133,10 @@ def step(known: Known, record: SellerContact, given: FedContact | None) -> Step:
     if known.own:
         return Step("own", confirmed=True if given.vouched and same and not known.confirmed else None)
     contact = Contact(name=given.name, address=given.address, email=given.email, language=_language(record.language))
-    confirmed = True if given.vouched else None if same else False
-    return Step(result, contact, confirmed=None if confirmed is known.confirmed else confirmed)
+    if given.vouched:
+        return Step(result, contact, confirmed=None if known.confirmed else True)
+    # a code on its way to another address must not confirm this one, even if that one was not confirmed either
+    return Step(result, contact, confirmed=None if same or known.email is None else False)
 
 
 def _language(tag: str | None) -> Literal["en", "zh", "de"]:

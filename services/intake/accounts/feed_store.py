@@ -52,7 +52,7 @@ _DUE: Final = f"""
     update fed_sellers f set tried_wall = clock_timestamp() from (
         select seller from fed_sellers where gone_at is not null
             and (tried_wall is null or tried_wall < clock_timestamp() - interval '{AGAIN}')
-            and exists (select from accounts a where a.id = seller and a.erased_at is null)
+            and exists (select from accounts a where a.id = seller and a.role = 'seller' and a.erased_at is null)
         order by tried_wall nulls first, seller limit %s for update skip locked) as n
     where f.seller = n.seller returning f.seller"""
 
@@ -79,7 +79,9 @@ def take(
         steps[seller] = feed.step(about, newest[seller], given[seller])
     taken = [newest[seller] for seller in sellers if steps[seller].result != "stale"]
     if taken:
-        connection.exec_driver_sql(_NOTE, (now, *db.columns((one.seller, one.revision, one.gone) for one in taken)))
+        # an account that is opened later under this id is not the one that is gone
+        noted = ((one.seller, one.revision, one.gone and known[one.seller].role is not None) for one in taken)
+        connection.exec_driver_sql(_NOTE, (now, *db.columns(noted)))
     _save(connection, steps, contacts)
     counts = Counter[str](step.result for step in steps.values())
     if len(records) > len(newest):

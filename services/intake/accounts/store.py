@@ -117,9 +117,13 @@ def verify(
         raise not_found()
     if verified:
         accounts.check_verified(body.documents, body.seen, evidence_store.lock_named(connection, id))
+    rests: dict[str, Any] = {"documents": body.documents, "seen": body.seen}
     if before != verified:
-        code = None if verified else body.code
-        _verify(connection, id, verified, me.id, partitions, code=code, documents=body.documents, seen=body.seen)
+        _verify(connection, id, verified, me.id, partitions, code=None if verified else body.code, **rests)
+    elif verified:
+        # under another name, perhaps: what a verdict rests on counts from then on
+        now, _ = clock.read(connection)
+        note(connection, id, "verified", me.id, now, **rests)
 
 
 def _verify(connection: sa.Connection, id: str, verified: bool, by: str, partitions: int, **rests: Any) -> None:
@@ -240,15 +244,32 @@ def confirmed(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
     return set(rows.scalars())
 
 
-def unowned(connection: sa.Connection, ids: Iterable[str]) -> list[str]:
-    """Those of the accounts, which have no contact on file, whose inbox nobody owns.
+def lock_seller(connection: sa.Connection, account: str) -> None:
+    """Lock a seller's account, so that the marketplace's feed does not replace what it sets itself in the meantime."""
+    connection.exec_driver_sql("select from accounts where id = %s and role = 'seller' for no key update", (account,))
 
-    There is no such account, it is closed, or nobody has ever used it: no webhook, and no message was ever read. The
-    canary looks after its own.
+
+def addresses(connection: sa.Connection, ids: Iterable[str]) -> list[tuple[str, bytes, bytes, bool]]:
+    """(account, wrapped key, sealed contact, whether its address is confirmed), of one moment."""
+    rows = connection.exec_driver_sql(
+        """select c.account, k.wrapped, c.sealed, a.email_confirmed_at is not null from contacts c
+        join subject_keys k using (account) join accounts a on a.id = c.account where c.account = any(%s)""",
+        (sorted(set(ids)),),
+    )
+    return [(account, bytes(wrapped), bytes(sealed), confirmed) for account, wrapped, sealed, confirmed in rows]
+
+
+def unowned(connection: sa.Connection, ids: Iterable[str]) -> list[str]:
+    """Those of the accounts whose inbox nobody owns.
+
+    There is no such account, it is closed, or nobody has ever used it: no contact but the marketplace's, no confirmed
+    address, no webhook, and no message was ever read. The canary looks after its own.
     """
     rows = connection.exec_driver_sql(
         """select n.id from unnest(%s::text[]) as n(id) where not exists (
             select from accounts a where a.id = n.id and a.status <> 'closed' and (a.canary
+                or exists (select from contacts c where c.account = a.id
+                    and (not c.fed or a.email_confirmed_at is not null))
                 or exists (select from webhooks w where w.account = a.id and w.status = 'enabled'
                     and not exists (select from webhook_challenges c where c.webhook = w.id))
                 or exists (select from messages m where m.party = a.id and m.read_at is not null)))""",

@@ -25,7 +25,7 @@ class Counters(Struct, frozen=True):
     Attributes:
         settled: its settled items, as last judged.
         today: items that it filed today.
-        best: most items of one earlier day of the window.
+        best: most items of one day of the window that is at least as long ago as a brake lasts.
         until: first day on which a brake no longer stands; None: none was put on.
         released: a person has released it up to this day, not included.
     """

@@ -52,7 +52,8 @@ def brake_out(found: brakes.Standing, day: dt.date, rules: policy.Brake, languag
             complaint = "released"
     return answers.BrakeOut(
         state=state or "none",
-        why=None if state is None else languages.translate(rules.says[state], language),
+        # nothing was more than rules may decide unless something was held back
+        why=languages.translate(rules.says[state], language) if state == "rate" or (state and found.held) else None,
         since=put_on["since"] if put_on is not None and state == "rate" else None,
         until=found.counters.until if state == "rate" else None,
         ends=None if ends is None else languages.translate(ends, language),

@@ -19,7 +19,7 @@ from shared.policy import Brake
 from shared.refusals import Refused
 
 _FILED: Final = """
-    select account, sum(items) filter (where day = %(day)s) as today, max(items) filter (where day < %(day)s) as best,
+    select account, sum(items) filter (where day = %(day)s) as today, max(items) filter (where day <= %(before)s) as best,
         sum(held) filter (where day = %(day)s) as held
     from filing_days where account = any(%(accounts)s) and day > %(since)s group by account"""
 _BRAKES: Final = """
@@ -73,7 +73,9 @@ def counters(
     connection: sa.Connection, people: Mapping[str, Account], day: dt.date, terms: Brake
 ) -> dict[str, Counters]:
     """What is known of accounts."""
-    given = {"accounts": sorted(people), "day": day, "since": day - terms.window.exact}
+    # days of late do not count: else an account could double what rules decide of its claims every day
+    before = day - terms.lasts.exact
+    given = {"accounts": sorted(people), "day": day, "since": day - terms.window.exact, "before": before}
     days = {row.account: row for row in connection.exec_driver_sql(_FILED, given)}
     stand = {
         row.account: row for row in connection.exec_driver_sql(f"{_BRAKES} where account = any(%s)", (sorted(people),))
@@ -135,7 +137,8 @@ def write(connection: sa.Connection, brakes: Brakes, now: dt.datetime, filed: It
             """insert into brakes (account, since, until) select n.account, %s, n.until
             from unnest(%s::text[], %s::date[]) as n(account, until) order by n.account
             on conflict (account) do update set since = excluded.since, until = excluded.until, released = null,
-                complained_at = null, decided_at = null, decided_by = null, decision = null, code = null""",
+                complained_at = case when brakes.decided_at is null then brakes.complained_at end,
+                decided_at = null, decided_by = null, decision = null, code = null""",
             (now, list(put_on), list(put_on.values())),
         )
 
@@ -174,8 +177,10 @@ def complain(connection: sa.Connection, me: Account, now: dt.datetime, terms: Br
     # probation has no row of its own until somebody complains
     done = connection.exec_driver_sql(
         """insert into brakes (account, since, until, complained_at) values (%(me)s, %(now)s, %(day)s, %(now)s)
-        on conflict (account) do update set complained_at = excluded.complained_at where brakes.complained_at is null""",
-        {"me": me.id, "now": now, "day": day},
+        on conflict (account) do update set complained_at = excluded.complained_at, decided_at = null,
+            decided_by = null, decision = null, code = null
+        where brakes.complained_at is null or brakes.decided_at <= %(again)s""",
+        {"me": me.id, "now": now, "day": day, "again": now - terms.lasts.exact},
     ).rowcount
     if not done:
         raise Refused(

@@ -192,9 +192,11 @@ _RESULTS: Final = (
     "another_number",
     "another_owner",
     "name_unverified",
+    "not_a_company",
     "not_found",
     "not_in_force",
     "not_waiting",
+    "refused_before",
     "right_registered_elsewhere",
     "silent",
 )

@@ -40,11 +40,19 @@ def brake_of(last: str | None) -> Braked | None:
 
 
 def why_person(
-    triage: Triage | None, version: str, language: str = languages.SOURCE, braked: Braked | None = None
+    triage: Triage | None,
+    version: str,
+    language: str = languages.SOURCE,
+    braked: Braked | None = None,
+    *,
+    waits: bool = False,
 ) -> list[str]:
     """What kept the item from being decided at once: the brake, what speaks against it, and what is lacking.
 
     Empty if triage did not leave it to a person. One general sentence if the version is not known here (yet).
+
+    Args:
+        waits: the item waits for a person all the same, such as one that is audited; nobody may tell by this.
     """
     try:
         found = policy.load(version)
@@ -54,7 +62,7 @@ def why_person(
     if braked is not None and found is not None and found.brake is not None:
         said.append(found.brake.says[braked])
     if triage is None or triage.band != "review":
-        return [languages.translate(text, language) for text in said]
+        return [languages.translate(text, language) for text in said or ([BY_PERSON] if waits else [])]
     rules = None if found is None else found.triage
     if rules is not None:
         against = [name for name, weight in triage.rules.items() if weight < 0]

@@ -181,7 +181,11 @@ def item_out(row: Mapping[str, Any], reader: Account, language: str) -> answers.
         last = {name: value for name, value in last.items() if name not in _OUTCOME}
     own["triage"] = weighed if reader.sees_all else None
     if reader.sees_all or reader.id in (row["complainant"], row["principal"]):
-        own["why_person"] = why_person(weighed, last["policy"], language, last["brake"]) if last else []
+        own["why_person"] = (
+            why_person(weighed, last["policy"], language, last["brake"], waits=own["state"] == State.UNDER_REVIEW)
+            if last
+            else []
+        )
     item = msgspec.convert({**last, **own}, answers.ItemOut, builtin_types=(dt.datetime,))
     if item.state == State.REJECTED and item.code is not None:
         item.cure = forms.cure(last["policy"], item.code, language)

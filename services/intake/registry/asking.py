@@ -165,7 +165,7 @@ class Registers:
         until, body = time.monotonic() + self._call_s, b""
         try:
             with self._client.stream(method, url, **options) as response:
-                for part in response.iter_bytes(65_536):
+                for part in response.iter_bytes():
                     body += part
                     if len(body) > ANSWER_MOST or time.monotonic() > until:
                         raise httpx.ReadTimeout("the answer is too long, or takes too long")

@@ -19,9 +19,6 @@ from services.intake.registry import names
 
 ANSWER_MOST: Final = 1_000_000
 """Most bytes of an answer: a mark for all classes with its list of goods has some hundred thousand."""
-ALIKE: Final = 95
-"""The owner in the register and the account's name must be this much alike: a letter of a long name may differ."""
-
 _Text = Annotated[str, Meta(max_length=2000)]
 _Some = Annotated[list["_Owner"], Meta(max_length=100)]
 Result = Literal[
@@ -32,6 +29,8 @@ Result = Literal[
     "another_mark",
     "another_owner",
     "name_unverified",
+    "not_a_company",
+    "refused_before",
     "right_registered_elsewhere",
     "not_waiting",
 ]
@@ -174,7 +173,7 @@ def judge(entry: Entry | None, number: str, mark: str | None, name: str | None, 
 
 def _owned(owners: Sequence[str], name: str) -> bool:
     """Whether the name is the only owner's. Of several owners one alone may not act for all: a person decides."""
-    return len(owners) == 1 and names.alike(owners[0], name) >= ALIKE
+    return len(owners) == 1 and names.same(owners[0], name)
 
 
 def _plain(mark: str | None) -> str:

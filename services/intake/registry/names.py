@@ -1,4 +1,4 @@
-"""How alike the registrant of a right and the name of an account are. A reviewer sees it; it decides nothing. Pure."""
+"""The registrant of a right and the name of an account: how alike they are, for reviewers, and whether they are the same. Pure."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ _FORMS: Final = """
 """
 _IGNORED: Final = frozenset((*_FORMS.split(), "and", "et", "und", "y"))
 """Legal forms, as ``_words`` makes them, and what joins them: often left out, they say nothing of who somebody is."""
+_LONG: Final = {"limited": "ltd", "incorporated": "inc", "corporation": "corp", "company": "co"}
+"""Legal forms in full, and as they are abbreviated."""
 _FORMS_CJK: Final = re.compile(
     "股份有限公司|有限责任公司|有限責任公司|有限公司|株式会社|株式會社|有限会社|合同会社|주식회사|유한회사"
 )
@@ -34,6 +36,15 @@ def alike(registrant: str, name: str) -> int:
     """
     one, other = _plain(registrant), _plain(name)
     return int(fuzz.ratio(one, other)) if one and other else 0
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two names are one company's: the same words in the same order, and the same legal form.
+
+    Case, accents, punctuation and how a form is abbreviated make no difference.
+    """
+    first, second = ([_LONG.get(word, word) for word in _words(name, forms=True)] for name in (one, other))
+    return first == second and bool(first)
 
 
 class Match(NamedTuple):
@@ -61,10 +72,12 @@ def _plain(name: str) -> str:
     return " ".join(sorted([word for word in words if word not in _IGNORED] or words))
 
 
-def _words(name: str) -> Iterator[str]:
+def _words(name: str, *, forms: bool = False) -> Iterator[str]:
+    """The words of a name, folded. ``forms``: with the legal forms that are not words of their own."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     bare = "".join(char for char in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(char))
     bare = unicodedata.normalize("NFC", bare).replace("'", "").replace("\u2019", "")
-    bare = _FORMS_CJK.sub(" ", bare).strip() or bare
+    if not forms:
+        bare = _FORMS_CJK.sub(" ", bare).strip() or bare
     bare = _LETTERS.sub(lambda match: re.sub(r"\W", "", match[0]), bare)
     return (match[0] for match in re.finditer(r"\w+", bare))

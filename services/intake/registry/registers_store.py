@@ -30,8 +30,15 @@ _POSTPONE: Final = """
 _NAMED: Final = """
     select c.named_wall is not null and exists (
         select from account_changes h where h.account = a.id and h.kind = 'verified' and h.at_wall > c.named_wall + %s
-        and (h.documents is not null or h.seen is not null)) as verified
+        and (h.documents is not null or h.seen is not null) and not exists (
+            select from account_changes l where l.account = a.id and l.kind = 'verification_withdrawn'
+            and l.at_wall > h.at_wall)) as verified
     from accounts a join contacts c on c.account = a.id where a.id = %s and a.identity_verified"""
+
+
+_REFUSED: Final = """
+    select exists (select from rights r join right_changes h on h.right_id = r.id and h.kind in ('refused', 'lost')
+        where r.owner = %s and r.register = %s and r.right_type = 'trademark' and r.number = %s)"""
 
 
 class Query(NamedTuple):
@@ -106,8 +113,8 @@ def answered(
     else:
         verified = name if is_verified(connection, right["owner"]) else None
         result = entries.judge(entry, query.number, right["mark"], verified, now.date())
-        if result == "accepted" and registry_store.is_registered(connection, right):
-            result = "right_registered_elsewhere"
+        if result == "accepted":
+            result = _stands_against(connection, right) or result
     if not _end(connection, query.right, "answered", result):
         return None
     by = registry_store.SYSTEM.id
@@ -137,7 +144,19 @@ def answered(
     return result
 
 
+def _stands_against(connection: sa.Connection, right: Row) -> Result | None:
+    """Why a person decides although the register has said yes."""
+    if registry_store.is_registered(connection, right):
+        return "right_registered_elsewhere"
+    key = (right["owner"], right["register"], right["number"])
+    if connection.exec_driver_sql(_REFUSED, key).scalar_one():
+        return "refused_before"
+    kind = connection.exec_driver_sql("select kind from accounts where id = %s", (right["owner"],)).scalar_one()
+    # people share names; of companies, a register of companies sees to it
+    return None if kind == "company" else "not_a_company"
+
+
 def owner_of(connection: sa.Connection, right: str) -> list[tuple[str, bytes, bytes]]:
-    """The sealed contact of the right's owner."""
-    owner = connection.exec_driver_sql("select owner from rights where id = %s", (right,)).scalar_one()
+    """The sealed contact of the right's owner. Locks the right: it must not pass on before the answer is judged."""
+    owner = connection.exec_driver_sql("select owner from rights where id = %s for update", (right,)).scalar_one()
     return store.sealed_contacts(connection, [owner])

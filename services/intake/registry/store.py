@@ -300,8 +300,9 @@ def change_right(connection: sa.Connection, id: str, body: requests.ChangeRight,
     )
     if (body.status, expires_at) == (right["status"], right["expires_at"]):
         return False
-    if body.status != "lost" and right["status"] == "lost":
+    if me.role == "operator":
         review_store.check_unbiased(connection, me, right["owner"])
+    if body.status != "lost" and right["status"] == "lost":
         _take_over(connection, right, now, wall, partitions, me)
     _write_status(connection, right, body.status, expires_at, me.id, now)
     return True
@@ -382,6 +383,8 @@ def assign_right(connection: sa.Connection, id: str, body: requests.AssignRight,
     """
     now, wall = clock.read(connection)
     right = own_right(connection, id, me, lock=True)
+    if me.role == "operator":
+        review_store.check_unbiased(connection, me, right["owner"], body.to)
     _check_passes(connection, right, me.role == "operator", now)
     to = store.accounts(connection, [body.to]).get(body.to)
     if to is None or to.role != "holder" or to.status == "closed":

@@ -86,6 +86,7 @@ def case_out(row: Mapping[str, Any], details: Mapping[str, Any], language: str) 
         {
             **row,
             "code": None if blind else row["code"],
+            "state": State.UNDER_REVIEW.value if blind else row["state"],
             "escalated": row["rank"] == review.ESCALATED,
             "blind": blind,
             "brake": brake_of(details["last"]),

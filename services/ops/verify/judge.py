@@ -233,12 +233,25 @@ class JudgedItem:
     Attributes:
         commands: the item's commands that are not judged yet, in the order of intake's log.
         silent: notices that are not judged yet and led to no published change.
+        acted: when the seller gave its last command that was refused.
+        heard: that was after its notice had been found unreached; so it has been reached (row 9).
         outcome: what was last read of the log, not judged yet.
         ended_before: it is appealed, and had ended before.
         abandoned: it is not judged further, because log and model disagree or its log has gaps.
     """
 
-    __slots__ = ("abandoned", "commands", "ended_before", "filed", "model", "outcome", "revision", "silent")
+    __slots__ = (
+        "abandoned",
+        "acted",
+        "commands",
+        "ended_before",
+        "filed",
+        "heard",
+        "model",
+        "outcome",
+        "revision",
+        "silent",
+    )
 
     def __init__(self, filed: ItemSubmitted, rules: policy.Policy) -> None:
         self.filed = filed
@@ -246,6 +259,8 @@ class JudgedItem:
         self.model.ours = True  # by the marketplace's contract only the programme removes a listing
         self.commands: deque[OpenCommand] = deque()
         self.silent: list[NoticeSent | NoticeUnreached] = []
+        self.acted: dt.datetime | None = None
+        self.heard = False
         self.outcome: Outcome | None = None
         self.revision = 0
         self.ended_before = False
@@ -383,15 +398,19 @@ class Judge:
     def _repeat_in_order(self, judged: JudgedItem, outcome: Outcome) -> None:
         """Repeat what caused the changes, after as few of the silent notices as the changes agree with.
 
-        An item may leave a state twice before its notice is sent. Only the changes show in which absence that was.
+        An item may leave a state twice before its notice is sent. Only the changes show in which absence that was, and
+        whether a refused command of the seller came after its notice was found unreached.
         """
         silent, model, commands = judged.silent, judged.model.copy(), judged.commands.copy()
-        for before in range(len(silent) + 1):
+        tries = [(before, False) for before in range(len(silent) + 1)]
+        if judged.acted is not None and any(isinstance(notice, NoticeUnreached) for notice in silent):
+            tries += [(before, True) for before in range(1, len(silent) + 1)]
+        for before, judged.heard in tries:
             judged.silent = silent[:before]
             try:
                 self._repeat(judged, outcome)
             except Disagreement:
-                if before == len(silent):
+                if (before, judged.heard) == tries[-1]:
                     raise
                 judged.model.__dict__.update(model)
                 judged.commands = commands.copy()
@@ -482,6 +501,8 @@ class Judge:
         now = own[0] if own else outcome.refused.at if outcome.refused else max(command.accepted_at, judged.model.now)
         name = f"{command.command}, accepted at {command.accepted_at.isoformat()},"
         applied = self._apply(judged, command, now)
+        if command.role == "seller" and not applied:
+            judged.acted = min(command.accepted_at, now)
         if applied and outcome.refused is not None:
             raise Disagreement("command-wronged", f"{name} was refused as {outcome.refused.event.code}", "lost")
         if own and not applied:
@@ -523,6 +544,8 @@ class Judge:
                 later.append(notice)
             elif isinstance(notice, NoticeUnreached):
                 model.not_reached(notice.at, model.now)
+                if judged.heard and judged.acted is not None:
+                    model.sent("seller_notice", judged.acted, model.now)
             else:
                 model.sent(notice.kind, notice.begins, model.now)
         judged.silent = later

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from typing import Final
 
@@ -36,9 +37,17 @@ def complaint_refusal(d: Draft) -> str | None:
         return "complaint_known"
     if d.appeals >= d.policy.appeals.rounds:
         return "complaints_used"
-    if d.decided_at is not None and d.when > d.after(d.policy.appeals.within, d.decided_at):
+    if (since := _known_since(d, event)) is not None and d.when > d.after(d.policy.appeals.within, since):
         return "complaint_too_late"
     return None
+
+
+def _known_since(d: Draft, event: Complain) -> dt.datetime | None:
+    """Since when this side could complain of the decision: a seller that was not reached, since it was told."""
+    if event.role != "seller" or not d.unreached or d.decided_at is None:
+        return d.decided_at
+    told = d.item.noticed_at or d.notice_seen
+    return None if told is None else max(told, d.decided_at)
 
 
 def complain(d: Draft) -> None:
@@ -100,8 +109,10 @@ def reverses_restoration(d: Draft) -> bool:
 
 
 def give_reason(d: Draft) -> None:
-    """Row 19: note the reviewer's reason code."""
+    """Row 19: note the reviewer's reason code. What an audit confirms is told only now: the time to complain begins."""
     d.code = d.event.code
+    if d.item.audit is not None and d.item.audit.found is None:
+        d.decided_at = d.at
 
 
 def reopen_appealed(d: Draft) -> None:

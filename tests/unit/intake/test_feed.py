@@ -67,6 +67,8 @@ def test_what_the_example_seals_is_opened() -> None:
         (sealed(msgspec.json.encode(ANNA), "s-2"), "for another seller; seal it"),
         (base64.b64encode(bytes(100)).decode(), "not sealed for this installation"),
         (sealed(b"Anna"), "not JSON"),
+        (sealed('{"name": "M\u00fcller"}'.encode("latin-1")), "not JSON"),
+        (sealed(b'{"x": ' + b"[" * 8000), "not JSON"),
         (sealed(b"[]"), "Expected `object`"),
         (sealed(msgspec.json.encode({**ANNA, "email": "nobody"})), r"\$\.email"),
         (sealed(msgspec.json.encode({**ANNA, "name": "x" * 201})), r"\$\.name"),
@@ -74,7 +76,7 @@ def test_what_the_example_seals_is_opened() -> None:
         (sealed(msgspec.json.encode({"name": "Anna", "email": "a@b"})), "`address`"),
     ],
     # what is sealed differs in every process
-    ids=["other", "unsealed", "words", "list", "email", "long", "null", "lacking"],
+    ids=["other", "unsealed", "words", "latin", "deep", "list", "email", "long", "null", "lacking"],
 )
 def test_a_refusal_names_the_field_and_the_cure_and_nothing_personal(text: str, says: str) -> None:
     with pytest.raises(Unacceptable, match=says) as refused:
@@ -122,6 +124,8 @@ def test_a_seller_has_an_account_and_its_contact() -> None:
 def test_a_higher_revision_replaces_what_came_before() -> None:
     known = Known("seller", revision=5, own=False, email="old@example.org", confirmed=True)
     assert feed.step(known, record(6), FED) == Step("changed", contact(), confirmed=False)
+    # a code on its way to the old address does not confirm the new one
+    assert feed.step(known._replace(confirmed=False), record(6), FED).confirmed is False
     # confirmed already, whoever said so
     assert feed.step(known, record(6), VOUCHED) == Step("changed", contact())
     assert feed.step(known._replace(email="ANNA@example.org"), record(6), FED) == Step("changed", contact())

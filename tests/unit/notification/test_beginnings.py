@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Literal, cast
+from typing import Literal
 
 import msgspec
 import pytest
@@ -20,11 +20,8 @@ from services.notification.domain import (
     window_rule,
     window_start,
 )
-from services.notification.preparing import Preparer
-from services.notification.types import Message
 from shared import events, policy
-from shared.settings import Settings
-from tests.unit.notification.making import NOW, SELLER
+from tests.unit.notification.making import NOW
 
 By = Literal["sent", "delivered", "read"]
 MOMENTS = st.none() | st.integers(-10, 40).map(lambda hours: NOW + dt.timedelta(hours=hours))
@@ -143,19 +140,3 @@ def test_wrong_settings_are_found(lines: str, key: str) -> None:
     text = (policy.FOLDER / "ipp-2026-11.toml").read_text(encoding="utf-8")
     with pytest.raises(policy.PolicyError, match=key):
         policy.parse(f"{text}\n[notice]\n{lines}\n", "ipp-2026-11.toml")
-
-
-@pytest.mark.parametrize(
-    ("kind", "first", "owned", "why"),
-    [
-        ("seller_notice", True, False, "unreachable"),
-        ("seller_notice", True, True, "no_contact"),
-        # mailed before, so its window has begun; the address was erased since
-        ("seller_notice", False, False, "no_contact"),
-        ("outcome", True, False, "no_contact"),
-    ],
-)
-def test_only_a_sellers_first_notice_can_be_unreachable(kind: str, first: bool, owned: bool, why: str) -> None:
-    message = Message("m", "c", SELLER, kind, False, 0, NOW, first=first)
-    preparer = Preparer(Settings(), cast(Any, None), cast(Any, None))
-    assert preparer.unreachable(message, None, False, owned=owned) == (why, None)

@@ -461,6 +461,27 @@ def test_a_notice_of_a_state_that_the_item_left_twice(complete: bool, first: boo
     history.teardown()
 
 
+@pytest.mark.parametrize("profile", ["ipp", "bpp"])
+@pytest.mark.parametrize("first", [True, False], ids=["acts_before", "acts_after"])
+def test_a_seller_acts_in_vain_while_its_notice_is_found_unreached(profile: str, first: bool) -> None:
+    """The log has the refusal only. Whether it came after the notice was found unreached shows on the item's return."""
+    history = LifeCycle()
+    rules = msgspec.structs.replace(
+        current(profile), rules=msgspec.structs.replace(current(profile).rules, review="prima_facie")
+    )
+    history.submit(rules=rules, listing=VISIBLE, original=False, complete=True, rest={})
+    history.right_changes(lag=dt.timedelta(), ownership=False, status="expired")
+    for acts in (first, not first):
+        history.time_passes(HOUR)
+        if acts:
+            history.counter(dt.timedelta(), complete=False)
+        else:
+            history.nobody_owns_the_inbox()
+    history.right_changes(lag=dt.timedelta(), ownership=False, status="active")
+    history.the_model_agrees()
+    history.teardown()
+
+
 def test_life_cycle() -> None:
     run_state_machine_as_test(
         LifeCycle,
