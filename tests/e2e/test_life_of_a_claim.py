@@ -636,8 +636,11 @@ def test_a_seller_that_cannot_be_reached(world: World) -> None:
     for seller in sellers[1:]:
         made = world.call("operator", "POST", "/v1/accounts", {"role": "seller", "id": seller})
         world.tokens[seller] = world.secrets.add(f"token of {seller}", made["token"])
-    claim = world.file(owl, mark, links)
+    claim = world.file(owl, mark, links, profile="dsa")
     nobody, reads, acts = claim.items
+    for item in claim.items:
+        world.reach(item, "UNDER_REVIEW")
+        world.do("r-rita", item, "decision", {"decision": "uphold"})
     for item in claim.items:
         shown = world.reach(item, "APPEALED", held=True)
         assert (shown["noticed_at"], shown["upheld"]) == (None, False)
@@ -652,7 +655,7 @@ def test_a_seller_that_cannot_be_reached(world: World) -> None:
     world.notified(reads)
     world.do("s-acts", acts, "counter", COMPLETE)
     world.reach(acts, "HOLDER_RESPONSE", noticed_at=...)
-    world.do("r-rita", nobody, "decision", {"decision": "confirm", "code": "decision_stands"})
+    world.do("operator", nobody, "decision", {"decision": "confirm", "code": "decision_stands"})
     assert world.reach(nobody, "UPHELD_BY_DEFAULT", upheld=True)["noticed_at"] is None
     world.until(lambda: any("could not be reached" in text for text in world.mails(owl, claim)))
     assert {one["what"] for one in world.timeline(claim, nobody)} >= {"notified", "appealed", "upheld_by_default"}

@@ -62,7 +62,7 @@ class Holder:
 
 def test_a_stolen_account_is_stopped_and_told_why(parts: Parts, client: httpx.Client) -> None:
     holder = Holder(parts, client, 400)
-    parts.query("insert into filing_days values (%s, current_date - 8, 60, 5000)", holder.account)
+    parts.query("insert into filing_days values (%s, current_date - 8, false, 60, 5000)", holder.account)
     assert holder.brake()["state"] == "none"
     got = [holder.claim(40).get("brake") for _ in range(5)]
     assert got == [None, None, None, "rate", "rate"], "120 a day: twice its best day"

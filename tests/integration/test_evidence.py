@@ -374,6 +374,7 @@ def test_every_request_that_names_documents_is_understood() -> None:
         requests.RegisterRight,
         requests.NameDocuments,
         requests.ComplainOfMeasure,
+        requests.Authorise,
     }
 
 

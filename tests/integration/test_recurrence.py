@@ -137,7 +137,7 @@ class Town:
             **{"reason": "counterfeit", **more},
         )
         refs = listings_of(body.listings, SITE)
-        rules = check_claim(body, account)
+        rules = check_claim(body, account, {"ipp": "ipp-2026-11"})  # whose rules uphold what is complete
         (answer,) = self.ask(
             Filing(account, None, account.id, b"", "submit_claim", body, "http", listings=refs, rules=rules)
         )

@@ -92,7 +92,7 @@ def test_a_register_that_answers_accepts_in_place_of_a_person(
     _, headers = owner(parts, people, "Owl and Moon GmbH")
     made = register(people, headers, office)
     assert (made["status"], made["pending_reason"]) == ("pending", "proof_missing")
-    standing.add(office, made["number"], "OWL", "OWL & MOON", ends="2031-05-01" if office == "eu" else None)
+    standing.add(office, made["number"], "OWL", "OWL & MOON G.M.B.H.", ends="2031-05-01" if office == "eu" else None)
     claim = people.claim(headers, made["id"], f"listing-{office}")["claim"]
     assert asking.once() == 1
     right = read(people, made["id"])

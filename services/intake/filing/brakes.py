@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from services.intake.filing import brake
 from services.intake.filing.brake import Counters, Reason
+from services.intake.filing.quotas import ASKS_LATER
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filing
 from services.intake.kernel.refusals import not_found
@@ -19,9 +20,10 @@ from shared.policy import Brake
 from shared.refusals import Refused
 
 _FILED: Final = """
-    select account, sum(items) filter (where day = %(day)s) as today, max(items) filter (where day <= %(before)s) as best,
-        sum(held) filter (where day = %(day)s) as held
-    from filing_days where account = any(%(accounts)s) and day > %(since)s group by account"""
+    select account, sum(items) filter (where day = %(day)s) as today, max(items) filter (where day <= %(before)s) as best
+    from (select account, day, sum(items) as items from filing_days
+        where account = any(%(accounts)s) and day > %(since)s group by account, day) as days
+    group by account"""
 _BRAKES: Final = """
     select account, since, until, released, complained_at, decided_at, decided_by, decision, code from brakes"""
 
@@ -37,8 +39,9 @@ class Counted(NamedTuple):
 class Brakes:
     """The counters of the accounts in one commit. They grow as it accepts."""
 
-    def __init__(self, day: dt.date, known: Mapping[str, Counters]) -> None:
+    def __init__(self, day: dt.date, by_topic: bool, known: Mapping[str, Counters]) -> None:
         self.day: Final = day
+        self.by_topic: Final = by_topic
         self.known: Final = known
         self._now = dict(known)
 
@@ -96,7 +99,8 @@ def counters(
 def load(connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime) -> Brakes | None:
     """The counters of those who file under a policy with a brake; None, without a query, if nobody does.
 
-    Until the commit, nobody else files for these accounts.
+    Until the commit, nobody else files for these accounts in the same way. An upstream's batch, which may take long,
+    holds up no requests: what both file at the same moment may exceed what rules decide, once.
     """
     filing = [
         (one.account, one.rules.brake)
@@ -108,12 +112,14 @@ def load(connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime)
     day = now.astimezone(dt.UTC).date()
     people = {account.id: account for account, _ in filing}
     terms = max((terms for _, terms in filing), key=lambda terms: terms.window.exact)
+    by_topic = any(one.channel in ASKS_LATER for one in filings)
     connection.exec_driver_sql(
-        """insert into filing_days (account, day, items, held) select account, %s, 0, 0 from unnest(%s::text[]) as n(account)
-        order by account on conflict (account, day) do update set items = filing_days.items""",
-        (day, sorted(people)),
+        """insert into filing_days (account, day, by_topic, items, held)
+        select account, %s, %s, 0, 0 from unnest(%s::text[]) as n(account)
+        order by account on conflict (account, day, by_topic) do update set items = filing_days.items""",
+        (day, by_topic, sorted(people)),
     )
-    return Brakes(day, counters(connection, people, day, terms))
+    return Brakes(day, by_topic, counters(connection, people, day, terms))
 
 
 def write(connection: sa.Connection, brakes: Brakes, now: dt.datetime, filed: Iterable[Counted]) -> None:
@@ -129,8 +135,14 @@ def write(connection: sa.Connection, brakes: Brakes, now: dt.datetime, filed: It
         connection.exec_driver_sql(
             """update filing_days d set items = d.items + n.items, held = d.held + n.held
             from unnest(%s::text[], %s::int[], %s::int[]) as n(account, items, held)
-            where d.account = n.account and d.day = %s""",
-            (list(sums), [free for free, _ in sums.values()], [held for _, held in sums.values()], brakes.day),
+            where d.account = n.account and d.day = %s and d.by_topic = %s""",
+            (
+                list(sums),
+                [free for free, _ in sums.values()],
+                [held for _, held in sums.values()],
+                brakes.day,
+                brakes.by_topic,
+            ),
         )
     if put_on:
         connection.exec_driver_sql(
@@ -158,7 +170,7 @@ def standing(connection: sa.Connection, person: Account, day: dt.date, terms: Br
     """Where an account stands."""
     found = counters(connection, {person.id: person}, day, terms)[person.id]
     held = connection.exec_driver_sql(
-        "select held from filing_days where account = %s and day = %s", (person.id, day)
+        "select sum(held)::int from filing_days where account = %s and day = %s", (person.id, day)
     ).scalar()
     rows = all_rows(connection.exec_driver_sql(f"{_BRAKES} where account = %s", (person.id,)))
     return Standing(found, held or 0, rows[0] if rows else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Date, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Date, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
 
 from services.intake.kernel.tables import metadata
 from shared.columns import ID, TIME, one_of, required
@@ -29,6 +29,7 @@ filing_days = Table(
     metadata,
     Column("account", ID, ForeignKey("accounts.id"), primary_key=True),
     Column("day", Date, primary_key=True),
+    Column("by_topic", Boolean, primary_key=True, comment="filed by an upstream's topic"),
     required("items", Integer),
     required("held", Integer),
 )

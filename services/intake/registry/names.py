@@ -17,7 +17,8 @@ _FORMS: Final = """
     doo kft oo sp sro z zrt sti
     bhd kk sdn se tbk
 """
-_IGNORED: Final = frozenset((*_FORMS.split(), "and", "et", "und", "y"))
+_JOINING: Final = frozenset(("and", "et", "und", "y"))
+_IGNORED: Final = _JOINING.union(_FORMS.split())
 """Legal forms, as ``_words`` makes them, and what joins them: often left out, they say nothing of who somebody is."""
 _LONG: Final = {"limited": "ltd", "incorporated": "inc", "corporation": "corp", "company": "co"}
 """Legal forms in full, and as they are abbreviated."""
@@ -43,7 +44,9 @@ def same(one: str, other: str) -> bool:
 
     Case, accents, punctuation and how a form is abbreviated make no difference.
     """
-    first, second = ([_LONG.get(word, word) for word in _words(name, forms=True)] for name in (one, other))
+    first, second = (
+        [_LONG.get(word, word) for word in _words(name, forms=True) if word not in _JOINING] for name in (one, other)
+    )
     return first == second and bool(first)
 
 

@@ -158,5 +158,4 @@ def _stands_against(connection: sa.Connection, right: Row) -> Result | None:
 
 def owner_of(connection: sa.Connection, right: str) -> list[tuple[str, bytes, bytes]]:
     """The sealed contact of the right's owner. Locks the right: it must not pass on before the answer is judged."""
-    owner = connection.exec_driver_sql("select owner from rights where id = %s for update", (right,)).scalar_one()
-    return store.sealed_contacts(connection, [owner])
+    return store.sealed_contacts(connection, [registry_store.locked(connection, right)["owner"]])

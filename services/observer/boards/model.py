@@ -68,7 +68,8 @@ class Panel:
         runbooks: Names of the alerts (`docs/runbooks/<name>.md`) that go with it.
         width: Width in Grafana's 24 columns.
         may_be_empty: No series is a normal answer (nothing fires, nothing waits), if the series asked for exist.
-        optional: The series asked for exist only where a part runs that not every installation has.
+        optional: The series asked for exist only where a part runs that not every installation has, or once something
+            rare has happened.
     """
 
     key: str

@@ -227,6 +227,7 @@ TARGET: Final = Board(
                     "bars",
                     width=12,
                     may_be_empty=True,
+                    optional=True,
                 ),
                 Panel(
                     "audits_by_size",
@@ -238,6 +239,7 @@ TARGET: Final = Board(
                     "bars",
                     width=12,
                     may_be_empty=True,
+                    optional=True,
                 ),
                 Panel(
                     "alerts",

@@ -265,7 +265,7 @@ PARTS: Final = (
     Part(
         "filing_days",
         "intake.filing_days",
-        "select day, items, held from intake.filing_days where account = %(s)s order by day",
+        "select day, by_topic, items, held from intake.filing_days where account = %(s)s order by day, by_topic",
     ),
     Part(
         "brakes",

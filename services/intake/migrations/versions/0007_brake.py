@@ -16,15 +16,17 @@ def upgrade() -> None:
         """create table filing_days (
             account text collate "C" not null references accounts (id),
             day date not null,
+            by_topic boolean not null,
             items integer not null,
             held integer not null,
-            primary key (account, day)
+            primary key (account, day, by_topic)
         )"""
     )
+    op.execute("comment on column filing_days.by_topic is 'filed by an upstream''s topic'")
     # else those who file much would be held back for having no history
     op.execute(
-        """insert into filing_days (account, day, items, held)
-        select complainant, (accepted_at at time zone 'UTC')::date, least(sum(size), 2000000000), 0 from claims
+        """insert into filing_days (account, day, by_topic, items, held)
+        select complainant, (accepted_at at time zone 'UTC')::date, false, least(sum(size), 2000000000), 0 from claims
         where accepted_at > (select coalesce(max(accepted_at), now()) from claims) - interval '28 days' group by 1, 2"""
     )
     op.execute(
