@@ -145,6 +145,7 @@ class Watch:
     def _find(self, connection: sa.Connection) -> None:
         self._readers = list(present(connection, readers(self._settings)))
         names = {self._settings.topic_prefix + topic.name for reader in self._readers for topic in reader.reads}
+        names &= self._consumer.topics()  # under the previous version, topics of this one are not there yet
         self._partitions = [TopicPartition(name, p) for name in sorted(names) for p in range(self._settings.partitions)]
         # one statement, built once: a replay looks many times per second
         counts = list(self._counts())
@@ -231,7 +232,8 @@ class Watch:
             behind = 0
             for topic in reader.reads:
                 for partition in range(self._settings.partitions):
-                    end = ends[TopicPartition(prefix + topic.name, partition)]
+                    if (end := ends.get(TopicPartition(prefix + topic.name, partition))) is None:
+                        continue
                     # a cursor beyond the end is of a topic that was recreated: none of it has been read yet
                     behind += abs(end - cursors.get((reader.name, topic.name, partition), 0))
             found.counts[f"unread by {reader.name}"] = behind
