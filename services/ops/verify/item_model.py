@@ -574,7 +574,10 @@ class ItemModel(ItemState):
         against = "holder" if self.state in UNHEARD | {"RESTORED"} else "seller" if self.state in UPHELD else ""
         if side != against or side in self.complained or self.complaints >= self.policy.appeals.rounds:
             return False
-        if self.decided is not None and when > self.end(self.policy.appeals.within, self.decided):
+        since = self.decided
+        if side == "seller" and since is not None and self.noticed is not None:
+            since = max(since, self.noticed)
+        if since is not None and when > self.end(self.policy.appeals.within, since):
             return False
         self.complaints += 1
         self.complained |= {side}
@@ -605,6 +608,8 @@ class ItemModel(ItemState):
         if not self.decides(decision):
             self.deciders, self.audit = deciders, audit
             return False
+        if audit is not None and audit[1] is None and decision == "confirm":
+            self.decided = self.now  # only now is anybody told
         return True
 
     def decides(self, decision: str) -> bool:

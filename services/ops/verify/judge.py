@@ -234,7 +234,6 @@ class JudgedItem:
         commands: the item's commands that are not judged yet, in the order of intake's log.
         silent: notices that are not judged yet and led to no published change.
         acted: when the seller gave its last command that was refused.
-        heard: that was after its notice had been found unreached; so it has been reached (row 9).
         outcome: what was last read of the log, not judged yet.
         ended_before: it is appealed, and had ended before.
         abandoned: it is not judged further, because log and model disagree or its log has gaps.
@@ -246,7 +245,6 @@ class JudgedItem:
         "commands",
         "ended_before",
         "filed",
-        "heard",
         "model",
         "outcome",
         "revision",
@@ -260,7 +258,6 @@ class JudgedItem:
         self.commands: deque[OpenCommand] = deque()
         self.silent: list[NoticeSent | NoticeUnreached] = []
         self.acted: dt.datetime | None = None
-        self.heard = False
         self.outcome: Outcome | None = None
         self.revision = 0
         self.ended_before = False
@@ -405,12 +402,12 @@ class Judge:
         tries = [(before, False) for before in range(len(silent) + 1)]
         if judged.acted is not None and any(isinstance(notice, NoticeUnreached) for notice in silent):
             tries += [(before, True) for before in range(1, len(silent) + 1)]
-        for before, judged.heard in tries:
+        for before, heard in tries:
             judged.silent = silent[:before]
             try:
-                self._repeat(judged, outcome)
+                self._repeat(judged, outcome, heard=heard)
             except Disagreement:
-                if (before, judged.heard) == tries[-1]:
+                if (before, heard) == tries[-1]:
                     raise
                 judged.model.__dict__.update(model)
                 judged.commands = commands.copy()
@@ -418,15 +415,15 @@ class Judge:
                 judged.silent += silent[before:]
                 return
 
-    def _repeat(self, judged: JudgedItem, outcome: Outcome) -> None:
-        """Repeat on the model what caused the changes, and compare."""
+    def _repeat(self, judged: JudgedItem, outcome: Outcome, *, heard: bool) -> None:
+        """Repeat on the model what caused the changes, and compare. ``heard``: see ``_notices``."""
         model = judged.model
         source = None if outcome.cause is None else self._inputs.get(outcome.cause)
         if source is not None and source.item != judged.filed.item:
             source = None  # another item's, whose end reopened this one
         if isinstance(source, Command):
-            self._catch_up(judged, outcome.cause)
-        self._notices(judged)
+            self._catch_up(judged, outcome.cause, heard=heard)
+        self._notices(judged, heard=heard)
         model.moves, model.revision, model.original = (), judged.revision, outcome.original
         last = outcome.changes[-1] if outcome.changes else None
         if last is not None:
@@ -517,7 +514,7 @@ class Judge:
         by_seller = command.role == "seller"
         return judged.model.command(name, command.accepted_at, now, by_seller=by_seller, **_arguments(command))
 
-    def _catch_up(self, judged: JudgedItem, cause: str | None) -> None:
+    def _catch_up(self, judged: JudgedItem, cause: str | None, *, heard: bool = False) -> None:
         """Repeat earlier commands that left no trace: changes of a right that change no state."""
         model = judged.model
         if cause is not None and all(one.id != cause for one in judged.commands):
@@ -532,11 +529,15 @@ class Judge:
             self._apply(judged, command, max(command.accepted_at, model.now))
             if model.moves:
                 raise Disagreement("command-wronged", f"{command.command} ({command.status}) came to nothing", "lost")
-        self._notices(judged)
+        self._notices(judged, heard=heard)
 
     @staticmethod
-    def _notices(judged: JudgedItem) -> None:
-        """Repeat notices that came after the item had left their state."""
+    def _notices(judged: JudgedItem, *, heard: bool) -> None:
+        """Repeat notices that came after the item had left their state.
+
+        Args:
+            heard: the seller's last command came after its notice was found unreached; so it has been reached (row 9).
+        """
         model = judged.model
         later = []
         for notice in judged.silent:
@@ -544,7 +545,7 @@ class Judge:
                 later.append(notice)
             elif isinstance(notice, NoticeUnreached):
                 model.not_reached(notice.at, model.now)
-                if judged.heard and judged.acted is not None:
+                if heard and judged.acted is not None:
                     model.sent("seller_notice", judged.acted, model.now)
             else:
                 model.sent(notice.kind, notice.begins, model.now)

@@ -43,11 +43,11 @@ def complaint_refusal(d: Draft) -> str | None:
 
 
 def _known_since(d: Draft, event: Complain) -> dt.datetime | None:
-    """Since when this side could complain of the decision: a seller that was not reached, since it was told."""
-    if event.role != "seller" or not d.unreached or d.decided_at is None:
-        return d.decided_at
+    """Since when this side could complain of the decision: a seller that was reached only afterwards, since then."""
     told = d.item.noticed_at or d.notice_seen
-    return None if told is None else max(told, d.decided_at)
+    if event.role != "seller" or d.decided_at is None or told is None:
+        return d.decided_at
+    return max(told, d.decided_at)
 
 
 def complain(d: Draft) -> None:

@@ -13,7 +13,7 @@ from services.verification.rules.audits import drawn
 from shared import policy
 from shared.events import Audit, AuditedOutcome, Listing, Record, State
 from shared.policy import Audits, Policy
-from tests.unit.verification.world import DAY, IPP, World, judged
+from tests.unit.verification.world import DAY, HOUR, IPP, World, judged
 
 S = State
 NEWEST = policy.current("ipp")
@@ -103,6 +103,21 @@ def test_a_person_looks_at_what_our_own_silence_led_to(
         outcome=outcome, size="0", found="agrees" if decision == "confirm" else "overturned"
     )
     assert judged(world) == []
+
+
+def test_the_time_to_complain_begins_once_an_audit_is_over() -> None:
+    for later, code in ((184 * DAY, None), (184 * DAY + HOUR, "complaint_too_late")):
+        world = World(auditing(IPP, upheld_by_default=1.0))
+        world.submit()
+        world.sent("seller_notice")
+        world.pass_time(30 * DAY)
+        assert world.state is S.APPEALED
+        world.pass_time(200 * DAY)
+        world.decide_complaint("confirm")
+        world.now += later
+        refused = world.complain("seller").refused
+        assert (refused and refused.code) == code
+        assert judged(world) == []
 
 
 def test_what_a_person_decided_is_not_audited() -> None:

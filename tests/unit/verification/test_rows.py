@@ -12,7 +12,7 @@ from services.verification.item import ENDED, OPEN, UPHELD
 from services.verification.lifecycle import Facts, decide
 from shared.calendars import calendar
 from shared.events import Listing, NoticeSent, State
-from tests.unit.verification.world import DAY, HOUR, IPP, MANUAL, VISIBLE, T, World, policy
+from tests.unit.verification.world import DAY, HOUR, IPP, MANUAL, VISIBLE, T, World, judged, policy
 
 S = State
 CN = calendar("cn")
@@ -484,6 +484,20 @@ class TestRow9Unreached:
         assert world.counter().refused is None
         assert world.state is S.HOLDER_RESPONSE
         assert world.got.late_counters == 0
+
+    @pytest.mark.parametrize("reads", [True, False])
+    def test_9_the_time_to_complain_begins_once_the_seller_is_told(self, reads: bool) -> None:
+        for later, code in ((184 * DAY, None), (184 * DAY + HOUR, "complaint_too_late")):
+            world = self.lost()
+            revision = world.got.revision - 1
+            world.decide_complaint("confirm")
+            world.pass_time(300 * DAY)
+            if reads:
+                world.sent("seller_notice", revision=revision)
+                world.pass_time(later)
+            refused = world.complain("seller").refused
+            assert (refused and refused.code) == (code if reads else None)
+            assert judged(world) == []
 
     def test_9_reversed_by_a_person(self) -> None:
         world = self.lost()
