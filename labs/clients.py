@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
+import time
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Protocol
@@ -30,6 +32,8 @@ PATHS = {
     "decide": "/v1/items/{item}/decision",
     "complain": "/v1/items/{item}/complaint",
 }
+SEED_MOST = 5000
+"""Listings in one request to the demo marketplace."""
 PATIENCE_S = 30
 """The longest `Retry-After` that is waited for: a rate limit names seconds, a used-up daily quota hours."""
 
@@ -50,6 +54,31 @@ class Request(Struct, frozen=True):
     key: str
     body: dict[str, Any]
     item: str | None = None
+
+
+def seed(settings: Settings, listings: Iterable[dict[str, Any]], again_s: Sequence[float] = ()) -> None:
+    """Put listings into the demo marketplace.
+
+    Args:
+        settings: With ``internal_token``.
+        again_s: Seconds to pause before a request that got 503 is sent again, each time.
+
+    Raises:
+        StackError: it does not take them.
+    """
+    assert settings.internal_token is not None
+    headers = {"authorization": f"Bearer {settings.internal_token.get_secret_value()}"}
+    left = iter(listings)
+    with httpx.Client(base_url=settings.marketplace_url, headers=headers, timeout=60, trust_env=False) as client:
+        while some := list(itertools.islice(left, SEED_MOST)):
+            response = client.post("/seed", json=some)
+            for pause in again_s:
+                if response.status_code != 503:
+                    break
+                time.sleep(pause)
+                response = client.post("/seed", json=some)
+            if response.status_code != 202:
+                raise StackError(f"the demo marketplace answers {response.status_code}: {response.text[:200]}")
 
 
 class Channel(Protocol):

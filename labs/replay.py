@@ -17,18 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import httpx
 import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deploy.local import fleet
-from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from deploy.local.up import StackOption, prepare_broker, running
 from labs import model as people
-from labs.clients import Channel, HttpClient, Request, UpstreamClient
+from labs.clients import Channel, HttpClient, Request, UpstreamClient, seed
 from labs.follower import Follower, ItemState
 from labs.model import Dice, Model
 from labs.notices import SAMPLE, NamedListing, Notice, parts, read
@@ -208,9 +206,7 @@ class Replay:
         return url + self._suffix
 
     def _seed(self, named: dict[str, NamedListing]) -> None:
-        assert self.settings.internal_token is not None
-        headers = {"authorization": f"Bearer {self.settings.internal_token.get_secret_value()}"}
-        listings = [
+        listings = (
             {
                 "listing": self._link(one.url).rpartition("/")[2],
                 "seller": self._id(one.seller),
@@ -218,14 +214,8 @@ class Replay:
                 "ended": self._dice.roll("ended", one.url) < self._model.listings.ended,
             }
             for one in named.values()
-        ]
-        with httpx.Client(
-            base_url=self.settings.marketplace_url, headers=headers, timeout=60, trust_env=False
-        ) as client:
-            for some in _chunks(listings, 5000):
-                response = client.post("/seed", json=some)
-                if response.status_code != 202:
-                    raise StackError(f"the demo marketplace answers {response.status_code}: {response.text[:200]}")
+        )
+        seed(self.settings, listings)
 
     # ---- the run
 

@@ -41,8 +41,7 @@ from shared import db
 WITHOUT: Final = frozenset({"canary"})
 """Processes that take no part: the canary's rounds would disturb the figures."""
 ENVIRONMENT: Final = {
-    # without reviewers: claims are to be taken down on the face of it
-    "GOODFAITH_PINNED_POLICIES": '{"ipp": "ipp-2026-11"}',
+    **fleet.UNREVIEWED,
     "GOODFAITH_COLLECT_S": "0.5",
     "GOODFAITH_PARTITIONS": "4",
     "GOODFAITH_SESSION_TIMEOUT_MS": "6000",

@@ -131,6 +131,9 @@ class Triage(Data, frozen=True, kw_only=True):
     """Every signal that was known, whether a rule looks at it or not. Empty: recorded before they were kept."""
 
 
+BrakeReason = Literal["probation", "rate"]
+"""Why only a person decides what an account files: too few of its items are settled to tell, or it filed much more than
+it used to."""
 AuditedOutcome = Literal["upheld_by_rule", "refused_by_rule", "upheld_by_default", "restored_by_default"]
 """What happens without a person: a rule's decision, or what follows from a silence, of a party or of ours."""
 
@@ -195,7 +198,7 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     """The upheld item whose listing has returned as a near copy: the system files this one, no party does (row 20)."""
     canary: bool = False
     """Filed by a canary: handled like any other item, but no figure counts it (docs/how-to/canary.md)."""
-    brake: Literal["probation", "rate"] | None = None
+    brake: BrakeReason | None = None
     """Only a person decides: its complainant is on probation, or filed much more than it used to."""
     accepted_at: dt.datetime
 
@@ -447,7 +450,7 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     """As filed (``ItemSubmitted``): the holder may have longer to answer a counter."""
     canary: bool = False
     """As filed (``ItemSubmitted``): no figure counts the item."""
-    brake: Literal["probation", "rate"] | None = None
+    brake: BrakeReason | None = None
     """As filed (``ItemSubmitted``): only a person decides."""
     content: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")] | None = None
     """In the change that took in the listing: SHA-256 of what it showed, on which the item is judged from then on."""

@@ -10,12 +10,11 @@ credentials in `GOODFAITH_EUIPO_CLIENT` and `GOODFAITH_USPTO_KEY`.
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import threading
 from pathlib import Path
 
 from deploy.registers.server import Registers
+from deploy.standin import until_signal
 from shared.settings import Settings
 
 
@@ -33,14 +32,7 @@ def main() -> int:
     )
     for line in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines():
         served.add(**json.loads(line))
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    served.start()
-    sys.stdout.write(f"{served.url}\n")
-    sys.stdout.flush()
-    stop.wait()
-    served.stop()
+    until_signal(served)
     return 0
 
 

@@ -8,11 +8,10 @@ Clients need the token in `GOODFAITH_STATEMENTS_TOKEN`. Set the sender's `GOODFA
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from pathlib import Path
 
+from deploy.standin import until_signal
 from deploy.transparency.server import Database
 from shared.settings import Settings
 
@@ -29,14 +28,7 @@ def main() -> int:
         host=settings.http_host,
         port=settings.http_port,
     )
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    database.start()
-    sys.stdout.write(f"{database.url}\n")
-    sys.stdout.flush()
-    stop.wait()
-    database.stop()
+    until_signal(database)
     return 0
 
 

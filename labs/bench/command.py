@@ -15,8 +15,7 @@ from services.ops.terminal import JsonOption, YesOption, console, errors, print_
 from shared import metrics
 
 SETTINGS = {
-    # without reviewers: claims are to be taken down on the face of it
-    "GOODFAITH_PINNED_POLICIES": '{"ipp": "ipp-2026-11"}',
+    **fleet.UNREVIEWED,
     # marketplace and mail server are not measured and do not answer: nothing must be sent again
     "GOODFAITH_RESEND_S": "86400",
     "GOODFAITH_BATCH_MAX_RECORDS": "2000",

@@ -9,22 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
-import httpx
 import msgspec
 import sqlalchemy as sa
 
 from deploy.local import fleet
-from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from labs.clients import HttpClient
+from labs.clients import HttpClient, seed
 from labs.faults.killer import Kill, Killer
 from labs.faults.plan import ACCOUNT, UPSTREAM, LoadPlan
 from labs.faults.record import ClockReading, LoggedChange, OutsideRecord, judge_close_call, submission_name
@@ -40,8 +37,7 @@ ENVIRONMENT: Final = {
     "GOODFAITH_UPSTREAM_MAY": msgspec.json.encode(
         {UPSTREAM: {"accounts": ["*"], "commands": get_args(Relayed)}}
     ).decode(),
-    # without reviewers: claims are to be taken down on the face of it
-    "GOODFAITH_PINNED_POLICIES": '{"ipp": "ipp-2026-11"}',
+    **fleet.UNREVIEWED,
     "GOODFAITH_COLLECT_S": "0.5",
     # a killed member's partitions are reassigned after this; a run is to see many reassignments in a short time
     "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
@@ -51,7 +47,7 @@ ENVIRONMENT: Final = {
 }
 """Settings of a stack under load."""
 READY_S: Final = 300.0
-SEED_AGAIN_S: Final = (0.5, 1.0, 2.0, 4.0, 0.0)
+SEED_AGAIN_S: Final = (0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(slots=True)
@@ -148,19 +144,9 @@ class LoadRun:
         self.settle(300)
 
     def _seed(self) -> None:
-        assert self.settings.internal_token is not None
-        headers = {"authorization": f"Bearer {self.settings.internal_token.get_secret_value()}"}
         seeds = ({"listing": name, "seller": self.plan.seller(name), "title": name} for name in self.plan.listings())
-        with httpx.Client(base_url=self.settings.marketplace_url, headers=headers, timeout=60, trust_env=False) as http:
-            while some := list(itertools.islice(seeds, 5000)):
-                # 503: since the last fault the marketplace has not used its database, and only now notices the change
-                for pause in SEED_AGAIN_S:
-                    response = http.post("/seed", json=some)
-                    if response.status_code != 503:
-                        break
-                    time.sleep(pause)
-                if response.status_code != 202:
-                    raise StackError(f"the demo marketplace answers {response.status_code}: {response.text[:200]}")
+        # 503: since the last fault the marketplace has not used its database, and only now notices the change
+        seed(self.settings, seeds, SEED_AGAIN_S)
 
     def advance(self, ahead: dt.timedelta) -> None:
         """Set business time ahead; it runs on from there."""

@@ -377,7 +377,7 @@ def _filed(
 
 
 def attack(goods: Sequence[Goods], rates: Rates, victim: Notifier, count: int, seed: int) -> tuple[Listing, ...]:
-    """Lawful listings of the victim's own goods, against which whoever stole its account files."""
+    """Lawful listings of the victim's own goods, for a thief to file against from its account."""
     dice = random.Random(f"attack {seed}")
     shop = _Shop(goods, rates.offers, dice)
     kinds = _spread(divided(count, {"genuine": 0.7, "resale": 0.3}))

@@ -14,14 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-import httpx
 import msgspec
 from msgspec import Struct
 
 from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.stack import Stack
-from labs.clients import HttpClient, Request
+from labs.clients import HttpClient, Request, seed
 from labs.follower import Follower, ItemState
 from labs.model import Dice
 from labs.population import people
@@ -194,14 +193,7 @@ class Run:
     def _offer(self, listings: Sequence[Listing]) -> None:
         """The listings in the demo marketplace, and accounts for their sellers."""
         self._open("seller", sorted({one.seller for one in listings} - self._http.tokens.keys()))
-        assert self.settings.internal_token is not None
-        headers = {"authorization": f"Bearer {self.settings.internal_token.get_secret_value()}"}
-        url = self.settings.marketplace_url
-        with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
-            for start in range(0, len(listings), 2000):
-                response = client.post("/seed", json=[_seed(one) for one in listings[start : start + 2000]])
-                if response.status_code != 202:
-                    raise StackError(f"the demo marketplace answers {response.status_code}: {response.text[:200]}")
+        seed(self.settings, map(_seed, listings))
         self._watch.wait(timeout_s=900)
 
     # ---- the run
@@ -401,7 +393,7 @@ class Run:
     # ---- the stolen account
 
     def steal(self, done: Done, victim: Notifier, listings: Sequence[Listing], size: int) -> Done:
-        """Have whoever stole the victim's account file against lawful listings, on a night on which nobody works.
+        """Have a thief file from the victim's account against lawful listings, on a night when nobody works.
 
         The victim withdraws everything when it finds out.
 

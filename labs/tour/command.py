@@ -20,7 +20,7 @@ SETTINGS = {
     "GOODFAITH_COLLECT_S": "20",
     "GOODFAITH_WATERMARK_MS": "50",
     "GOODFAITH_POLL_MS": "50",
-    "GOODFAITH_PINNED_POLICIES": '{"ipp": "ipp-2026-11"}',
+    **fleet.UNREVIEWED,
 }
 """The stories rely on one message for all listings of a claim. On a busy machine the last listing may come this many
 seconds after the first."""

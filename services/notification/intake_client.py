@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 import msgspec
@@ -46,6 +46,18 @@ class ChallengeEnded(msgspec.Struct, frozen=True):
     over: bool
 
 
+class Reach(NamedTuple):
+    """How accounts can be reached.
+
+    Attributes:
+        contacts: contact data by account id; None for accounts that intake does not (or no longer) know.
+        unowned: those whose inbox nobody owns.
+    """
+
+    contacts: dict[str, Contact | None]
+    unowned: set[str]
+
+
 class IntakeClient:
     """Client of intake's internal API. Its answers are kept for one round only."""
 
@@ -60,16 +72,23 @@ class IntakeClient:
             verify=trust(url, authorities),
         )
 
-    def contacts(self, ids: Iterable[str], unowned: set[str] | None = None) -> dict[str, Contact | None]:
+    def contacts(self, ids: Iterable[str]) -> dict[str, Contact | None]:
         """Contact data by account id; None for accounts that intake does not (or no longer) know.
-
-        Args:
-            unowned: takes those of the accounts whose inbox nobody owns.
 
         Raises:
             IntakeDown: no usable answer; nothing may be sent.
         """
-        return {id_: Contact.of(raw) for id_, raw in self._ask("contacts", ids, unowned).items()}
+        return self.reach(ids).contacts
+
+    def reach(self, ids: Iterable[str]) -> Reach:
+        """The same, and which of the accounts have an inbox that nobody owns.
+
+        Raises:
+            IntakeDown: no usable answer; nothing may be sent.
+        """
+        unowned: set[str] = set()
+        found = self._ask("contacts", ids, lambda body: unowned.update(body.get("unowned", ())))
+        return Reach({id_: Contact.of(raw) for id_, raw in found.items()}, unowned & found.keys())
 
     def right_numbers(self, ids: Iterable[str]) -> dict[str, str | None]:
         """Number of the claim's right, by claim id.
@@ -117,7 +136,10 @@ class IntakeClient:
         found = self._ask("codes", ids)
         return {id_: None if raw is None else raw.get("code") for id_, raw in found.items()}
 
-    def _ask(self, what: str, ids: Iterable[str], unowned: set[str] | None = None) -> dict[str, Any]:
+    def _ask(
+        self, what: str, ids: Iterable[str], also: Callable[[dict[str, Any]], None] = lambda _body: None
+    ) -> dict[str, Any]:
+        """What intake says by id. ``also`` is called with each whole answer; one of the version before may say less."""
         wanted = sorted(set(ids))
         found: dict[str, Any] = {}
         for start in range(0, len(wanted), self.CHUNK):
@@ -128,9 +150,7 @@ class IntakeClient:
                 body = response.json()
                 answer = body[what]
                 found.update((id_, answer.get(id_)) for id_ in chunk)
-                if unowned is not None:
-                    # an intake of the version before does not say
-                    unowned.update(set(body.get("unowned", ())).intersection(chunk))
+                also(body)
             except (httpx.HTTPError, ValueError, KeyError, AttributeError, TypeError) as error:
                 raise IntakeDown(f"{what}: {_cause(error)}") from error
         if not all(raw is None or isinstance(raw, dict) for raw in found.values()):

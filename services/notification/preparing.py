@@ -77,8 +77,7 @@ class Preparer:
         Raises:
             IntakeDown: no usable answer; nothing may be sent.
         """
-        unowned: set[str] = set()
-        contacts = self._intake.contacts({party for message in messages for party in message.parties}, unowned)
+        contacts, unowned = self._intake.reach({party for message in messages for party in message.parties})
         claims = [message.claim for message in messages if message.notice is None]
         numbers = self._intake.right_numbers(claims) if claims else {}
         secrets = [message.notice.notice for message in messages if message.notice and message.kind in SECRET]
@@ -101,7 +100,7 @@ class Preparer:
                 bounces = address is not None and bouncing.get(message.party) == address
                 # what was sent before has begun its window then, if it began one: the address was lost since
                 lost = message.kind == "seller_notice" and message.first and message.party in unowned
-                why, failure = self.unreachable(message, to, bounces)
+                why, failure = self._unreachable(message, to, bounces)
                 preference = preferred.get(message.party, Preference())
                 other = channel(message.kind, preference.order, preference.webhooks, message.tried, mail=False)
                 first = channel(message.kind, preference.order, preference.webhooks, message.tried)
@@ -127,7 +126,7 @@ class Preparer:
                 back.append(PutOff(message, "failed", "failed"))
         return prepared, back
 
-    def unreachable(self, message: Message, to: Contact | None, bounces: bool) -> tuple[str, Failure | None]:
+    def _unreachable(self, message: Message, to: Contact | None, bounces: bool) -> tuple[str, Failure | None]:
         """Why this message cannot go by e-mail ("" if it can), and the failure to record."""
         if to is None or not to.email:
             return "no_contact", None

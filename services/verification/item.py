@@ -16,6 +16,7 @@ from shared.events import SETTLED as SETTLED
 from shared.events import UPHELD as UPHELD
 from shared.events import (
     Audit,
+    BrakeReason,
     CommandRefused,
     Id,
     ItemChanged,
@@ -125,7 +126,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The upheld item whose listing has returned (row 20)."""
     canary: bool = False
     """Filed by a canary: no figure counts it, and nothing recurs from it."""
-    brake: Literal["probation", "rate"] | None = None
+    brake: BrakeReason | None = None
     """Why only a person decides, by what its complainant filed."""
 
     state: State = State.RECEIVED

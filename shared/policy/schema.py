@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from shared.events import AuditedOutcome, Id, RightType
+from shared.events import AuditedOutcome, BrakeReason, Id, RightType
 from shared.policy.values import Rate, Span
 
 RULE_CODES: Final = ("unknown_reason", "reason_not_for_right")
@@ -133,9 +133,7 @@ class Brake(Part, frozen=True, kw_only=True):
     window: Span
     lasts: Span
     """How long a person decides everything, once it was more."""
-    says: Annotated[
-        dict[Literal["probation", "rate"], Annotated[str, Meta(min_length=1, max_length=300)]], Meta(min_length=2)
-    ]
+    says: Annotated[dict[BrakeReason, Annotated[str, Meta(min_length=1, max_length=300)]], Meta(min_length=2)]
     """What it means for an item, for the holder and reviewers."""
 
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, get_args
 import httpx
 from kafka import KafkaProducer
 
+from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.fleet import SERVICES, settings_of
 from deploy.local.processes import Fleet
@@ -48,8 +49,7 @@ ENV = {
     "GOODFAITH_TRACES_RATIO": "0",
     "GOODFAITH_TRACES_ASKED_PER_S": "1000",
     "GOODFAITH_CANARY_LISTING": "canary",
-    # what is not about triage needs takedowns without a reviewer: evidence of a match is tests/unit/verification's
-    "GOODFAITH_PINNED_POLICIES": '{"ipp": "ipp-2026-11"}',
+    **fleet.UNREVIEWED,  # evidence of a match is tests/unit/verification's
     "GOODFAITH_CANARY_MAIL": "canary@private.example",
 }
 FLEET = {**dict.fromkeys(SERVICES, 1), "canary": 0}

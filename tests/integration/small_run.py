@@ -19,8 +19,8 @@ from shared import clock, db
 
 SELLERS = ("s-anna", "s-ben", "s-cleo")
 SITE = "https://market.example/items/"
-IPP = "ipp-2026-11"
-"""The version that the run files under: nobody reviews, and later ones leave to people what no evidence supports."""
+IPP = fleet.UNREVIEWED_IPP
+"""The version that the run files under."""
 
 
 class SmallRun:
@@ -40,7 +40,7 @@ class SmallRun:
             {
                 "GOODFAITH_COLLECT_S": "0.2",
                 "GOODFAITH_PARTITIONS": "4",
-                "GOODFAITH_PINNED_POLICIES": json.dumps({"ipp": IPP}),
+                **fleet.UNREVIEWED,
                 "GOODFAITH_UPSTREAMS": '{"desk": "u-desk"}',
                 "GOODFAITH_UPSTREAM_MAY": '{"desk": {"accounts": ["*"], "commands": ["submit_claim"]}}',
                 **(env or {}),

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from deploy.local.fleet import UNREVIEWED_IPP
 from deploy.local.stack import Stack
 from services.intake.filing import store as filing_store
 from services.intake.filing.domain import check_claim
@@ -137,7 +138,7 @@ class Town:
             **{"reason": "counterfeit", **more},
         )
         refs = listings_of(body.listings, SITE)
-        rules = check_claim(body, account, {"ipp": "ipp-2026-11"})  # whose rules uphold what is complete
+        rules = check_claim(body, account, {"ipp": UNREVIEWED_IPP})  # whose rules uphold what is complete
         (answer,) = self.ask(
             Filing(account, None, account.id, b"", "submit_claim", body, "http", listings=refs, rules=rules)
         )

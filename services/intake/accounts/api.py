@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -24,6 +25,7 @@ from services.intake.kernel.web import (
     PUBLIC,
     STAFF,
     Body,
+    Context,
     address_of,
     context_of,
     known_id,
@@ -275,19 +277,26 @@ async def put_contact(request: Request[Account, Any, Any], data: requests.Contac
 @get("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor:
     """The caller's own contact data."""
-    context, caller = context_of(request), [request.user.id]
-    found = context.opened(await context.run(store.sealed_contacts, caller)).get(request.user.id)
-    confirmed = await context.run(accounts_store.confirmed, caller)
-    if found is None:
+    found = await _contacts_for(context_of(request), [request.user.id])
+    if not found:
         raise not_found()
-    return answers.ContactFor(
-        account=request.user.id,
-        name=found.name,
-        address=found.address,
-        email=found.email,
-        language=found.language or languages.SOURCE,
-        confirmed=bool(confirmed),
-    )
+    return found[request.user.id]
+
+
+async def _contacts_for(context: Context, ids: Sequence[str]) -> dict[str, answers.ContactFor]:
+    rows = await context.run(accounts_store.addresses, ids)
+    confirmed = {account for account, _, _, is_confirmed in rows if is_confirmed}
+    return {
+        account: answers.ContactFor(
+            account=account,
+            name=contact.name,
+            address=contact.address,
+            email=contact.email,
+            language=contact.language or languages.SOURCE,
+            confirmed=account in confirmed,
+        )
+        for account, contact in context.opened([row[:3] for row in rows]).items()
+    }
 
 
 @delete("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
@@ -460,22 +469,8 @@ async def verify_account(
 async def internal_contacts(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.ContactsFor:
     """Contact data of many accounts in one call, for sending messages."""
     context = context_of(request)
-    rows = await context.run(accounts_store.addresses, data.ids)
-    found = context.opened([row[:3] for row in rows])
-    confirmed = {account for account, _, _, is_confirmed in rows if is_confirmed}
     return answers.ContactsFor(
-        unowned=await context.run(accounts_store.unowned, data.ids),
-        contacts={
-            account: answers.ContactFor(
-                account=account,
-                name=contact.name,
-                address=contact.address,
-                email=contact.email,
-                language=contact.language or languages.SOURCE,
-                confirmed=account in confirmed,
-            )
-            for account, contact in found.items()
-        },
+        unowned=await context.run(accounts_store.unowned, data.ids), contacts=await _contacts_for(context, data.ids)
     )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from shared.events import Lane
+from shared.events import BrakeReason, Lane
 
 
 class ItemAccepted(Struct, kw_only=True):
@@ -26,7 +26,7 @@ class ClaimAccepted(Struct, kw_only=True):
     items: list[ItemAccepted]
     held_until: dt.date | None = None
     """Only while the processing of the account's claims is suspended: the day (UTC) on which this claim's begins."""
-    brake: Literal["probation", "rate"] | None = None
+    brake: BrakeReason | None = None
     """Only if a person decides all of its items, because of what the account filed: see `GET /v1/brake`."""
 
 

@@ -8,15 +8,12 @@ it. So a stolen account, or a new one that was opened for it, takes down no more
 from __future__ import annotations
 
 import datetime as dt
-from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from shared.events import BrakeReason
 from shared.policy import Brake
-
-Reason = Literal["probation", "rate"]
-"""``probation``: too few of its items are settled to tell; ``rate``: it filed much more than it used to."""
 
 
 class Counters(Struct, frozen=True):
@@ -44,7 +41,7 @@ def allowed(counters: Counters, terms: Brake) -> int:
     return max(terms.floor, terms.times * counters.best)
 
 
-def holding(counters: Counters, day: dt.date, terms: Brake) -> Reason | None:
+def holding(counters: Counters, day: dt.date, terms: Brake) -> BrakeReason | None:
     """What holds the account back at present, whatever it files: a brake that stands, or probation."""
     if counters.released is not None and day < counters.released:
         return None
@@ -53,7 +50,7 @@ def holding(counters: Counters, day: dt.date, terms: Brake) -> Reason | None:
     return "probation" if counters.settled < terms.probation_settled else None
 
 
-def held_back(counters: Counters, items: int, day: dt.date, terms: Brake) -> Reason | None:
+def held_back(counters: Counters, items: int, day: dt.date, terms: Brake) -> BrakeReason | None:
     """Why a claim of so many items is held back as a whole; None: it is not."""
     if counters.released is not None and day < counters.released:
         return None
@@ -64,7 +61,7 @@ def held_back(counters: Counters, items: int, day: dt.date, terms: Brake) -> Rea
     return "probation" if counters.settled < terms.probation_settled else "rate"
 
 
-def filed(counters: Counters, items: int, reason: Reason | None, day: dt.date, terms: Brake) -> Counters:
+def filed(counters: Counters, items: int, reason: BrakeReason | None, day: dt.date, terms: Brake) -> Counters:
     """The counters after an accepted claim. A brake for the rate stands for a while: tomorrow is no new beginning."""
     if reason is None:
         return replace(counters, today=counters.today + items)

@@ -9,13 +9,14 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 
 from services.intake.filing import brake
-from services.intake.filing.brake import Counters, Reason
+from services.intake.filing.brake import Counters
 from services.intake.filing.quotas import ASKS_LATER
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filing
 from services.intake.kernel.refusals import not_found
 from services.intake.kernel.store import Row, all_rows
 from services.intake.review import store as review_store
+from shared.events import BrakeReason
 from shared.policy import Brake
 from shared.refusals import Refused
 
@@ -33,7 +34,14 @@ class Counted(NamedTuple):
 
     account: str
     items: int
-    reason: Reason | None
+    reason: BrakeReason | None
+
+
+def terms_of(filing: Filing) -> Brake | None:
+    """The terms by which the brake looks at a claim; None: it does not, as at the system's own (row 20) or a canary's."""
+    if filing.recurs is not None or filing.rules is None or filing.account.canary:
+        return None
+    return filing.rules.brake
 
 
 class Brakes:
@@ -45,27 +53,17 @@ class Brakes:
         self.known: Final = known
         self._now = dict(known)
 
-    def counts(self, filing: Filing) -> bool:
-        """Whether the brake looks at a claim: neither the system's own (row 20) nor a canary's."""
-        return (
-            filing.account.id in self._now
-            and filing.recurs is None
-            and filing.rules is not None
-            and filing.rules.brake is not None
-        )
-
-    def ask(self, filing: Filing) -> Reason | None:
+    def ask(self, filing: Filing) -> BrakeReason | None:
         """Why a claim is held back; None: it is not."""
-        assert filing.rules is not None
-        assert filing.rules.brake is not None
-        return brake.held_back(self._now[filing.account.id], len(filing.listings), self.day, filing.rules.brake)
+        if (terms := terms_of(filing)) is None:
+            return None
+        return brake.held_back(self._now[filing.account.id], len(filing.listings), self.day, terms)
 
-    def took(self, filing: Filing, reason: Reason | None) -> None:
+    def took(self, filing: Filing, reason: BrakeReason | None) -> None:
         """Count an accepted claim."""
-        assert filing.rules is not None
-        assert filing.rules.brake is not None
-        id = filing.account.id
-        self._now[id] = brake.filed(self._now[id], len(filing.listings), reason, self.day, filing.rules.brake)
+        if (terms := terms_of(filing)) is not None:
+            id = filing.account.id
+            self._now[id] = brake.filed(self._now[id], len(filing.listings), reason, self.day, terms)
 
     def until(self, account: str) -> dt.date | None:
         """First day on which the brake that stands now does not."""
@@ -102,16 +100,12 @@ def load(connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime)
     Until the commit, nobody else files for these accounts in the same way. An upstream's batch, which may take long,
     holds up no requests: what both file at the same moment may exceed what rules decide, once.
     """
-    filing = [
-        (one.account, one.rules.brake)
-        for one in filings
-        if one.recurs is None and one.rules is not None and one.rules.brake is not None and not one.account.canary
-    ]
-    if not filing:
+    looked_at = [(one.account, terms) for one in filings if (terms := terms_of(one)) is not None]
+    if not looked_at:
         return None
     day = now.astimezone(dt.UTC).date()
-    people = {account.id: account for account, _ in filing}
-    terms = max((terms for _, terms in filing), key=lambda terms: terms.window.exact)
+    people = {account.id: account for account, _ in looked_at}
+    terms = max((terms for _, terms in looked_at), key=lambda terms: terms.window.exact)
     by_topic = any(one.channel in ASKS_LATER for one in filings)
     connection.exec_driver_sql(
         """insert into filing_days (account, day, by_topic, items, held)

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import msgspec
 
-from services.intake.filing.brake import Reason
 from services.intake.kernel import requests
 from services.intake.kernel.commands import RENEWING, ItemRef, command_targets
 from services.intake.kernel.domain import (
@@ -175,7 +174,7 @@ def claim_rows(
     kinds: Iterable[str] = (),
     recurs: str | None = None,
     behalf: bool = False,
-    brake: Reason | None = None,
+    brake: events.BrakeReason | None = None,
 ) -> Rows:
     """The rows of a claim that is accepted now.
 

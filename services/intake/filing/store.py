@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from services.intake.evidence import domain as evidence
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.domain import Document
-from services.intake.filing import brake
 from services.intake.filing import brakes as filing_brakes
 from services.intake.filing import domain as filing_domain
 from services.intake.filing import quotas as limits
@@ -121,7 +120,7 @@ def file(
             [
                 filing_brakes.Counted(filings[index].account.id, len(rows.items), rows.brake)
                 for index, rows in fresh
-                if rows.claim is not None and brakes.counts(filings[index])
+                if rows.claim is not None and filing_brakes.terms_of(filings[index]) is not None
             ],
         )
     # a request sent twice may be refused only because its first copy was accepted, and decided or used up the quota
@@ -235,9 +234,7 @@ def _claim_maker(
         if (principal := principals.get(body.principal or "")) is not None and principal.status != "closed":
             domain.check_lends(principal, now.date(), "principal")
         route: limits.Route = "usual"
-        reason: brake.Reason | None = None
-        if brakes is not None and brakes.counts(filing):
-            reason = brakes.ask(filing)
+        reason = None if brakes is None else brakes.ask(filing)
         if limited is not None and filing.recurs is None:
             route = limited.route(filing.account, len(filing.listings), filing.channel)
         rows = filing_domain.claim_rows(
@@ -258,7 +255,7 @@ def _claim_maker(
             # what proved the older item proves its near copy
             kinds=kinds if filing.recurs is None else {*kinds, *body.materials},
         )
-        if brakes is not None and brakes.counts(filing):
+        if brakes is not None:
             brakes.took(filing, reason)
         if limited is not None:
             limited.took(filing.account, len(rows.items), route)

@@ -12,7 +12,7 @@ from services.intake.kernel import requests
 from services.intake.kernel.domain import Account
 from services.intake.kernel.listings import ListingRef
 from shared import events, policy
-from shared.events import Lane, RightType
+from shared.events import BrakeReason, Lane, RightType
 
 if TYPE_CHECKING:
     from services.intake.evidence.domain import Document
@@ -127,7 +127,7 @@ class Rows:
     decisions: list[AcceptedDecision] = field(default_factory=list)
     documents: Sequence[Document] = ()
     held: bool = False
-    brake: Literal["probation", "rate"] | None = None
+    brake: BrakeReason | None = None
     texts: Sequence[TextRow] = ()
 
 

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from shared import languages, policy
-from shared.events import Audit, Triage
+from shared.events import Audit, BrakeReason, Triage
 from shared.languages import mark
 
 BY_PERSON: Final = mark("The rules leave the decision to a person.")
 """If neither a rule that speaks against the item nor a lacking finding says more."""
-
-
-Braked = Literal["probation", "rate"]
 AUDITED: Final = "coalesce(i.last::jsonb ? 'audit' and i.last::jsonb -> 'audit' ->> 'found' is null, false)"
 """SQL: of an item ``i``, a person is asked to look at it without seeing what happened to it without one."""
 
 
 class _Last(Struct):
     audit: Audit | None = None
-    brake: Braked | None = None
+    brake: BrakeReason | None = None
 
 
 _last = msgspec.json.Decoder(_Last).decode
@@ -34,7 +31,7 @@ def audit_of(last: str | None) -> Audit | None:
     return None if audit is None or audit.found is not None else audit
 
 
-def brake_of(last: str | None) -> Braked | None:
+def brake_of(last: str | None) -> BrakeReason | None:
     """Why only a person decides the item, by what its complainant filed."""
     return None if last is None else _last(last).brake
 
@@ -43,7 +40,7 @@ def why_person(
     triage: Triage | None,
     version: str,
     language: str = languages.SOURCE,
-    braked: Braked | None = None,
+    braked: BrakeReason | None = None,
     *,
     waits: bool = False,
 ) -> list[str]:

@@ -87,8 +87,7 @@ class Registers:
                 self._failed(query, str(error))
                 continue
             with self._engine.begin() as connection:
-                name = self._name(registers_store.owner_of(connection, query.right))
-                result = registers_store.answered(connection, query, entry, name, self._partitions)
+                result = registers_store.answered(connection, query, entry, self._name, self._partitions)
             if result is not None:
                 REGISTER_ANSWERS.labels(query.register, result).inc()
             answers += 1

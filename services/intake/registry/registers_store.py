@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import sqlalchemy as sa
@@ -34,8 +35,6 @@ _NAMED: Final = """
             select from account_changes l where l.account = a.id and l.kind = 'verification_withdrawn'
             and l.at_wall > h.at_wall)) as verified
     from accounts a join contacts c on c.account = a.id where a.id = %s and a.identity_verified"""
-
-
 _REFUSED: Final = """
     select exists (select from rights r join right_changes h on h.right_id = r.id and h.kind in ('refused', 'lost')
         where r.owner = %s and r.register = %s and r.right_type = 'trademark' and r.number = %s)"""
@@ -97,21 +96,27 @@ def is_verified(connection: sa.Connection, account: str) -> bool:
 
 
 def answered(
-    connection: sa.Connection, query: Query, entry: Entry | None, name: str | None, partitions: int
+    connection: sa.Connection,
+    query: Query,
+    entry: Entry | None,
+    name_of: Callable[[list[tuple[str, bytes, bytes]]], str | None],
+    partitions: int,
 ) -> Result | None:
     """A register has answered: accept the right, or leave it to a person. None: another process was quicker.
 
     It takes no right from anybody, brings back none that was refused, and looks at no number but the one asked for.
 
     Args:
-        name: of the owner's account, read before.
+        name_of: opens the sealed contact of the owner's account, which is read once the right cannot pass on.
     """
     right = registry_store.locked(connection, query.right)
     now, wall = clock.read(connection)
     if right["pending_reason"] not in ("proof_missing", "proof_unseen"):
         result: Result = "not_waiting"
     else:
-        verified = name if is_verified(connection, right["owner"]) else None
+        verified = None
+        if is_verified(connection, right["owner"]):
+            verified = name_of(store.sealed_contacts(connection, [right["owner"]]))
         result = entries.judge(entry, query.number, right["mark"], verified, now.date())
         if result == "accepted":
             result = _stands_against(connection, right) or result
@@ -154,8 +159,3 @@ def _stands_against(connection: sa.Connection, right: Row) -> Result | None:
     kind = connection.exec_driver_sql("select kind from accounts where id = %s", (right["owner"],)).scalar_one()
     # people share names; of companies, a register of companies sees to it
     return None if kind == "company" else "not_a_company"
-
-
-def owner_of(connection: sa.Connection, right: str) -> list[tuple[str, bytes, bytes]]:
-    """The sealed contact of the right's owner. Locks the right: it must not pass on before the answer is judged."""
-    return store.sealed_contacts(connection, [registry_store.locked(connection, right)["owner"]])

@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from services.intake.kernel.judged import ListingContent, RightDetails
-from shared.events import Lane, RightType
+from shared.events import BrakeReason, Lane, RightType
 
 
 class TriageReason(Struct, kw_only=True):
@@ -72,7 +72,7 @@ class CaseOut(Struct, kw_only=True):
     """A decision is on its way."""
     blind: bool
     """An audit: decide as if nothing had happened yet. What a rule or a silence made of the item is not shown."""
-    brake: Literal["probation", "rate"] | None
+    brake: BrakeReason | None
     """Why only a person decides it, by how much its complainant filed: `GET /v1/accounts/{account_id}/brake`."""
     decisions: list[str]
     """The decisions that are possible."""

@@ -121,7 +121,7 @@ async def lease_out(
     cases = await cases_out(request, rows, contents=token is not None)
     codes: dict[str, str] = {}
     for case in cases:
-        codes |= review.codes(State.UNDER_REVIEW if case.blind else case.state, case.policy)
+        codes |= review.codes(case.state, case.policy)
     return answers.LeaseOut(
         token=token, expires=min((row["expires"] for row in rows), default=None), cases=cases, codes=codes
     )
