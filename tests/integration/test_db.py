@@ -64,10 +64,9 @@ def test_a_failing_copy_shows_no_value(engine: sa.Engine) -> None:
 
 def test_a_slow_statement_is_cancelled(stack: Stack) -> None:
     engine = db.connect(stack.admin_url, schema="public", name="test", statement_timeout=0.2)
-    started = time.monotonic()
+    # it would end well if nobody cancelled it
     with pytest.raises(DBAPIError) as caught, engine.begin() as connection:
         connection.exec_driver_sql("select pg_sleep(600)")
-    assert time.monotonic() - started < 300
     assert db.timed_out(caught.value)
     assert db.is_transient(caught.value)
     engine.dispose()

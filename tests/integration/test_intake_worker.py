@@ -257,17 +257,24 @@ def test_lanes_pause_when_verification_lags(parts: Parts, quiet: Intake) -> None
 
 @pytest.mark.thorough
 def test_a_backlog_of_a_million_is_cheap(parts: Parts, quiet: Intake) -> None:
+    quiet.pressure.windows = {}
+
+    def median() -> float:
+        pull(parts, quiet, 10)  # plans and caches
+        times = []
+        for _ in range(9):
+            started = time.perf_counter()
+            assert len(pull(parts, quiet, 100)) == 100
+            times.append(time.perf_counter() - started)
+        return sorted(times)[len(times) // 2]
+
+    backlog(parts, "bulk", "a-few", 1000)
+    backlog(parts, "standard", "a-other", 1000)
+    short = median()
     backlog(parts, "bulk", "a-million", 1_000_000)
     backlog(parts, "standard", "a-other", 1000)
-    quiet.pressure.windows = {}
-    pull(parts, quiet, 10)  # plans and caches
-    times = []
-    for _ in range(9):
-        started = time.perf_counter()
-        assert len(pull(parts, quiet, 100)) == 100
-        times.append(time.perf_counter() - started)
-    # a scan of the backlog takes hundreds of milliseconds
-    assert sorted(times)[len(times) // 2] < 0.1, times
+    # a scan of the backlog would take hundreds of times as long
+    assert median() < 20 * short
 
 
 def test_a_command_brings_its_item_along(parts: Parts, quiet: Intake) -> None:

@@ -30,6 +30,7 @@ from labs.pager import Pager
 from shared.failures import CommandError
 from tests.conftest import ROOT
 from tests.left_out import own_processes
+from tests.patience import PATIENCE_S
 
 pytestmark = [
     pytest.mark.stack,
@@ -255,7 +256,7 @@ def test_a_bad_name_is_refused(name: str) -> None:
         Stack.start(ROOT, name)
 
 
-def test_a_process_is_started_killed_and_found_again(own: Stack) -> None:
+def test_a_process_is_started_killed_and_found_again(own: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = Fleet.start(own, {"mailbox": 1}).wait_ready()
     mailbox = fleet["mailbox.0"]
     with smtplib.SMTP("127.0.0.1", own.port("smtp")) as smtp:
@@ -274,9 +275,12 @@ def test_a_process_is_started_killed_and_found_again(own: Stack) -> None:
     assert Fleet.start(own, {"mailbox": 1})["mailbox.0"].pid == mailbox.pid
 
     found.signal(signal.SIGSTOP)  # a stopped process ends as well
-    begun = time.monotonic()
-    assert Fleet.end(own.dir) == ["mailbox.0"]
-    assert time.monotonic() - begun < 10
+    sent, kill = [], os.kill
+    with monkeypatch.context() as watched:
+        watched.setattr(os, "kill", lambda pid, number: (sent.append(number), kill(pid, number)))
+        assert Fleet.end(own.dir) == ["mailbox.0"]
+    # by itself: it was not waited for in vain, and not killed
+    assert [number for number in sent if number] == [signal.SIGTERM, signal.SIGCONT]
     assert not mailbox.alive()
 
     (line,) = (own.dir / "mailbox.jsonl").read_text().splitlines()
@@ -322,7 +326,7 @@ def test_a_stack_is_observed(own: Stack) -> None:
             assert [one["labels"]["instance"] for one in json.loads(targets.read_bytes())] == ["mailbox.0"]
             mailbox.terminate()  # it is not to run any more
             assert json.loads(targets.read_bytes()) == []
-            watchdog = pager.wait(lambda note: note.alert == "Watchdog", since=0, timeout_s=15)
+            watchdog = pager.wait(lambda note: note.alert == "Watchdog", since=0, timeout_s=PATIENCE_S)
             assert watchdog is not None
             assert watchdog.firing
         before = own.observers()

@@ -483,7 +483,7 @@ def test_the_mailbox_reports_what_it_is_asked_for(world: World, tmp_path: Path) 
             world.running(mail_key=KEY, smtp_reports="all"),
         ):
             world.claim(1)
-            wait(lambda: world.messages("id", "state = 'delivered'")[1:], timeout_s=30)
+            wait(lambda: world.messages("id", "state = 'delivered'")[1:])
         keeper.close()
     assert set(world.messages("state, channel")) == {("delivered", "email")}
 

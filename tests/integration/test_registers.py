@@ -248,7 +248,7 @@ def test_the_process_asks(parts: Parts, people: People, standing: server.Registe
     wait(lambda: read(people, made["id"])["status"] == "active" or child.poll() is not None)
     assert child.poll() is None, parts.log("registers")
     child.terminate()
-    assert child.wait(30) == 0
+    assert child.wait(PATIENCE_S) == 0
     assert KEY not in parts.log("registers")
 
 

@@ -344,6 +344,7 @@ def test_duplicates_and_a_replay_of_the_whole_topic_change_nothing(rig: Rig) -> 
 
 
 def test_poison_blocks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) -> None:
+    began = time.time()
     rig.sql("insert into echo_poison values (1)")
     partition = topics.partition_of("sick", PARTITIONS)
     rig.sql(
@@ -366,7 +367,7 @@ def test_poison_blocks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) 
 
     shown = rig.shown()
     assert shown["dead_letters_depth", ""] == 1
-    assert time.time() - 120 < shown["dead_letters_oldest_timestamp_seconds", ""] < time.time()
+    assert began - 1 < shown["dead_letters_oldest_timestamp_seconds", ""] < time.time()
     assert shown["outbox_oldest_timestamp_seconds", ""] == 0
 
     # run again while it is still poison: it stays, counted

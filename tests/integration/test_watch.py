@@ -88,10 +88,10 @@ def test_lag_is_measured_where_a_reader_has_got_to(settings: Settings) -> None:
     # by its own table this reader has read one; the other has read nothing and committed nothing
     records, seconds = lag("verification")
     assert records == 2
-    assert seconds == pytest.approx(200, abs=20)
+    assert 199 < seconds < 201 + time.time() - now
     records, seconds = lag("enforcement-ledger", "enforcement.violations", 1)
     assert records == 1
-    assert seconds == pytest.approx(50, abs=20)
+    assert 49 < seconds < 51 + time.time() - now
     assert lag("verification", partition=1) == (0, 0)
     # of streams, whose generations are groups of their own, nothing is known before there is one
     assert lag("streams") == (None, None)
@@ -108,7 +108,7 @@ def test_lag_is_measured_where_a_reader_has_got_to(settings: Settings) -> None:
     broker.look()
     records, seconds = lag("verification")
     assert records == 1
-    assert seconds == pytest.approx(100, abs=20)
+    assert 99 < seconds < 101 + time.time() - now
     # the newest generation counts
     assert lag("streams")[0] == 2
     with psycopg2.connect(settings.database.get_secret_value()) as connection, connection.cursor() as cursor:
@@ -117,10 +117,10 @@ def test_lag_is_measured_where_a_reader_has_got_to(settings: Settings) -> None:
         # this session's transaction is the oldest that is open
         began = time.time()
         cursor.execute("select 1")
+        done = time.time()
         database.look()
     connection.close()
-    assert shown("database_oldest_transaction_timestamp_seconds") <= began + 60  # type: ignore[operator]
-    assert shown("database_oldest_transaction_timestamp_seconds") > 0  # type: ignore[operator]
+    assert 0 < shown("database_oldest_transaction_timestamp_seconds") <= done + 1  # type: ignore[operator]
     assert shown("database_connections", state="idle_in_transaction") >= 1  # type: ignore[operator]
     assert shown("database_connections_max") > 10  # type: ignore[operator]
     assert shown("database_size_bytes") > 1e6  # type: ignore[operator]
