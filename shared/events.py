@@ -876,6 +876,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.item.window_opened.v1": ItemChanged,
     "goodfaith.item.stands.v1": ItemChanged,
     "goodfaith.item.unreached.v1": ItemChanged,
+    "goodfaith.item.reached.v1": ItemChanged,
     "goodfaith.item.overdue.v1": ItemChanged,
     "goodfaith.item.reminded.v1": ItemChanged,
     "goodfaith.recurrence.found.v1": RecurrenceFound,

@@ -46,7 +46,7 @@ class Spec:
 
 
 UNREVIEWED_IPP: Final = "ipp-2026-11"
-UNREVIEWED: Final = {"GOODFAITH_PINNED_POLICIES": f'{{"ipp": "{UNREVIEWED_IPP}"}}'}
+UNREVIEWED: Final = {"GOODFAITH_PINNED_POLICIES": f'{{"ipp": "{UNREVIEWED_IPP}", "dsa": "dsa-2026-11"}}'}
 """For stacks on which nobody reviews: claims are upheld if nothing speaks against them, where later versions leave to
 people what no evidence supports."""
 FLEET = (

@@ -130,6 +130,7 @@ REVIEWER: Final = ("reviewer",)
 SYSTEM: Final = ("system",)
 COUNTERABLE: Final = {S.NOTIFIED} | UPHELD
 SUSPENDABLE: Final = OPEN - {S.SUSPENDED}
+AFTER_NOTICE: Final = (OPEN | UPHELD) - {S.RECEIVED, S.NEEDS_INFO, S.UNDER_REVIEW, S.NOTIFIED}
 IN_COURT_FROM: Final = (OPEN | UPHELD) - {S.LITIGATION}
 
 # fmt: off
@@ -189,7 +190,7 @@ TABLE: Final[tuple[Row, ...]] = (
     _row(9, "unreached", S.NOTIFIED, NoticeUnreached, AGAIN, "nobody owns the seller's inbox: no window begins until it is reached; after a counter it counts as NoticeSent",
          when=notices.unreached, do=notices.note_unreached, emit="unreached"),
     _row(9, "unreached", (S.LITIGATION, S.SUSPENDED), NoticeUnreached, STAY, "noted, for the item's return",
-         when=notices.unreached_before, do=notices.note_unreached, emit=""),
+         when=notices.unreached_before, do=notices.note_unreached, emit="unreached"),
     _row(9, "put-to-person", S.NOTIFIED, AUTO, S.APPEALED, "not reached, and `sellers.unreachable` = review: a person looks at the takedown",
          when=notices.person_decides, do=notices.put_to_person, keeps="stopped"),
     _row(9, "reached", S.APPEALED, NoticeSent, BACK, "read by the seller, or the seller acts: its `window` begins",
@@ -280,10 +281,14 @@ TABLE: Final[tuple[Row, ...]] = (
     _row(22, "withdrawn", S.SUSPENDED, "suspended", S.WITHDRAWN, "after `suspended`; penalties reversed",
          do=interruptions.withdraw_ended),
 
-    # --- notices for a state that the item has left, for a while or for good: nothing is published
+    # --- notices for a state that the item has left, for a while or for good: only that it was reached is published
+    _row(9, "reached", (S.LITIGATION, S.SUSPENDED), NoticeSent, STAY, "its window waits for the return",
+         when=notices.reached_before, do=notices.open_window_before, emit="reached"),
+    _row(9, "reached", AFTER_NOTICE, NoticeSent, STAY, "a person has confirmed the takedown: a counter may be late from now on",
+         when=notices.reached_late, do=notices.note_late, emit="reached"),
     _row(7, "notice-noted", (S.COUNTERED, S.LITIGATION, S.SUSPENDED), NoticeSent, STAY, "its window waits for the return",
          when=notices.awaited_before, do=notices.open_window_before, emit=""),
-    _row(7, "notice-noted", (OPEN | UPHELD) - {S.RECEIVED, S.NEEDS_INFO, S.UNDER_REVIEW, S.NOTIFIED}, NoticeSent, STAY,
+    _row(7, "notice-noted", AFTER_NOTICE, NoticeSent, STAY,
          "the date of the seller's notice", when=notices.first_notice, do=notices.note_late, emit=""),
 )
 # fmt: on

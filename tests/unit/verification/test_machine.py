@@ -464,7 +464,7 @@ def test_a_notice_of_a_state_that_the_item_left_twice(complete: bool, first: boo
 @pytest.mark.parametrize("profile", ["ipp", "bpp"])
 @pytest.mark.parametrize("first", [True, False], ids=["acts_before", "acts_after"])
 def test_a_seller_acts_in_vain_while_its_notice_is_found_unreached(profile: str, first: bool) -> None:
-    """The log has the refusal only. Whether it came after the notice was found unreached shows on the item's return."""
+    """Only a command after the notice was found unreached says that the seller is reached."""
     history = LifeCycle()
     rules = msgspec.structs.replace(
         current(profile), rules=msgspec.structs.replace(current(profile).rules, review="prima_facie")
@@ -480,6 +480,20 @@ def test_a_seller_acts_in_vain_while_its_notice_is_found_unreached(profile: str,
     history.right_changes(lag=dt.timedelta(), ownership=False, status="active")
     history.the_model_agrees()
     history.teardown()
+
+
+def test_a_seller_acts_in_vain_after_a_deadline_and_after_it_was_unreached() -> None:
+    """The refusal, what was due before it, and that the seller is reached are one record's outcome."""
+    world = World(policy())
+    world.submit()
+    world.unreached()
+    world.action(by="owner")
+    world.now += 30 * HOUR
+    outcome = world.counter(materials=())
+    assert outcome.refused is not None
+    assert [change.kind for change in outcome.changes] == ["overdue", "reached"]
+    assert not world.got.unreached
+    assert judged(world) == []
 
 
 def test_life_cycle() -> None:

@@ -166,8 +166,6 @@ class World:
                     begun_by=last.begun_by,
                     content=last.content,
                 )
-                # silently, an item away from NOTIFIED notes whether its seller was reached, for its next change
-                again = msgspec.structs.replace(again, unreached=last.unreached)
                 assert again == last, "public state changed without an event"
         if outcome.refused is not None:
             assert len(outcome.refused.detail) > 20
@@ -194,6 +192,7 @@ class World:
             "window_opened",
             "stands",
             "unreached",
+            "reached",
             "overdue",
             "reminded",
             "holder_response",
