@@ -51,7 +51,7 @@ _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
 _queued: Final = {
     name: msgspec.json.Decoder(kind)
     for name, kind in events.TYPES.items()
-    if issubclass(kind, events.Command | AccountEvent | events.ClaimFiled)
+    if issubclass(kind, events.Command | AccountEvent | events.ClaimFiled | events.PicturesCompared)
 }
 
 
@@ -311,7 +311,7 @@ class Fold:
                 ),
             )
         if incoming.topic == "@queue":
-            assert isinstance(data, events.ItemSubmitted | events.Command)
+            assert isinstance(data, events.ItemSubmitted | events.Command | events.PicturesCompared)
             return (
                 Outgoing(
                     incoming.partition,
@@ -320,7 +320,7 @@ class Fold:
                     incoming.type,
                     data,
                     data.item,
-                    data.accepted_at,
+                    data.at if isinstance(data, events.PicturesCompared) else data.accepted_at,
                     data.claim,
                 ),
             )

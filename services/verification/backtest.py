@@ -31,6 +31,7 @@ from shared.events import (
     Listing,
     NoticeSent,
     NoticeUnreached,
+    PicturesCompared,
     State,
     Triage,
 )
@@ -56,7 +57,7 @@ class Input(Struct, frozen=True):
 
     wall: dt.datetime
     now: dt.datetime
-    data: ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | Listing
+    data: ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | PicturesCompared | Listing
 
 
 class Timeline:

@@ -19,6 +19,7 @@ from deploy.local.stack import Stack
 from services.intake.kernel.domain import Account
 from services.intake.pictures import comparing
 from services.intake.pictures.comparing import Pictures
+from shared import policy
 from shared.events import Listing, Picture
 from tests.integration.intake_parts import PUBLISHED, Parts, People, wait
 from tests.integration.test_recurrence import Town
@@ -146,11 +147,11 @@ class Owner:
         return str(made.json()["id"])
 
 
-def claim(town: Town, owner: Owner, *images: Picture, seller: str = "s-pictures") -> str:
+def claim(town: Town, owner: Owner, *images: Picture, seller: str = "s-pictures", **more: Any) -> str:
     """An item on a listing that shows these pictures."""
     name = f"pictured-{uuid.uuid4().hex[:8]}"
     town.listed(Listing(listing=name, seller=seller, state="visible", title="A mug", images=images))
-    (item,) = town.file(owner.account, name, right=owner.right, reason="copied_image_or_text", evidence=[])
+    (item,) = town.file(owner.account, name, right=owner.right, reason="copied_image_or_text", **more)
     return item
 
 
@@ -186,6 +187,35 @@ def test_a_copied_picture_is_found_and_shown_to_those_who_decide(
     # once for each item, whatever is said of it later
     pictures_of_item = parts.query("select tries, state from picture_checks where item = %s", item)
     assert pictures_of_item == [(1, "compared")]
+
+
+def test_by_what_pictures_show_a_rule_decides_or_leaves_it_to_a_person(
+    parts: Parts, town: Town, people: People, shop: Shop, pictures: Pictures
+) -> None:
+    version = policy.current("ipp").version
+    owner = Owner(people, file_of(7))
+    found = claim(town, owner, shop.picture(file_of(7, 300)), version=version)
+    other = claim(town, owner, shop.picture(file_of(8)), version=version)
+    unseen = claim(town, owner, shop.picture(file_of(8)), shop.picture(b"no picture"), version=version)
+    _, reviewers = people.open("reviewer")
+
+    def read(item: str) -> Any:
+        return people.client.get(f"/v1/items/{item}", headers=reviewers).json()
+
+    for item in (found, other, unseen):
+        assert (read(item)["state"], read(item)["triage"]["lacks"]) == ("UNDER_REVIEW", ["match", "record"])
+    assert [pictures.once() for _ in range(4)] == [1, 1, 1, 0]
+    told = """select payload::json->>'item', (payload::json->>'match')::float from admission_queue
+        where type = 'goodfaith.pictures.compared.v1'"""
+    assert sorted(match > 0.9 for _, match in parts.query(told)) == [False, True]
+    assert {item for item, _ in parts.query(told)} == {found, other}
+    town.settle()
+    upheld = read(found)
+    assert (upheld["state"], upheld["triage"]["band"], upheld["why_person"]) == ("NOTIFIED", "uphold", [])
+    assert upheld["triage"]["signals"]["picture_match"] > 0.9
+    for item in (other, unseen):
+        assert read(item)["state"] == "UNDER_REVIEW"
+        assert any("pictures" in why for why in read(item)["why_person"])
 
 
 def test_what_cannot_be_seen_is_stated_with_its_reason(

@@ -16,6 +16,7 @@ import structlog
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.blobs import Altered, Blobs, BlobsUnavailable
 from services.intake.evidence.detection import REASONS
+from services.intake.kernel import outbox
 from services.intake.kernel.judged import PicturesFound, UnseenPicture
 from services.intake.kernel.metrics import PICTURE_CHECKS, PICTURES_OLDEST, PICTURES_UNSEEN, PICTURES_WAITING
 from services.intake.kernel.security import Contacts
@@ -23,9 +24,9 @@ from services.intake.kernel.store import Row
 from services.intake.pictures import store
 from services.intake.pictures.fetching import PASSING, Fetcher, Unseen
 from services.intake.pictures.seeing import Broken, Eyes
-from shared import db
-from shared.content import SeenItems
-from shared.events import Picture
+from shared import clock, db
+from shared.content import SeenItems, digest
+from shared.events import Picture, PicturesCompared
 from shared.internal import Client, ServiceUnavailable
 from shared.outbound import Names
 from shared.refusals import Refused
@@ -74,6 +75,9 @@ class Pictures:
         )
         self._engine = db.connect(settings.present("database"), schema="intake", name=NAME)
         self._loop = asyncio.Runner()
+        self._partitions = settings.partitions
+        self._shows: str | None = None
+        """Digest of what the listing showed that is being compared."""
         self.troubled = False
         """The last round met something that does not answer: wait before the next."""
 
@@ -97,6 +101,18 @@ class Pictures:
                 store.postpone(connection, check.item)
                 return 0
             settled = store.settle(connection, check.item, found)
+            match = None if found is None or not settled else store.match(found, check.right_type)
+            if match is not None and self._shows is not None:
+                now, _ = clock.read(connection)
+                compared = PicturesCompared(
+                    item=check.item,
+                    claim=check.claim,
+                    listing=check.listing,
+                    content=self._shows,
+                    match=match,
+                    at=now,
+                )
+                outbox.publish_pictures(connection, compared, self._partitions)
         if settled:
             PICTURE_CHECKS.labels("given_up" if found is None else "compared").inc()
             for one in () if found is None else found.unseen:
@@ -139,6 +155,7 @@ class Pictures:
             seen = (await self._verification.post("/internal/seen", SeenItems, {"items": [item]})).items.get(item)
         except (ServiceUnavailable, Refused) as error:
             raise Unanswered(f"verification: {error}") from None
+        self._shows = None if seen is None or seen.filed is None else digest(seen.filed)
         return () if seen is None or seen.filed is None else seen.filed.images
 
     async def _document(self, row: Row) -> bytes:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from services.intake.evidence import domain as evidence
 from services.intake.evidence.store import Row
 from services.intake.kernel.judged import PicturesFound
-from shared.comparison.pictures.types import Kind
+from shared.comparison.pictures.types import AIDS, Kind
 from shared.events import RightType
 
 KINDS: Final[dict[RightType, tuple[str, Kind]]] = {
@@ -31,9 +31,9 @@ _QUEUE: Final = """
 _TAKE: Final = """
     update picture_checks p set due_wall = now() + %s * interval '1 s', tries = tries + 1 from (
         select item from picture_checks where state = 'waiting' and due_wall <= now()
-        order by due_wall limit 1 for update skip locked) n
+        order by due_wall limit 1 for update skip locked) n join items i on i.id = n.item
     where p.item = n.item
-    returning p.item, p.right_id, p.tries > %s or p.since_wall < now() - %s * interval '1 s' as late,
+    returning p.item, p.right_id, i.claim, i.listing, p.tries > %s or p.since_wall < now() - %s * interval '1 s' as late,
         (select r.right_type from rights r where r.id = p.right_id) as right_type"""
 _POSTPONE: Final = """
     update picture_checks set due_wall = now() + least(600, 2 ^ least(tries, 10)) * interval '1 s'
@@ -49,6 +49,8 @@ class Check(NamedTuple):
 
     item: str
     right: str
+    claim: str
+    listing: str
     late: bool
     right_type: RightType
 
@@ -86,6 +88,18 @@ def settle(connection: sa.Connection, item: str, found: PicturesFound | None) ->
     state, body = ("given_up", None) if found is None else ("compared", msgspec.json.encode(found).decode())
     statement = "update picture_checks set state = %s, body = %s where item = %s and state = 'waiting'"
     return bool(connection.exec_driver_sql(statement, (state, body, item)).rowcount)
+
+
+def match(found: PicturesFound, right_type: RightType) -> float | None:
+    """How surely a picture that proves something is in the listing; None: that is not known.
+
+    Of a design it never is: a likeness of photographs does not say whether the goods have its appearance.
+    """
+    if KINDS[right_type][1] in AIDS:
+        return None
+    best = max((one.score for one in found.findings), default=0.0)
+    whole = found.pictures > 0 and found.references > 0 and not found.unseen
+    return best if best > 0 or whole else None
 
 
 def waiting(connection: sa.Connection) -> tuple[int, dt.datetime | None]:

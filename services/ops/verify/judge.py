@@ -37,6 +37,7 @@ from shared.events import (
     Listing,
     NoticeSent,
     NoticeUnreached,
+    PicturesCompared,
     ReportAction,
     ReportResult,
     Respond,
@@ -46,11 +47,12 @@ from shared.events import (
 )
 
 Add = Callable[[Category, str, str], None]
-Input = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged
+Input = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | PicturesCompared
 SUBMITTED: Final = "goodfaith.item.submitted.v1"
 NOTICE: Final = "goodfaith.notice.sent.v1"
 UNREACHED: Final = "goodfaith.notice.unreached.v1"
 HOLD: Final = "goodfaith.hold.changed.v1"
+PICTURES: Final = "goodfaith.pictures.compared.v1"
 AS_FILED: Final = {
     name: name
     for name in (
@@ -98,7 +100,7 @@ _data = msgspec.json.Decoder(_Data)
 _decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     name: msgspec.json.Decoder(kind)
     for name, kind in TYPES.items()
-    if name in (SUBMITTED, NOTICE, UNREACHED, HOLD) or issubclass(kind, Command)
+    if name in (SUBMITTED, NOTICE, UNREACHED, HOLD, PICTURES) or issubclass(kind, Command)
 }
 
 
@@ -235,6 +237,7 @@ class JudgedItem:
         silent: notices that are not judged yet and led to no published change.
         acted: when the seller gave its last command that was refused.
         outcome: what was last read of the log, not judged yet.
+        pictures: what was told of its pictures.
         ended_before: it is appealed, and had ended before.
         abandoned: it is not judged further, because log and model disagree or its log has gaps.
     """
@@ -247,6 +250,7 @@ class JudgedItem:
         "filed",
         "model",
         "outcome",
+        "pictures",
         "revision",
         "silent",
     )
@@ -259,6 +263,7 @@ class JudgedItem:
         self.silent: list[NoticeSent | NoticeUnreached] = []
         self.acted: dt.datetime | None = None
         self.outcome: Outcome | None = None
+        self.pictures: set[float] = set()
         self.revision = 0
         self.ended_before = False
         self.abandoned = False
@@ -310,6 +315,8 @@ class Judge:
                 continue
             if isinstance(data, Command):
                 judged.commands.append(OpenCommand(id_, data))
+            if isinstance(data, PicturesCompared):
+                judged.pictures.add(data.match)
             self._inputs[id_] = data
 
     # ---- the log, in its order
@@ -466,6 +473,9 @@ class Judge:
                 raise Disagreement("item-misjudged", "no seller_notice was awaited")
         elif isinstance(source, HoldChanged):
             model.receipt(source.at, at)
+        elif isinstance(source, PicturesCompared):
+            if not model.pictured(at):
+                raise Disagreement("item-misjudged", "nothing about it depended on pictures")
         elif change.previous == "DUPLICATE":
             model.reopened(at)
         elif cause is not None:
@@ -583,6 +593,8 @@ class Judge:
         rules = judged.model.policy.triage
         if rules is None:
             raise Disagreement("item-misjudged", "weighed under a policy that knows no triage")
+        if triage.signals.get("picture_match") not in (None, *judged.pictures):
+            raise Disagreement("item-misjudged", "weighed by pictures of which nothing was told")
         reason = judged.model.policy.reasons.get(judged.filed.reason)
         severity = "general" if reason is None else reason.severity
         score, fired, band, lacks = weighed(rules, severity, triage.signals, canary=judged.filed.canary)
