@@ -8,4 +8,3 @@ create table picture_checks (
     body text
 );
 create index picture_checks_due on picture_checks (due_wall) where state = 'waiting';
-comment on table picture_checks is 'Items whose listings'' pictures are compared with those of the right, and what was found.';
