@@ -667,6 +667,10 @@ class Settings(BaseSettings):
         " in-house store, or tests.",
     )
     pictures_http: bool = Field(False, description="Whether pictures may be fetched unencrypted.")
+    pictures_ca: Path | None = Field(
+        None,
+        description="PEM file with the authorities that sign these hosts' certificates (default: the system's).",
+    )
     pictures_timeout_s: float = Field(10.0, gt=0, le=60, description="Seconds that fetching a picture may take.")
     pictures_max_bytes: int = Field(5_000_000, ge=1_000, le=20_000_000, description="Largest picture that is opened.")
     pictures_give_up_s: float = Field(

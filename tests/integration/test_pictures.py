@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import http.server
 import io
@@ -9,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +21,12 @@ from deploy.local.stack import Stack
 from services.intake.kernel.domain import Account
 from services.intake.pictures import comparing
 from services.intake.pictures.comparing import Pictures
+from services.intake.pictures.fetching import Fetcher, Unseen
 from shared import policy
 from shared.events import Listing, Picture
+from shared.settings import Settings
 from tests.integration.intake_parts import PUBLISHED, Parts, People, wait
+from tests.integration.test_calling import Zone, certificate
 from tests.integration.test_recurrence import Town
 from tests.unit.shared.comparison.pictures.drawn import scene
 
@@ -248,6 +253,73 @@ def test_what_cannot_be_seen_is_stated_with_its_reason(
     assert unseen.pop(("right", owner.works[1])) == "unknown_type"
     assert unseen == {("listing", picture.id): reason for reason, picture in images.items()}
     assert "/secret" not in shop.asked
+
+
+def test_what_no_reviewer_accepted_shows_nothing_of_a_right(
+    parts: Parts, town: Town, people: People, shop: Shop, pictures: Pictures
+) -> None:
+    owner = Owner(people, file_of(11))
+    later = owner.upload("specimen", file_of(12))
+    named = people.client.post(f"/v1/rights/{owner.right}/evidence", json={"evidence": [later]}, headers=owner.headers)
+    assert named.json() == {"changed": True}, named.text
+    item = claim(town, owner, shop.picture(file_of(12)), version=policy.current("ipp").version)
+    assert pictures.once() == 1
+    told = shown(people, owner.headers, item)
+    assert (told["findings"], told["references"]) == ([], 2)
+    assert told["unseen"] == [{"id": later, "of": "right", "reason": "document_not_accepted"}]
+    assert parts.query("select count(*) from admission_queue where item = '' and listing like 'pictured-%%'") == [(0,)]
+
+
+def test_a_design_is_shown_as_an_aid_and_tells_triage_nothing(
+    parts: Parts, town: Town, people: People, shop: Shop, pictures: Pictures
+) -> None:
+    holder, headers = people.open()
+    view = people.client.post("/v1/evidence?kind=design_view", content=file_of(13), headers=headers).json()["id"]
+    body = {"right_type": "design", "register": "eu", "number": "001234567-0001", "classes": ["07-01"]}
+    made = people.client.post("/v1/rights", json={**body, "evidence": [view]}, headers=headers)
+    assert made.status_code == 201, made.text
+    right = made.json()["id"]
+    assert people.decide(people.operator, right, documents=[view]).json() == {"changed": True}
+    name = f"pictured-{uuid.uuid4().hex[:8]}"
+    copy = shop.picture(file_of(13, 300))
+    town.listed(Listing(listing=name, seller="s-pictures", state="visible", title="A mug", images=(copy,)))
+    account = Account(holder, "holder", True, False, True)
+    (item,) = town.file(account, name, right=right, reason="design", version=policy.current("ipp").version)
+    assert pictures.once() == 1
+    (found,) = shown(people, headers, item)["findings"]
+    assert (found["rule"], found["score"], found["against"]) == ("same_picture", 0.0, ["aid"])
+    assert parts.query("select count(*) from admission_queue where listing = %s", name) == [(0,)]
+
+
+def test_pictures_come_over_tls_under_the_hosts_name(tmp_path: Path, shop: Shop) -> None:
+    cert, context = certificate(tmp_path, "cdn.example")
+    server = Shop()
+    try:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        port = server.server_address[1]
+        data = file_of(1, 100)
+        server.files["/a"] = data
+        settings = Settings(
+            pictures_hosts=(f"cdn.example:{port}", f"other.example:{port}"),
+            pictures_networks=("127.0.0.0/8",),
+        )
+        # nobody listens at the first address
+        zone = Zone(["127.0.0.2", "127.0.0.1"])
+
+        def fetch(host: str, **more: Any) -> str | bytes:
+            fetcher = Fetcher(settings.model_copy(update=more), zone)
+            picture = Picture(id="a", sha256=hashlib.sha256(data).hexdigest(), url=f"https://{host}:{port}/a")
+            try:
+                return asyncio.run(fetcher.fetch(picture))
+            except Unseen as unseen:
+                return unseen.reason
+
+        assert fetch("cdn.example", pictures_ca=cert) == data
+        assert fetch("other.example", pictures_ca=cert) == "unreachable"
+        assert fetch("cdn.example") == "unreachable"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_what_is_down_is_tried_again_and_left_out_in_the_end(

@@ -105,7 +105,7 @@ class PictureComparison(Struct, kw_only=True):
     references: int = 0
     """How many the right has."""
     findings: list[Finding] = []
-    """The surest first."""
+    """The surest first; at most 24."""
     unseen: list[UnseenPicture] = []
     """What was left out, and why."""
 

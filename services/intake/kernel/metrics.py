@@ -229,6 +229,7 @@ _PICTURES: Final = "intake-pictures"
 _UNSEEN: Final = (
     "another_file",
     "document_gone",
+    "document_not_accepted",
     "file",
     "host_not_named",
     "no_url",

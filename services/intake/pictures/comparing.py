@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 NAME: Final = "intake-pictures"
 CHECK_S: Final = 300.0
 """Wall seconds for the pictures of one item."""
+FINDINGS: Final = 24
+"""Findings of an item that are kept, the surest first."""
 _IDLE_S: Final = 0.5
 _LOOK_EVERY: Final = 20
 """Rounds between two updates of the gauges."""
@@ -144,7 +146,7 @@ class Pictures:
                     if reason is not None:
                         found.unseen.append(UnseenPicture(id=image.id, of="listing", reason=reason))
                 try:
-                    found.findings = await eyes.find()
+                    found.findings = (await eyes.find())[:FINDINGS]
                 except Broken:
                     raise Unanswered("the comparison broke off") from None
             return found
@@ -164,6 +166,8 @@ class Pictures:
         """
         if not row["kept"]:
             raise Unseen("document_gone")
+        if not row["accepted"]:
+            raise Unseen("document_not_accepted")
         if row["size"] > self._most:
             raise Unseen("too_large")
         key = self._contacts.unwrap(row["id"], row["key"]) if row["sealed"] else None

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
+import ssl
 from typing import Final
 
 import httpx
 
 from shared import outbound
 from shared.events import Picture
-from shared.outbound import Names, Rules, Target, Unfit
+from shared.outbound import Address, Names, Rules, Target, Unfit
 from shared.settings import Settings
 
 PASSING: Final = frozenset({"unreachable", "too_slow"})
@@ -42,6 +43,7 @@ class Fetcher:
         self._hosts = frozenset(host.lower() for host in settings.pictures_hosts)
         self._most = settings.pictures_max_bytes
         self._timeout_s = settings.pictures_timeout_s
+        self._trusted = ssl.create_default_context(cafile=settings.pictures_ca)
         self._names = names or outbound.Dns(settings.pictures_timeout_s / 3)
 
     async def fetch(self, picture: Picture) -> bytes:
@@ -74,12 +76,25 @@ class Fetcher:
         return target
 
     async def _get(self, target: Target) -> bytes:
-        address = (await outbound.public(target, self._rules, self._names))[0]
+        # a host without IPv6 learns of such addresses, too
+        *others, last = sorted(await outbound.public(target, self._rules, self._names), key=lambda one: one.version)[:3]
+        for address in others:
+            try:
+                return await self._get_from(target, address)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                continue
+        return await self._get_from(target, last)
+
+    async def _get_from(self, target: Target, address: Address) -> bytes:
         url = httpx.URL(target.url)
         headers = {"Host": url.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"}
         async with (
             httpx.AsyncClient(
-                trust_env=False, follow_redirects=False, timeout=self._timeout_s, limits=_LIMITS
+                trust_env=False,
+                follow_redirects=False,
+                timeout=httpx.Timeout(self._timeout_s, connect=self._timeout_s / 4),
+                limits=_LIMITS,
+                verify=self._trusted,
             ) as client,
             client.stream(
                 "GET", url.copy_with(host=str(address)), headers=headers, extensions={"sni_hostname": target.host}

@@ -39,7 +39,9 @@ _POSTPONE: Final = """
     update picture_checks set due_wall = now() + least(600, 2 ^ least(tries, 10)) * interval '1 s'
     where item = %s and state = 'waiting'"""
 _REFERENCES: Final = """
-    select d.id, d.digest, d.size, d.sealed, d.key, d.state = 'kept' and d.forged is null as kept
+    select d.id, d.digest, d.size, d.sealed, d.key, d.state = 'kept' and d.forged is null as kept,
+        exists (select from right_changes h
+            where h.right_id = l.about and h.kind = 'accepted' and d.id = any(h.documents)) as accepted
     from evidence_links l join evidence d on d.id = l.document where l.about = %s and %s = any(l.kinds)
     order by l.linked_at, d.id limit %s"""
 
@@ -74,7 +76,11 @@ def postpone(connection: sa.Connection, item: str) -> None:
 
 
 def references(connection: sa.Connection, check: Check) -> list[Row]:
-    """The documents that show the right. Of one that is not ``kept`` the bytes are gone, or prove nothing."""
+    """The documents that show the right.
+
+    Of one that is not ``kept`` the bytes are gone, or prove nothing. One that is not ``accepted`` its owner may have
+    named since: it shows whatever suits the owner, such as the seller's own picture.
+    """
     values = (check.right, KINDS[check.right_type][0], REFERENCES)
     rows = connection.exec_driver_sql(_REFERENCES, values).mappings()
     return [
