@@ -85,21 +85,6 @@ class UnseenPicture(Struct, kw_only=True):
 class PicturesFound(Struct, kw_only=True):
     """What a comparison of pictures found."""
 
-    pictures: int
-    """How many the listing showed when the item was taken up."""
-    references: int
-    """How many the right has."""
-    findings: list[Finding] = []
-    unseen: list[UnseenPicture] = []
-
-
-class PictureComparison(Struct, kw_only=True):
-    """The right's pictures in those of the listing, as it was taken up. No finding of a right's picture is no proof.
-
-    ``status``: ``waiting``; ``compared``; ``given_up``: nothing could be compared for so long that a person looks.
-    """
-
-    status: Literal["waiting", "compared", "given_up"]
     pictures: int = 0
     """How many the listing showed when the item was taken up."""
     references: int = 0
@@ -108,6 +93,15 @@ class PictureComparison(Struct, kw_only=True):
     """The surest first; at most 24."""
     unseen: list[UnseenPicture] = []
     """What was left out, and why."""
+
+
+class PictureComparison(PicturesFound, kw_only=True):
+    """The right's pictures in those of the listing, as it was taken up. That none was found proves nothing.
+
+    ``status``: ``waiting``; ``compared``; ``given_up``: nothing could be compared for so long that a person looks.
+    """
+
+    status: Literal["waiting", "compared", "given_up"]
 
 
 _found: Final = msgspec.json.Decoder(PicturesFound).decode

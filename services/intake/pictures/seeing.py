@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
+from services.intake.evidence.detection import REASONS
 from services.intake.evidence.uploads import MEGAPIXELS
 from services.intake.pictures import confined
 from shared.comparison.pictures import Finding
@@ -27,7 +28,7 @@ ANSWER_MOST: Final = 1 << 20
 
 
 class _Answer(msgspec.Struct, forbid_unknown_fields=True):
-    reason: Annotated[str, Meta(max_length=40, pattern="^[a-z0-9_]+$")] | None = None
+    reason: str | None = None
     findings: Annotated[list[Finding], Meta(max_length=200)] | None = None
 
 
@@ -62,6 +63,8 @@ class Eyes:
             return "too_complex"
         if reason is None:
             self._shown.append((order, data))
+        elif reason not in REASONS:
+            return "damaged"  # the process no longer says what it should
         return reason
 
     async def find(self) -> list[Finding]:
