@@ -94,6 +94,14 @@ FLEET = (
         secrets=("contact_key", "euipo_client", "uspto_key"),
         needs="GOODFAITH_REGISTERS",
     ),
+    Spec(
+        "intake-pictures",
+        ("services.intake", "pictures"),
+        "intake",
+        "intake",
+        secrets=("internal_token", "contact_key"),
+        needs="GOODFAITH_PICTURES_HOSTS",
+    ),
     Spec("verification", ("services.verification",), "verification", "verification", principal="verification"),
     Spec(
         "verification-api",

@@ -56,6 +56,7 @@ from shared.events import (
     Listing,
     NoticeSent,
     NoticeUnreached,
+    PicturesCompared,
     ReportAction,
     ReportResult,
     Respond,
@@ -66,7 +67,7 @@ from shared.policy import Policy
 
 __all__ = ["TABLE", "Change", "Facts", "Frame", "Item", "Outcome", "Reopened", "Row", "Timer", "decide", "fire"]
 
-Event = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | Listing | Reopened
+Event = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | PicturesCompared | Listing | Reopened
 
 BACK: Final = "the state before"
 STAY: Final = "(the same)"
@@ -179,6 +180,10 @@ TABLE: Final[tuple[Row, ...]] = (
          when=review.prima_facie, do=review.notify),
     _row(7, "upheld-by-reviewer", S.UNDER_REVIEW, Decide, S.NOTIFIED, "hold if `removal` = on_notice",
          by=REVIEWER, when=decisions.decides("uphold"), do=review.notify),
+    _row(7, "pictures-suffice", S.UNDER_REVIEW, PicturesCompared, S.UNDER_REVIEW, "`review` = triage: weighed again, as the right's pictures are in the listing's and nothing else was lacking",
+         before=review.note_pictures, when=review.pictures_suffice),
+    _row(7, "pictures-noted", (S.RECEIVED, S.NEEDS_INFO, S.UNDER_REVIEW, S.LITIGATION, S.SUSPENDED), PicturesCompared, STAY, "for when it is weighed next",
+         before=review.note_pictures, when=review.pictures_noted, emit=""),
     _row(9, "stands", S.NOTIFIED, NoticeSent, STAY, "`seller_silent` = nothing: no window; a counter is never late",
          when=notices.stands, do=notices.stand, emit="stands"),
     _row(7, "window-opened", S.NOTIFIED, NoticeSent, STAY, "the seller's `window` begins",

@@ -70,6 +70,7 @@ SIGNALS: Final[dict[policy.SignalName, Signal]] = {
     "claim_size": lambda item, *_: float(item.claim_size),
     "title_similarity": _title_similarity,
     "mark_use": lambda _item, _facts, found: max((ROLES[one.role] for one in found or ()), default=None),
+    "picture_match": lambda item, *_: item.picture_match,
     "failed_before": lambda _, facts, __: float(facts.failed_before),
     "upheld_here": lambda _, facts, __: float(facts.upheld_here),
     "seller_violations": lambda _, facts, __: (
@@ -119,7 +120,10 @@ def lacking(signals: Mapping[str, float], ways: policy.Ways, rules: policy.Triag
     there = {
         name
         for name, finding in rules.findings.items()
-        if all(_within(signals.get(bound.signal), bound) for bound in finding.all)
+        if any(
+            bounds and all(_within(signals.get(bound.signal), bound) for bound in bounds)
+            for bounds in (finding.all, finding.or_all)
+        )
     }
     if any(there.issuperset(way) for way in ways):
         return ()

@@ -78,6 +78,7 @@ def weighed(
         name
         for name, finding in rules.findings.items()
         if not all(holds(bound.signal, bound.at_least, bound.at_most) for bound in finding.all)
+        and (not finding.or_all or not all(holds(b.signal, b.at_least, b.at_most) for b in finding.or_all))
     }
     complete = [way for way in ways if not way & absent]
     if band == "uphold" and (not complete or [weight for weight in fired.values() if weight < 0]):
@@ -177,6 +178,21 @@ class ItemModel(ItemState):
         if review == "prima_facie" or self.band == "uphold":
             self.notified()
         return None
+
+    def pictured(self, now: dt.datetime) -> bool:
+        """What pictures show completes the evidence (row 7). Returns whether that can be."""
+        waits = self.audit is not None and self.audit[1] is None
+        if self.state != "UNDER_REVIEW" or self.deciders or waits or self.policy.rules.review != "triage":
+            return False
+        if self.band != "uphold" or self.by_hand():
+            return False
+        self.at(now)
+        self.go("UNDER_REVIEW")
+        self.by_rule()
+        if self.state == "UNDER_REVIEW":
+            self.path = ()  # an audit has begun instead
+        self.done()
+        return True
 
     def notified(self) -> None:
         """Enter NOTIFIED (row 7)."""

@@ -37,6 +37,7 @@ from shared.events import (
     Listing,
     NoticeSent,
     NoticeUnreached,
+    PicturesCompared,
     ReportAction,
     ReportResult,
     Respond,
@@ -46,11 +47,12 @@ from shared.events import (
 )
 
 Add = Callable[[Category, str, str], None]
-Input = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged
+Input = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | PicturesCompared
 SUBMITTED: Final = "goodfaith.item.submitted.v1"
 NOTICE: Final = "goodfaith.notice.sent.v1"
 UNREACHED: Final = "goodfaith.notice.unreached.v1"
 HOLD: Final = "goodfaith.hold.changed.v1"
+PICTURES: Final = "goodfaith.pictures.compared.v1"
 AS_FILED: Final = {
     name: name
     for name in (
@@ -98,7 +100,7 @@ _data = msgspec.json.Decoder(_Data)
 _decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     name: msgspec.json.Decoder(kind)
     for name, kind in TYPES.items()
-    if name in (SUBMITTED, NOTICE, UNREACHED, HOLD) or issubclass(kind, Command)
+    if name in (SUBMITTED, NOTICE, UNREACHED, HOLD, PICTURES) or issubclass(kind, Command)
 }
 
 
@@ -234,6 +236,7 @@ class JudgedItem:
         commands: the item's commands that are not judged yet, in the order of intake's log.
         silent: notices that are not judged yet and led to no published change.
         outcome: what was last read of the log, not judged yet.
+        pictures: what was told of its pictures.
         ended_before: it is appealed, and had ended before.
         abandoned: it is not judged further, because log and model disagree or its log has gaps.
     """
@@ -245,6 +248,7 @@ class JudgedItem:
         "filed",
         "model",
         "outcome",
+        "pictures",
         "revision",
         "silent",
     )
@@ -256,6 +260,7 @@ class JudgedItem:
         self.commands: deque[OpenCommand] = deque()
         self.silent: list[NoticeSent | NoticeUnreached] = []
         self.outcome: Outcome | None = None
+        self.pictures: set[float] = set()
         self.revision = 0
         self.ended_before = False
         self.abandoned = False
@@ -307,6 +312,8 @@ class Judge:
                 continue
             if isinstance(data, Command):
                 judged.commands.append(OpenCommand(id_, data))
+            if isinstance(data, PicturesCompared):
+                judged.pictures.add(data.match)
             self._inputs[id_] = data
 
     # ---- the log, in its order
@@ -459,6 +466,9 @@ class Judge:
                 raise Disagreement("item-misjudged", "no seller_notice was awaited")
         elif isinstance(source, HoldChanged):
             model.receipt(source.at, at)
+        elif isinstance(source, PicturesCompared):
+            if not model.pictured(at):
+                raise Disagreement("item-misjudged", "nothing about it depended on pictures")
         elif change.previous == "DUPLICATE":
             model.reopened(at)
         elif cause is not None:
@@ -568,6 +578,8 @@ class Judge:
         rules = judged.model.policy.triage
         if rules is None:
             raise Disagreement("item-misjudged", "weighed under a policy that knows no triage")
+        if triage.signals.get("picture_match") not in (None, *judged.pictures):
+            raise Disagreement("item-misjudged", "weighed by pictures of which nothing was told")
         reason = judged.model.policy.reasons.get(judged.filed.reason)
         severity = "general" if reason is None else reason.severity
         score, fired, band, lacks = weighed(rules, severity, triage.signals, canary=judged.filed.canary)

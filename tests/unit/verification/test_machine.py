@@ -44,7 +44,7 @@ from shared.events import (
     State,
     Withdraw,
 )
-from shared.policy import Audits, Policy, current
+from shared.policy import Audits, Policy, TriageNeeds, current
 from tests.unit.verification.world import COMPLETE, HOUR, IPP, ITEM, MICRO, VISIBLE, T, World, judged, policy
 
 S = State
@@ -89,6 +89,11 @@ PROFILES = [
     for share, audits in ((0.0, None), (0.0, ALL), (1.0, None))
 ]
 """Other laws and programmes, with audits of nothing and of everything, and as versions before had them."""
+_TRIAGE = current("ipp").triage
+assert _TRIAGE is not None
+_MATCH = msgspec.structs.replace(_TRIAGE, needs=TriageNeeds(general=(("match",),), serious=(("match",),)))
+PROFILES += [msgspec.structs.replace(current("ipp"), triage=_MATCH, audits=audits) for audits in (None, ALL)]
+"""A match suffices, such as that of pictures."""
 GONE = Listing(listing="l", state="unknown")
 LISTINGS = [None, VISIBLE, GONE, Listing(listing="l", seller="seller", state="ended")]
 NOTICES = ["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
@@ -152,6 +157,7 @@ class LifeCycle(RuleBasedStateMachine):
         self.world = World(rules, listing=listing)
         self.model: ItemModel = Informed(self.world)
         self.know(listing, original)
+        self.world.content = "c" * 64
         reason = next(iter(rules.reasons))
         materials = tuple({*rules.claim.required, *rules.reasons[reason].materials}) if complete else ()
         named = {"reason": reason, "right_type": rules.reasons[reason].rights[0], "materials": materials, **rest}
@@ -236,6 +242,14 @@ class LifeCycle(RuleBasedStateMachine):
         self.world.unreached(revision=self.world.got.revision + offset)
         assert self.world.item is before
 
+    @rule(match=st.sampled_from([0.0, 0.95]), judged_on=st.integers(0, 9).map(bool))
+    def pictures_compared(self, match: float, judged_on: bool) -> None:
+        self.told()
+        outcome = self.world.pictures(match, None if judged_on else "d" * 64)
+        assert not outcome.changes or (match and judged_on)
+        if outcome.changes:
+            assert self.model.pictured(self.world.now)
+
     @rule(held=st.booleans(), lag=DELAYS)
     def receipt(self, held: bool, lag: dt.timedelta) -> None:
         at = max(self.world.now - lag, T)
@@ -265,7 +279,11 @@ class LifeCycle(RuleBasedStateMachine):
             case S.NEEDS_INFO:
                 steps = [self.deadline, lambda: self.add_information(lag, True, True)]
             case S.UNDER_REVIEW:
-                steps = [lambda: self.decide(now, "uphold"), lambda: self.marketplace_answers(VISIBLE, False)]
+                steps = [
+                    lambda: self.decide(now, "uphold"),
+                    lambda: self.marketplace_answers(VISIBLE, False),
+                    lambda: self.pictures_compared(0.95, True),
+                ]
             case S.NOTIFIED:
                 steps = [self.deadline, lambda: self.counter(lag, True), lambda: self.counter(lag, False)]
             case S.COUNTERED:

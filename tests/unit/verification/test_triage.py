@@ -255,6 +255,114 @@ def test_the_right_counts_as_it_is_when_the_item_comes_to_review() -> None:
     assert (world.state, world.got.triage and world.got.triage.signals["right_in_force"]) == (S.NOTIFIED, 1.0)
 
 
+WORK: dict[str, Any] = {"right_type": "copyright", "reason": "copied_image_or_text"}
+
+
+def pictured(rules: policy.Policy = NEWEST, **changes: Any) -> World:
+    """A claim on a work, about a listing whose content is known, that waits for a person."""
+    world = World(rules)
+    world.listing, world.content = OTHER, "c" * 64
+    world.submit(**{**WORK, **changes})
+    assert world.state is S.UNDER_REVIEW
+    return world
+
+
+def test_a_work_that_is_found_in_the_pictures_completes_the_evidence() -> None:
+    world = pictured()
+    weighed = world.got.triage
+    assert weighed is not None
+    assert (weighed.band, weighed.lacks) == ("review", ("match", "record"))
+    assert "picture_match" not in weighed.signals
+    (change,) = world.pictures(0.98).changes
+    assert (world.state, change.kind, change.data.rule) == (S.NOTIFIED, "notified", "7-upheld-prima-facie")
+    assert change.data.via == (S.UNDER_REVIEW,)
+    assert change.data.triage is not None
+    assert (change.data.triage.band, change.data.triage.lacks) == ("uphold", ())
+    assert change.data.triage.signals["picture_match"] == 0.98
+    assert judged(world) == []
+    assert world.pictures(0.5).ignored is not None
+    # verify knows what was told
+    told = world.heard[1][1]
+    world.heard[1] = (world.heard[1][0], msgspec.structs.replace(told, match=0.97))
+    (found,) = judged(world)
+    assert "pictures of which nothing was told" in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({}, 0.0),
+        ({}, 0.6),
+        ({}, 0.89),
+        ({"reason": "pirated_product"}, 1.0),  # a serious reason takes a record as well
+        ({"brake": "rate"}, 1.0),
+        ({"record": BAD}, 1.0),  # something speaks against it
+    ],
+)
+def test_pictures_that_do_not_suffice_are_noted_and_a_person_decides(changes: dict[str, Any], match: float) -> None:
+    world = pictured(**changes)
+    before = world.got
+    assert world.pictures(match).changes == ()
+    assert world.got == msgspec.structs.replace(before, picture_match=match)
+    assert world.decide("uphold").refused is None
+    assert judged(world) == []
+
+
+def test_only_pictures_of_what_the_item_is_judged_on_count() -> None:
+    world = pictured()
+    before = world.got
+    assert world.pictures(1.0, content="d" * 64).ignored is not None
+    assert world.got == before
+    none = World(NEWEST)
+    none.listing = OTHER
+    none.submit(**WORK)
+    assert none.pictures(1.0, content="d" * 64).ignored is not None
+
+
+def test_pictures_change_nothing_once_a_person_is_at_it() -> None:
+    world = pictured()
+    world.decide("refuse", code="plainly_unfounded")
+    world.pictures(1.0)
+    assert world.state is S.REJECTED
+    world.complain()
+    world.decide_complaint("reverse", code="facts_misjudged")
+    assert world.state is S.UNDER_REVIEW
+    assert world.pictures(1.0).changes == ()
+    assert judged(world) == []
+
+
+def test_pictures_under_an_audit_leave_it_to_the_person() -> None:
+    assert NEWEST.audits is not None
+    audits = msgspec.structs.replace(NEWEST.audits, shares={"upheld_by_rule": 1.0})
+    world = pictured(msgspec.structs.replace(NEWEST, audits=audits))
+    (change,) = world.pictures(1.0).changes
+    assert (world.state, change.kind, change.data.via) == (S.UNDER_REVIEW, "under_review", ())
+    assert change.data.audit is not None
+    assert world.pictures(0.95).changes == ()
+    assert world.state is S.UNDER_REVIEW
+    assert judged(world) == []
+
+
+def test_pictures_that_come_while_the_item_is_away_count_on_its_return() -> None:
+    world = pictured()
+    world.right("expired")
+    assert world.state is S.SUSPENDED
+    assert world.pictures(1.0).changes == ()
+    world.right("active")
+    assert (world.state, world.got.triage and world.got.triage.signals["picture_match"]) == (S.NOTIFIED, 1.0)
+    assert judged(world) == []
+
+
+def test_under_a_policy_that_does_not_look_at_them_pictures_are_noted() -> None:
+    world = World(IPP)
+    world.listing, world.content, world.failed_before = OTHER, "c" * 64, 1
+    world.submit(**WORK)
+    assert world.state is S.UNDER_REVIEW
+    world.failed_before = 0  # what else changed is no occasion
+    assert world.pictures(1.0).changes == ()
+    assert world.got.picture_match == 1.0
+
+
 @pytest.mark.parametrize("brake", ["probation", "rate"])
 def test_under_a_brake_a_person_decides_whatever_the_evidence(brake: str) -> None:
     world = newest(reason="improper_use", brake=brake, **MATCH, **IN_GOOD_FAITH)

@@ -26,6 +26,7 @@ from shared.events import (
     Listing,
     NoticeSent,
     NoticeUnreached,
+    PicturesCompared,
     ReportAction,
     ReportResult,
     Respond,
@@ -296,6 +297,11 @@ class World:
         """Notification's word for it that nobody owns the seller's inbox."""
         revision = self.got.revision if revision is None else revision
         return self.do(NoticeUnreached(**ITEM, message="m", revision=revision, at=self.now))
+
+    def pictures(self, match: float, content: str | None = None) -> Outcome:
+        """Intake's word for what pictures show, by default those on which the item is judged."""
+        content = content or self.got.content or "0" * 64
+        return self.do(PicturesCompared(**ITEM, content=content, match=match, at=self.now))
 
     def receipt(self, held: bool = True, at: dt.datetime | None = None) -> Outcome:
         """The marketplace's receipt."""
