@@ -192,6 +192,7 @@ SignalName = Literal[
     "claim_size",
     "title_similarity",
     "mark_use",
+    "brand_named",
     "failed_before",
     "upheld_here",
     "seller_violations",
