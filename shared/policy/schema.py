@@ -193,6 +193,7 @@ SignalName = Literal[
     "title_similarity",
     "mark_use",
     "picture_match",
+    "brand_named",
     "failed_before",
     "upheld_here",
     "seller_violations",
@@ -223,11 +224,9 @@ class Bound(Part, frozen=True, kw_only=True):
 
 
 class TriageFinding(Part, frozen=True, kw_only=True):
-    """Positive evidence: it is there if all of its bounds hold, or all of ``or_all``."""
+    """Positive evidence: it is there if all of its bounds hold."""
 
     all: Annotated[tuple[Bound, ...], Meta(min_length=1, max_length=10)]
-    or_all: Annotated[tuple[Bound, ...], Meta(max_length=10)] = ()
-    """Empty: there is no other way."""
     lacking: Annotated[str, Meta(min_length=1, max_length=300)]
     """What it means that it is not there, for the holder and reviewers."""
 

@@ -78,7 +78,6 @@ def weighed(
         name
         for name, finding in rules.findings.items()
         if not all(holds(bound.signal, bound.at_least, bound.at_most) for bound in finding.all)
-        and (not finding.or_all or not all(holds(b.signal, b.at_least, b.at_most) for b in finding.or_all))
     }
     complete = [way for way in ways if not way & absent]
     if band == "uphold" and (not complete or [weight for weight in fired.values() if weight < 0]):

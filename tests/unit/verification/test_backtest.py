@@ -30,7 +30,7 @@ from shared.events import (
     Triage,
     Withdraw,
 )
-from shared.policy import Policy, Span, TriageRule, current
+from shared.policy import Policy, Span, TriageNeeds, TriageRule, current
 from tests.unit.verification.world import DAY, HOUR, IPP, MANUAL, policy
 
 T = dt.datetime(2026, 3, 2, 10, tzinfo=dt.UTC)
@@ -132,9 +132,8 @@ def tally(log: Log, replays: Sequence[Replay]) -> dict[str, Any]:
 def test_what_pictures_showed_counts_again_by_the_policy_that_is_tried() -> None:
     new = msgspec.structs.replace(current("ipp"), audits=None)
     assert new.triage is not None
-    match = msgspec.structs.replace(new.triage.findings["match"], or_all=())
-    findings = {**new.triage.findings, "match": match}
-    old = msgspec.structs.replace(new, triage=msgspec.structs.replace(new.triage, findings=findings))
+    needs = TriageNeeds(general=(("match",),), serious=(("match",),))
+    old = msgspec.structs.replace(new, triage=msgspec.structs.replace(new.triage, needs=needs))
     log = Log()
     log.file(right_type="copyright", reason="copied_image_or_text")
     log.add(

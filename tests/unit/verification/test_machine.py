@@ -91,9 +91,10 @@ PROFILES = [
 """Other laws and programmes, with audits of nothing and of everything, and as versions before had them."""
 _TRIAGE = current("ipp").triage
 assert _TRIAGE is not None
-_MATCH = msgspec.structs.replace(_TRIAGE, needs=TriageNeeds(general=(("match",),), serious=(("match",),)))
+_PICTURE = (("copied_work",),)
+_MATCH = msgspec.structs.replace(_TRIAGE, needs=TriageNeeds(general=_PICTURE, serious=_PICTURE))
 PROFILES += [msgspec.structs.replace(current("ipp"), triage=_MATCH, audits=audits) for audits in (None, ALL)]
-"""A match suffices, such as that of pictures."""
+"""A picture suffices."""
 GONE = Listing(listing="l", state="unknown")
 LISTINGS = [None, VISIBLE, GONE, Listing(listing="l", seller="seller", state="ended")]
 NOTICES = ["seller_notice", "counter_forwarded", "counter_defect", "info_request"]

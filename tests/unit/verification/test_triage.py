@@ -21,8 +21,8 @@ RULES: policy.Triage = IPP.triage
 GOOD, BAD = Record(settled=50, upheld=49), Record(settled=50, upheld=10, countered=20, declined=10)
 
 
-def listing(title: str | None) -> Listing:
-    return Listing(listing="l", seller="seller", state="visible", title=title)
+def listing(title: str | None, brand: str | None = None) -> Listing:
+    return Listing(listing="l", seller="seller", state="visible", title=title, brand=brand)
 
 
 def item(**changes: Any) -> Item:
@@ -114,6 +114,24 @@ def test_as_what_a_mark_stands_in_the_title(title: str | None, locale: str, use:
     assert "mark_use" not in measure(item(mark=None), facts)
 
 
+@pytest.mark.parametrize(
+    ("brand", "named"),
+    [
+        ("iPhone", 1.0),
+        ("IPHONE (Apple)", 1.0),
+        ("1Phone", 1.0),
+        ("no name", 0.0),
+        ("Phone", 0.0),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_whether_the_listing_names_the_mark_as_its_brand(brand: str | None, named: float | None) -> None:
+    facts = Facts(listing=listing("phone", brand))
+    assert measure(item(mark="iPhone"), facts).get("brand_named") == named
+    assert "brand_named" not in measure(item(mark=None), facts)
+
+
 def test_in_between_a_person_decides_and_sees_why() -> None:
     world = World()
     world.listing = listing("blue mug")
@@ -185,7 +203,9 @@ NEWEST = policy.current("ipp")
 assert NEWEST.triage is not None
 TRIAGE: policy.Triage = NEWEST.triage
 MATCH = {"mark": "ACME"}
-BRANDED, ACCESSORY, OTHER = (listing(title) for title in ("ACME shoes", "laces for ACME shoes", "shoes"))
+BRANDED, ACCESSORY, OTHER = (listing(title, "no name") for title in ("ACME shoes", "laces for ACME shoes", "shoes"))
+OWN, UNSAID = (listing("ACME shoes", brand) for brand in ("Acme", None))
+"""Says that the goods are of the mark; says nothing."""
 IN_GOOD_FAITH: dict[str, Any] = {"good_faith": True, "record": Record(settled=50, upheld=49)}
 
 
@@ -201,20 +221,45 @@ def newest(shown: Listing | None = BRANDED, **changes: Any) -> World:
     ("reason", "shown", "changes", "lacks"),
     [
         # what the version before takes down unseen: a complete claim, of which nothing is known
-        ("improper_use", OTHER, {}, ("match", "record")),
-        ("counterfeit", OTHER, {}, ("match", "record")),
+        ("improper_use", OTHER, {}, ("match", "other_goods", "copied_work", "record")),
+        ("counterfeit", OTHER, {}, ("match", "record", "copied_work")),
         ("improper_use", BRANDED, MATCH, ()),
+        # the mark on what may be the holder's own goods
+        ("improper_use", OWN, MATCH, ("other_goods", "copied_work", "record")),
+        ("improper_use", UNSAID, MATCH, ("other_goods", "copied_work", "record")),
+        ("improper_use", OWN, {**MATCH, **IN_GOOD_FAITH}, ()),
+        ("counterfeit", OWN, {**MATCH, **IN_GOOD_FAITH}, ()),
         ("improper_use", OTHER, IN_GOOD_FAITH, ()),
-        ("improper_use", OTHER, {"good_faith": True}, ("match", "record")),  # without a record
-        ("improper_use", OTHER, {**IN_GOOD_FAITH, "good_faith": False}, ("match", "record")),
-        ("improper_use", OTHER, {**IN_GOOD_FAITH, "record": Record(settled=19, upheld=19)}, ("match", "record")),
+        (
+            "improper_use",
+            OTHER,
+            {"good_faith": True},
+            ("match", "other_goods", "copied_work", "record"),
+        ),  # without a record
+        (
+            "improper_use",
+            OTHER,
+            {**IN_GOOD_FAITH, "good_faith": False},
+            ("match", "other_goods", "copied_work", "record"),
+        ),
+        (
+            "improper_use",
+            OTHER,
+            {**IN_GOOD_FAITH, "record": Record(settled=19, upheld=19)},
+            ("match", "other_goods", "copied_work", "record"),
+        ),
         # a serious reason takes both
-        ("counterfeit", BRANDED, MATCH, ("record",)),
-        ("counterfeit", OTHER, IN_GOOD_FAITH, ("match",)),
+        ("counterfeit", BRANDED, MATCH, ("record", "copied_work")),
+        ("counterfeit", OTHER, IN_GOOD_FAITH, ("match", "copied_work")),
         ("counterfeit", BRANDED, {**MATCH, **IN_GOOD_FAITH}, ()),
-        ("counterfeit", BRANDED, {**MATCH, **IN_GOOD_FAITH, "record": BAD}, ("record",)),
-        ("improper_use", listing("zephir mug"), {"mark": "Zephyr"}, ("match", "record")),  # perhaps misspelt
-        ("improper_use", ACCESSORY, MATCH, ("match", "record")),
+        ("counterfeit", BRANDED, {**MATCH, **IN_GOOD_FAITH, "record": BAD}, ("record", "copied_work")),
+        (
+            "improper_use",
+            listing("zephir mug", "no name"),
+            {"mark": "Zephyr"},
+            ("match", "copied_work", "record"),
+        ),  # perhaps misspelt
+        ("improper_use", ACCESSORY, MATCH, ("match", "copied_work", "record")),
     ],
 )
 def test_positive_evidence(reason: str, shown: Listing, changes: dict[str, Any], lacks: tuple[str, ...]) -> None:
@@ -271,7 +316,7 @@ def test_a_work_that_is_found_in_the_pictures_completes_the_evidence() -> None:
     world = pictured()
     weighed = world.got.triage
     assert weighed is not None
-    assert (weighed.band, weighed.lacks) == ("review", ("match", "record"))
+    assert (weighed.band, weighed.lacks) == ("review", ("match", "other_goods", "copied_work", "record"))
     assert "picture_match" not in weighed.signals
     (change,) = world.pictures(0.98).changes
     assert (world.state, change.kind, change.data.rule) == (S.NOTIFIED, "notified", "7-upheld-prima-facie")
@@ -393,6 +438,7 @@ def test_all_that_is_known_is_kept_whether_a_rule_looks_at_it_or_not() -> None:
             "claim_size": 7.0,
             "title_similarity": 100.0,
             "mark_use": 1.0,
+            "brand_named": 0.0,
             "failed_before": 0.0,
             "upheld_here": 0.0,
             "registered": 1.0,
