@@ -178,6 +178,7 @@ lock: ## pin the newest allowed packages again (needs uv)
 	$(UV_COMPILE) pyproject.toml --extra local -c requirements.txt -o requirements-local.txt
 	$(UV_COMPILE) pyproject.toml --all-extras --group dev -c requirements.txt -o requirements-dev.txt
 	$(UV_COMPILE) deploy/images/requirements-build.in -o deploy/images/requirements-build.txt
+	$(UV_COMPILE) deploy/images/requirements-pictures.in -o deploy/images/requirements-pictures.txt
 
 sbom: $(VENV) ## write .local/sbom.json, a bill of materials (CycloneDX)
 	$(BIN)/python -m tools.supply sbom --output .local/sbom.json

@@ -17,11 +17,13 @@ from typing import Final, Literal, get_args
 from pydantic import SecretStr
 
 Api = Literal["intake", "verification", "enforcement", "notification", "streams", "marketplace"]
-Caller = Literal["intake-api", "notification-sender", "notification-webhooks", "streams", "status", "operator"]
+Caller = Literal[
+    "intake-api", "intake-pictures", "notification-sender", "notification-webhooks", "streams", "status", "operator"
+]
 CALLERS: Final[tuple[Caller, ...]] = get_args(Caller)
 ANSWERS: Final[dict[Api, frozenset[Caller]]] = {
     "intake": frozenset({"notification-sender", "notification-webhooks", "operator"}),
-    "verification": frozenset({"intake-api", "operator"}),
+    "verification": frozenset({"intake-api", "intake-pictures", "operator"}),
     "enforcement": frozenset({"intake-api", "operator"}),
     "notification": frozenset({"intake-api", "operator"}),
     "streams": frozenset({"streams", "status", "operator"}),

@@ -298,6 +298,23 @@ class ChangeRight(Command, frozen=True, kw_only=True):
     """What a right in force proves by itself: ``ownership``, since somebody accepted its documents."""
 
 
+class PicturesCompared(Data, frozen=True, kw_only=True):
+    """How surely a right's pictures are in those that an item's listing showed. From intake, once for an item at most.
+
+    Not published if nothing was compared, if only pictures that prove nothing were (a design's), or if nothing was
+    found and some picture could not be seen.
+    """
+
+    item: Id
+    claim: Id
+    listing: Id
+    content: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+    """SHA-256 of what the listing showed then, as in ``ItemChanged``."""
+    match: Annotated[float, Meta(ge=0, le=1)]
+    """Score of the surest finding; 0: none was found, and all pictures were seen."""
+    at: dt.datetime
+
+
 class AccountNotice(Data, frozen=True, kw_only=True):
     """A notice to an account's owner about the account: one message each. From intake, keyed by account."""
 
@@ -865,6 +882,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.command.complain.v1": Complain,
     "goodfaith.command.decide.v1": Decide,
     "goodfaith.command.change_right.v1": ChangeRight,
+    "goodfaith.pictures.compared.v1": PicturesCompared,
     "goodfaith.account.notice.v1": AccountNotice,
     "goodfaith.message.read.v1": MessageRead,
     "goodfaith.account.erased.v1": AccountErased,
@@ -876,6 +894,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.item.window_opened.v1": ItemChanged,
     "goodfaith.item.stands.v1": ItemChanged,
     "goodfaith.item.unreached.v1": ItemChanged,
+    "goodfaith.item.reached.v1": ItemChanged,
     "goodfaith.item.overdue.v1": ItemChanged,
     "goodfaith.item.reminded.v1": ItemChanged,
     "goodfaith.recurrence.found.v1": RecurrenceFound,

@@ -270,6 +270,7 @@ _OTHERS = (
     "enforcement-api",
     "verification-api",
     "intake-api",
+    "intake-pictures",
     "intake-registers",
     "watch",
 )

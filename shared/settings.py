@@ -655,6 +655,30 @@ class Settings(BaseSettings):
         86_400.0, gt=0, description="Seconds without an answer of its register after which a right is left to a person."
     )
 
+    # pictures of listings
+    pictures_hosts: tuple[str, ...] = Field(
+        (),
+        description='Hosts from which pictures of listings are fetched, such as ["cdn.example", "img.example:8443"], to be'
+        " compared with those of rights. Empty: none is fetched or compared.",
+    )
+    pictures_networks: tuple[str, ...] = Field(
+        (),
+        description='Networks that these hosts may be in besides public addresses, such as ["10.1.0.0/16"]: for an'
+        " in-house store, or tests.",
+    )
+    pictures_http: bool = Field(False, description="Whether pictures may be fetched unencrypted.")
+    pictures_ca: Path | None = Field(
+        None,
+        description="PEM file with the authorities that sign these hosts' certificates (default: the system's).",
+    )
+    pictures_timeout_s: float = Field(10.0, gt=0, le=60, description="Seconds that fetching a picture may take.")
+    pictures_max_bytes: int = Field(5_000_000, ge=1_000, le=20_000_000, description="Largest picture that is opened.")
+    pictures_give_up_s: float = Field(
+        14_400.0,
+        gt=0,
+        description="Seconds after which pictures that cannot be had are left out of a comparison (4 hours) (?).",
+    )
+
     # statements of reasons
     statements_url: str = Field(
         "",

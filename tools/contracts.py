@@ -33,7 +33,12 @@ _COMMAND = tuple(
 INBOUND: Final = topics.inbound("{upstream}")
 
 CARRIES: Final[dict[str, tuple[str, ...]]] = {
-    topics.INTAKE.name: ("goodfaith.item.submitted.v1", *_COMMAND, "goodfaith.watermark.v1"),
+    topics.INTAKE.name: (
+        "goodfaith.item.submitted.v1",
+        *_COMMAND,
+        "goodfaith.pictures.compared.v1",
+        "goodfaith.watermark.v1",
+    ),
     topics.ACCOUNTS.name: (
         "goodfaith.account.notice.v1",
         "goodfaith.account.channels.v1",

@@ -65,6 +65,8 @@ SHAPES: Final[dict[str, Shape]] = {
     "intake-worker": Shape("worker", ("store",), group="intake"),
     "intake-inbound": Shape("worker", group="intake-inbound"),
     "intake-registers": Shape("leased", ("internet",)),
+    # it holds the files of an item, and the process that opens them takes up to 1.5 GB of address space
+    "intake-pictures": Shape("leased", ("internet", "store"), asks=("verification-api",), cpu=250, memory=768),
     "verification": Shape("worker", group="verification"),
     "verification-api": Shape("api"),
     "enforcement-worker": Shape("worker", group="enforcement"),
@@ -92,6 +94,7 @@ OPTIONAL: Final = {name: spec for name, spec in BY_NAME.items() if name in SHAPE
 MORE_SECRETS: Final[dict[str, tuple[str, ...]]] = {
     "intake-api": ("contact_key_other",),
     "intake-worker": ("contact_key_other", "feed_key_other"),
+    "intake-pictures": ("contact_key_other",),
     "notification-sender": ("smtp_password", "dkim_key"),
 }
 """Secrets that a local stack does not need."""

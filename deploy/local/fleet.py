@@ -46,7 +46,7 @@ class Spec:
 
 
 UNREVIEWED_IPP: Final = "ipp-2026-11"
-UNREVIEWED: Final = {"GOODFAITH_PINNED_POLICIES": f'{{"ipp": "{UNREVIEWED_IPP}"}}'}
+UNREVIEWED: Final = {"GOODFAITH_PINNED_POLICIES": f'{{"ipp": "{UNREVIEWED_IPP}", "dsa": "dsa-2026-11"}}'}
 """For stacks on which nobody reviews: claims are upheld if nothing speaks against them, where later versions leave to
 people what no evidence supports."""
 FLEET = (
@@ -93,6 +93,14 @@ FLEET = (
         "intake",
         secrets=("contact_key", "euipo_client", "uspto_key"),
         needs="GOODFAITH_REGISTERS",
+    ),
+    Spec(
+        "intake-pictures",
+        ("services.intake", "pictures"),
+        "intake",
+        "intake",
+        secrets=("internal_token", "contact_key"),
+        needs="GOODFAITH_PICTURES_HOSTS",
     ),
     Spec("verification", ("services.verification",), "verification", "verification", principal="verification"),
     Spec(

@@ -36,6 +36,7 @@ from labs.attacks.feed import FEEDS
 from labs.attacks.files import FILES
 from labs.attacks.floods import FLOODS
 from labs.attacks.outbound import OUTBOUND
+from labs.attacks.pictures import PICTURED
 from labs.attacks.races import RACES
 from labs.attacks.upstream import ENVIRONMENT, UPSTREAMS
 from labs.attacks.words import WORDS
@@ -52,6 +53,7 @@ ATTACKS: Final[Sequence[Attack]] = (
     *ACCOUNTS,
     *AUTHORITY,
     *OUTBOUND,
+    *PICTURED,
     *WORDS,
     *UPSTREAMS,
     *FEEDS,

@@ -103,7 +103,8 @@ def _jpeg(size: tuple[int, int] = (64, 48), content: bytes = b"") -> bytes:
     return out.getvalue()
 
 
-def _png() -> bytes:
+def png() -> bytes:
+    """A picture in which there is much."""
     out = io.BytesIO()
     Image.effect_noise((64, 48), 60).convert("RGB").save(out, "PNG")
     return out.getvalue()
@@ -120,8 +121,8 @@ def _second_jpeg() -> bytes:
 PICTURES: Final[Forged] = {
     "JPEG with a second JPEG that is a program": _second_jpeg,
     "JPEG and archive": lambda: _jpeg() + b"PK\x03\x04" + bytes(200),
-    "PNG and HTML": lambda: _png() + b"<html><script>alert(1)</script></html>",
-    "truncated PNG": lambda: _png()[:-20],
+    "PNG and HTML": lambda: png() + b"<html><script>alert(1)</script></html>",
+    "truncated PNG": lambda: png()[:-20],
     "HTML": lambda: b"<!doctype html><script>alert(1)</script>",
     "SVG with a script": lambda: b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
     "XML with an external entity": lambda: (

@@ -1,4 +1,4 @@
-"""python -m services.intake api|worker|inbound|registers"""
+"""python -m services.intake api|worker|inbound|registers|pictures"""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ USAGE = """usage: python -m services.intake PROCESS
   worker   publishes accepted requests, by lanes and weights, and keeps the read model
   inbound  reads the upstreams' Kafka topics (GOODFAITH_UPSTREAMS)
   registers  asks registers for rights that wait (GOODFAITH_REGISTERS)
+  pictures   compares pictures of listings with those of rights (GOODFAITH_PICTURES_HOSTS)
 
 Settings come from the environment (GOODFAITH_*); `goodfaith settings` lists them."""
 
@@ -64,9 +65,16 @@ def registers(settings: Settings) -> None:
     ask(settings)
 
 
+def pictures(settings: Settings) -> None:
+    """Compare pictures."""
+    from services.intake.pictures.comparing import run as compare
+
+    compare(settings)
+
+
 def main() -> None:
     """Run the named process."""
-    processes = {"api": api, "worker": worker, "inbound": inbound, "registers": registers}
+    processes = {"api": api, "worker": worker, "inbound": inbound, "registers": registers, "pictures": pictures}
     if len(sys.argv) != 2 or sys.argv[1] not in processes:
         print(USAGE, file=sys.stderr)  # noqa: T201
         raise SystemExit(2)

@@ -27,6 +27,7 @@ from services.intake.housekeeping import Housekeeping
 from services.intake.kernel import domain, metrics, right_jobs, security, store
 from services.intake.kernel.background import OBSERVE_S, Background
 from services.intake.kernel.outbox import AccountEvent, moment_of
+from services.intake.pictures import store as pictures_store
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
 from shared import db, events, kafka_links
@@ -50,7 +51,7 @@ _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
 _queued: Final = {
     name: msgspec.json.Decoder(kind)
     for name, kind in events.TYPES.items()
-    if issubclass(kind, events.Command | AccountEvent | events.ClaimFiled)
+    if issubclass(kind, events.Command | AccountEvent | events.ClaimFiled | events.PicturesCompared)
 }
 
 
@@ -293,6 +294,7 @@ class Fold:
         self._disabled: list[events.WebhookDisabled] = []
         self._fed: list[tuple[events.SellerContact, feed.FedContact | None]] = []
         self._without_right: set[tuple[str, str, str]] = set()
+        self._pictured: set[tuple[str, str, events.RightType]] = set()
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the admission queue, or note what an event says."""
@@ -309,7 +311,7 @@ class Fold:
                 ),
             )
         if incoming.topic == "@queue":
-            assert isinstance(data, events.ItemSubmitted | events.Command)
+            assert isinstance(data, events.ItemSubmitted | events.Command | events.PicturesCompared)
             return (
                 Outgoing(
                     incoming.partition,
@@ -318,7 +320,7 @@ class Fold:
                     incoming.type,
                     data,
                     data.item,
-                    data.accepted_at,
+                    data.at if isinstance(data, events.PicturesCompared) else data.accepted_at,
                     data.claim,
                 ),
             )
@@ -392,6 +394,8 @@ class Fold:
                 self._outcomes[data.item] = goodfaith.follow(self._outcomes.get(data.item), turn)
         if data.state is State.NEEDS_INFO and "right" in data.missing:
             self._without_right.add((data.right, data.complainant, data.principal))
+        if self._service.settings.pictures_hosts and State.UNDER_REVIEW in (data.state, *data.via) and not data.canary:
+            self._pictured.add((data.item, data.right, data.right_type))
         code = data.begun_by or data.code
         self._timeline.append(
             TimelineEntry(data.item, data.revision, incoming.type, data.state.value, data.by, code, at)
@@ -438,6 +442,8 @@ class Fold:
             connection.exec_driver_sql(_INSERT_MESSAGES, message)
         if self._without_right:
             right_jobs.queue_in_force(connection, self._without_right)
+        if self._pictured:
+            pictures_store.queue(connection, self._pictured)
         if self._disabled:
             webhooks_store.disabled(connection, self._disabled, self._service.settings.partitions)
         if self._fed:

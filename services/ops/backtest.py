@@ -27,6 +27,7 @@ from shared.events import (
     Listing,
     NoticeSent,
     NoticeUnreached,
+    PicturesCompared,
     State,
     Triage,
     decode_data,
@@ -251,7 +252,9 @@ class Recorded:
     def _input(self, row: _Row, wall: dt.datetime, nows: Mapping[dt.datetime, dt.datetime]) -> Input | None:
         envelope = decode_envelope(row.payload)
         data = decode_data(envelope)
-        if not isinstance(data, ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | Listing):
+        if not isinstance(
+            data, ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | PicturesCompared | Listing
+        ):
             return None
         assert envelope.time is not None
         return Input(wall, nows.get(wall) or max(self._history.at(wall), envelope.time), data)

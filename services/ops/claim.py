@@ -187,6 +187,7 @@ WHAT: Final = {
     "item.litigation": "taken to court",
     "item.needs_info": "information requested",
     "item.notified": "takedown decided",
+    "item.reached": "seller reached",
     "item.stands": "stands without a window",
     "item.under_review": "put to review",
     "item.unreached": "seller cannot be reached",

@@ -31,6 +31,7 @@ from shared.events import (
     Listing,
     NoticeSent,
     NoticeUnreached,
+    PicturesCompared,
     State,
     Triage,
 )
@@ -56,7 +57,7 @@ class Input(Struct, frozen=True):
 
     wall: dt.datetime
     now: dt.datetime
-    data: ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | Listing
+    data: ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | PicturesCompared | Listing
 
 
 class Timeline:
@@ -171,6 +172,8 @@ class Replay:
         self._lead = lead
         self._nows = nows or {}
         self._pasts = pasts or {}
+        # what was told of pictures concerned what the item is judged on; what that is was not recorded with the inputs
+        self._contents = {one.data.item: one.data.content for one in inputs if isinstance(one.data, PicturesCompared)}
         self.items: dict[str, Item] = {}
         self.tracks: dict[str, Track] = {}
         self.applied = 0
@@ -313,6 +316,7 @@ class Replay:
             seller_violations=known.violations,
             title_similarity=known.title_similarity,
             ours=ours,
+            content=self._contents.get(item),
         )
 
     def _judge(self, name: str, event: lifecycle.Event, now: dt.datetime) -> None:

@@ -65,6 +65,7 @@ class _Carried:
     sla: Literal["met", "missed"] | None
     sla_due: dt.datetime
     paused_at: dt.datetime | None
+    picture_match: float | None
     triage: Triage | None
     audit: Audit | None
     decided_at: dt.datetime | None

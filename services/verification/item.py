@@ -172,6 +172,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     paused_at: dt.datetime | None = None
     """When the 24-hour clock was paused."""
 
+    picture_match: float | None = None
+    """How surely the right's pictures are in those on which it is judged; None: not known."""
     triage: Triage | None = None
     """Result of triage when the item last came to review."""
     audit: Audit | None = None

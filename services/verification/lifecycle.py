@@ -56,6 +56,7 @@ from shared.events import (
     Listing,
     NoticeSent,
     NoticeUnreached,
+    PicturesCompared,
     ReportAction,
     ReportResult,
     Respond,
@@ -66,7 +67,7 @@ from shared.policy import Policy
 
 __all__ = ["TABLE", "Change", "Facts", "Frame", "Item", "Outcome", "Reopened", "Row", "Timer", "decide", "fire"]
 
-Event = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | Listing | Reopened
+Event = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | PicturesCompared | Listing | Reopened
 
 BACK: Final = "the state before"
 STAY: Final = "(the same)"
@@ -130,6 +131,7 @@ REVIEWER: Final = ("reviewer",)
 SYSTEM: Final = ("system",)
 COUNTERABLE: Final = {S.NOTIFIED} | UPHELD
 SUSPENDABLE: Final = OPEN - {S.SUSPENDED}
+AFTER_NOTICE: Final = (OPEN | UPHELD) - {S.RECEIVED, S.NEEDS_INFO, S.UNDER_REVIEW, S.NOTIFIED}
 IN_COURT_FROM: Final = (OPEN | UPHELD) - {S.LITIGATION}
 
 # fmt: off
@@ -178,6 +180,10 @@ TABLE: Final[tuple[Row, ...]] = (
          when=review.prima_facie, do=review.notify),
     _row(7, "upheld-by-reviewer", S.UNDER_REVIEW, Decide, S.NOTIFIED, "hold if `removal` = on_notice",
          by=REVIEWER, when=decisions.decides("uphold"), do=review.notify),
+    _row(7, "pictures-suffice", S.UNDER_REVIEW, PicturesCompared, S.UNDER_REVIEW, "`review` = triage: weighed again, as the right's pictures are in the listing's and nothing else was lacking",
+         before=review.note_pictures, when=review.pictures_suffice),
+    _row(7, "pictures-noted", (S.RECEIVED, S.NEEDS_INFO, S.UNDER_REVIEW, S.LITIGATION, S.SUSPENDED), PicturesCompared, STAY, "for when it is weighed next",
+         before=review.note_pictures, when=review.pictures_noted, emit=""),
     _row(9, "stands", S.NOTIFIED, NoticeSent, STAY, "`seller_silent` = nothing: no window; a counter is never late",
          when=notices.stands, do=notices.stand, emit="stands"),
     _row(7, "window-opened", S.NOTIFIED, NoticeSent, STAY, "the seller's `window` begins",
@@ -189,7 +195,7 @@ TABLE: Final[tuple[Row, ...]] = (
     _row(9, "unreached", S.NOTIFIED, NoticeUnreached, AGAIN, "nobody owns the seller's inbox: no window begins until it is reached; after a counter it counts as NoticeSent",
          when=notices.unreached, do=notices.note_unreached, emit="unreached"),
     _row(9, "unreached", (S.LITIGATION, S.SUSPENDED), NoticeUnreached, STAY, "noted, for the item's return",
-         when=notices.unreached_before, do=notices.note_unreached, emit=""),
+         when=notices.unreached_before, do=notices.note_unreached, emit="unreached"),
     _row(9, "put-to-person", S.NOTIFIED, AUTO, S.APPEALED, "not reached, and `sellers.unreachable` = review: a person looks at the takedown",
          when=notices.person_decides, do=notices.put_to_person, keeps="stopped"),
     _row(9, "reached", S.APPEALED, NoticeSent, BACK, "read by the seller, or the seller acts: its `window` begins",
@@ -280,10 +286,14 @@ TABLE: Final[tuple[Row, ...]] = (
     _row(22, "withdrawn", S.SUSPENDED, "suspended", S.WITHDRAWN, "after `suspended`; penalties reversed",
          do=interruptions.withdraw_ended),
 
-    # --- notices for a state that the item has left, for a while or for good: nothing is published
+    # --- notices for a state that the item has left, for a while or for good: only that it was reached is published
+    _row(9, "reached", (S.LITIGATION, S.SUSPENDED), NoticeSent, STAY, "its window waits for the return",
+         when=notices.reached_before, do=notices.open_window_before, emit="reached"),
+    _row(9, "reached", AFTER_NOTICE, NoticeSent, STAY, "a person has confirmed the takedown: a counter may be late from now on",
+         when=notices.reached_late, do=notices.note_late, emit="reached"),
     _row(7, "notice-noted", (S.COUNTERED, S.LITIGATION, S.SUSPENDED), NoticeSent, STAY, "its window waits for the return",
          when=notices.awaited_before, do=notices.open_window_before, emit=""),
-    _row(7, "notice-noted", (OPEN | UPHELD) - {S.RECEIVED, S.NEEDS_INFO, S.UNDER_REVIEW, S.NOTIFIED}, NoticeSent, STAY,
+    _row(7, "notice-noted", AFTER_NOTICE, NoticeSent, STAY,
          "the date of the seller's notice", when=notices.first_notice, do=notices.note_late, emit=""),
 )
 # fmt: on

@@ -53,6 +53,13 @@ def _found(item: Item, facts: Facts) -> Found:
     return compare(Mark(item.right, item.mark, item.principal), content)
 
 
+def _brand_named(item: Item, facts: Facts, _found: Found) -> float | None:
+    """Whether the listing says that its goods are of the mark; None if it names no brand, or the right has no words."""
+    if item.mark is None or facts.listing is None or not facts.listing.brand:
+        return None
+    return float(bool(compare(Mark(item.right, item.mark, item.principal), Content(brand=facts.listing.brand))))
+
+
 def _title_similarity(_item: Item, facts: Facts, found: Found) -> float | None:
     recorded = facts.title_similarity
     value = None if found is None else max((100 * one.certainty for one in found), default=0.0)
@@ -70,6 +77,8 @@ SIGNALS: Final[dict[policy.SignalName, Signal]] = {
     "claim_size": lambda item, *_: float(item.claim_size),
     "title_similarity": _title_similarity,
     "mark_use": lambda _item, _facts, found: max((ROLES[one.role] for one in found or ()), default=None),
+    "picture_match": lambda item, *_: item.picture_match,
+    "brand_named": _brand_named,
     "failed_before": lambda _, facts, __: float(facts.failed_before),
     "upheld_here": lambda _, facts, __: float(facts.upheld_here),
     "seller_violations": lambda _, facts, __: (

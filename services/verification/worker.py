@@ -23,6 +23,7 @@ from shared.events import (
     MarketplaceCommand,
     NoticeSent,
     NoticeUnreached,
+    PicturesCompared,
     RecurrenceFound,
     State,
 )
@@ -90,7 +91,7 @@ class VerificationBatch(Batch):
                 named.add(data.item)
                 asked.add(data.listing)
                 triples.add((data.listing, data.right, data.reason))
-            elif isinstance(data, Command):
+            elif isinstance(data, Command | PicturesCompared):
                 named.add(data.item)
                 judged.add(data.item)
             elif isinstance(data, NoticeSent | NoticeUnreached | HoldChanged):
@@ -155,7 +156,7 @@ class VerificationBatch(Batch):
         data = incoming.data
         if isinstance(data, Listing):
             return self._listed(incoming, data)
-        if isinstance(data, ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged):
+        if isinstance(data, ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | PicturesCompared):
             item = self._items.get(data.item)
             if item is None and not isinstance(data, ItemSubmitted):
                 if isinstance(data, ChangeRight):

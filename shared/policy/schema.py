@@ -192,6 +192,8 @@ SignalName = Literal[
     "claim_size",
     "title_similarity",
     "mark_use",
+    "picture_match",
+    "brand_named",
     "failed_before",
     "upheld_here",
     "seller_violations",

@@ -233,11 +233,12 @@ def test_a_socket_goes_to_no_inner_address(address: str) -> None:
     opener(Rules())((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("1.1.1.1", 443))).close()
 
 
-def _certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """An authority's certificate, and a server that it vouches for, at 127.0.0.1."""
+def certificate(folder: Path, *names: str) -> tuple[Path, ssl.SSLContext]:
+    """An authority's certificate, and a server that it vouches for, at 127.0.0.1 and by these names."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test")])
     now = dt.datetime.now(dt.UTC)
+    own: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *map(x509.DNSName, names)]
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -246,7 +247,7 @@ def _certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(own), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
@@ -262,7 +263,7 @@ def _certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
 
 
 def test_only_a_server_that_is_vouched_for_is_told(tmp_path: Path) -> None:
-    cert, context = _certificate(tmp_path)
+    cert, context = certificate(tmp_path)
     hooks = Hooks(ssl_context=context).start()
     try:
         (refused,) = call(batch(hooks.url("/ok/tls")))

@@ -350,6 +350,8 @@ HELD_ELSEWHERE = {
         "misuse_usage",
         "right_jobs",
         "subject_keys",
+        # of listings, by ids of items, pictures and documents
+        "picture_checks",
         # among the staff
         "review_notes",
     },

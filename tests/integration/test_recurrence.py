@@ -130,15 +130,17 @@ class Town:
                 self.batch(*(self.incoming("intake.events", one.data, one.type, one.key, one.time) for one in out))
             )
 
-    def file(self, account: Account, *listings: str, right: str = "r-1", **more: Any) -> list[str]:
-        """File a claim; its items."""
+    def file(
+        self, account: Account, *listings: str, right: str = "r-1", version: str = UNREVIEWED_IPP, **more: Any
+    ) -> list[str]:
+        """File a claim under that version; its items."""
         body = requests.SubmitClaim(
             right=right,
             listings=[f"https://market.example/items/{name}" for name in listings],
             **{"reason": "counterfeit", **more},
         )
         refs = listings_of(body.listings, SITE)
-        rules = check_claim(body, account, {"ipp": UNREVIEWED_IPP})  # whose rules uphold what is complete
+        rules = check_claim(body, account, {"ipp": version})  # the usual one upholds what is complete
         (answer,) = self.ask(
             Filing(account, None, account.id, b"", "submit_claim", body, "http", listings=refs, rules=rules)
         )

@@ -730,12 +730,15 @@ def test_leases_are_given_quickly_from_a_long_queue(parts: Parts, people: People
     parts.query("analyze cases")
     ann = Desk(people)
     began = time.monotonic()
+    assert len(parts.query("select * from cases order by rank, due")) > 200_000
+    whole = time.monotonic() - began
+    began = time.monotonic()
     for _ in range(20):
         assert len(taken(ann.lease())) == 1
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20 * whole, "each costs less than to read the whole queue"
     began = time.monotonic()
     assert len(taken(ann.lease(reason="rare"))) == 1
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 5 * whole
 
 
 def test_a_right_accepted_while_the_listing_is_looked_up_is_told_again(

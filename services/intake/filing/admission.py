@@ -86,7 +86,8 @@ class QueueRow:
     """A row of the admission queue.
 
     Attributes:
-        kind: an item of a claim (``submit``), a command, an event about an account, or a claim to publish (``filing``).
+        kind: an item of a claim (``submit``), a command, an event about an account or
+            about pictures (``account``), or a claim to publish (``filing``).
     """
 
     id: int

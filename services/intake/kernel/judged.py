@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 from msgspec import Struct
@@ -17,6 +18,7 @@ from msgspec import Struct
 from services.intake.kernel.refusals import busy
 from services.intake.kernel.store import Row
 from services.intake.kernel.web import Context, answered
+from shared.comparison.pictures import Finding
 from shared.content import Content, Revisions, SeenItems
 from shared.refusals import Refused
 
@@ -27,8 +29,10 @@ MOST: Final = 50
 _DETAILS: Final = """
     select i.id as item, i.triage, i.last, c.right_id as right, r.register, r.number, r.mark, r.classes, r.territory,
         array(select l.document from evidence_links l join evidence d on d.id = l.document and d.state = 'kept'
-            where l.about = r.id and 'design_view' = any(l.kinds) order by l.document) as views
-    from items i join claims c on c.id = i.claim left join rights r on r.id = c.right_id where i.id = any(%s)"""
+            where l.about = r.id and 'design_view' = any(l.kinds) order by l.document) as views,
+        p.state as pictures_state, p.body as pictures_body
+    from items i join claims c on c.id = i.claim left join rights r on r.id = c.right_id
+    left join picture_checks p on p.item = i.id where i.id = any(%s)"""
 
 
 class ListingContent(Struct, kw_only=True):
@@ -68,6 +72,41 @@ class RightDetails(Struct, kw_only=True):
     """Documents that show a design."""
 
 
+class UnseenPicture(Struct, kw_only=True):
+    """A picture that was not compared, which says nothing for or against anybody."""
+
+    id: str
+    """Of the listing's picture, or of the document that shows the right."""
+    of: Literal["listing", "right"]
+    reason: str
+    """A code: see docs/how-to/pictures.md."""
+
+
+class PicturesFound(Struct, kw_only=True):
+    """What a comparison of pictures found."""
+
+    pictures: int = 0
+    """How many the listing showed when the item was taken up."""
+    references: int = 0
+    """How many the right has."""
+    findings: list[Finding] = []
+    """The surest first; at most 24."""
+    unseen: list[UnseenPicture] = []
+    """What was left out, and why."""
+
+
+class PictureComparison(PicturesFound, kw_only=True):
+    """The right's pictures in those of the listing, as it was taken up. That none was found proves nothing.
+
+    ``status``: ``waiting``; ``compared``; ``given_up``: nothing could be compared for so long that a person looks.
+    """
+
+    status: Literal["waiting", "compared", "given_up"]
+
+
+_found: Final = msgspec.json.Decoder(PicturesFound).decode
+
+
 def details(connection: sa.Connection, items: Iterable[str]) -> dict[str, Row]:
     """By item, its right, triage and last change. Reads as the service: a party sees more of its item than its own rows."""
     rows = connection.exec_driver_sql(_DETAILS, (sorted(set(items)),)).mappings()
@@ -77,6 +116,14 @@ def details(connection: sa.Connection, items: Iterable[str]) -> dict[str, Row]:
 def right_of(row: Mapping[str, object]) -> RightDetails:
     """The right in a row of ``details``."""
     return RightDetails(**{name: row[name] for name in RightDetails.__struct_fields__})  # type: ignore[arg-type]
+
+
+def pictures_of(row: Mapping[str, Any]) -> PictureComparison | None:
+    """What was found of pictures, by a row of ``details``; None: the right has none, or pictures are not compared here."""
+    if row["pictures_state"] is None:
+        return None
+    found = {} if row["pictures_body"] is None else msgspec.structs.asdict(_found(row["pictures_body"]))
+    return PictureComparison(status=row["pictures_state"], **found)
 
 
 async def contents(context: Context, items: Sequence[str]) -> dict[str, ListingContent]:

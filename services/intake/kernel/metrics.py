@@ -223,3 +223,48 @@ REGISTERS_OLDEST = gauge(
     of=_REGISTERS,
     do="old: a register does not answer, or no process asks it",
 )
+
+
+_PICTURES: Final = "intake-pictures"
+_UNSEEN: Final = (
+    "another_file",
+    "document_gone",
+    "document_not_accepted",
+    "file",
+    "host_not_named",
+    "no_url",
+    "not_answered",
+    "store_unavailable",
+    "too_large",
+    "too_slow",
+    "unreachable",
+    "url_host",
+    "url_malformed",
+    "url_port",
+    "url_private",
+    "url_scheme",
+    "url_user",
+)
+PICTURE_CHECKS = counter(
+    "goodfaith_picture_checks_total",
+    "Items whose pictures were compared; `given_up`: nothing could be compared for too long.",
+    {"result": ("compared", "given_up")},
+    of=_PICTURES,
+    do="`given_up`: does `verification api` answer? What does the log say?",
+)
+PICTURES_UNSEEN = counter(
+    "goodfaith_pictures_unseen_total",
+    "Pictures that were left out of a comparison, by why; `file`: it is no picture that is opened.",
+    {"reason": _UNSEEN},
+    of=_PICTURES,
+    do="see [compare pictures](../how-to/pictures.md)",
+)
+PICTURES_WAITING = gauge(
+    "goodfaith_picture_checks_waiting", "Items whose pictures are yet to be compared.", of=_PICTURES
+)
+PICTURES_OLDEST = gauge(
+    "goodfaith_picture_checks_oldest_timestamp_seconds",
+    "Since when the oldest comparison of pictures has waited; 0: none.",
+    of=_PICTURES,
+    do="old: pictures cannot be fetched, or no process compares them",
+)

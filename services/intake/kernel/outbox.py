@@ -18,7 +18,11 @@ AccountEvent: TypeAlias = (
     events.AccountNotice | events.AccountChannels | events.AccountErased | events.MessageRead | events.LiftSanction
 )
 """Events on ``intake.accounts``."""
-_TYPES: Final = {kind: name for name, kind in events.TYPES.items() if issubclass(kind, events.Command | AccountEvent)}
+_TYPES: Final = {
+    kind: name
+    for name, kind in events.TYPES.items()
+    if issubclass(kind, events.Command | AccountEvent | events.PicturesCompared)
+}
 
 
 class QueuedCommand(NamedTuple):
@@ -87,23 +91,37 @@ def moment_of(event: AccountEvent) -> dt.datetime:
 
 def publish_accounts(connection: sa.Connection, about: Sequence[AccountEvent], partitions: int) -> None:
     """Queue events about accounts. The worker publishes each on ``intake.accounts``, once and in order."""
-    if not about:
+    _put(connection, [(event.account, event, moment_of(event)) for event in about], partitions)
+
+
+def publish_pictures(connection: sa.Connection, compared: events.PicturesCompared, partitions: int) -> None:
+    """Queue what was found of an item's pictures. The worker publishes it on ``intake.events``."""
+    _put(connection, [(compared.listing, compared, compared.at)], partitions)
+
+
+def _put(
+    connection: sa.Connection,
+    rows: Sequence[tuple[str, AccountEvent | events.PicturesCompared, dt.datetime]],
+    partitions: int,
+) -> None:
+    """Queue events by (key, event, moment)."""
+    if not rows:
         return
-    none = [""] * len(about)
+    none = [""] * len(rows)
     db.copy(
         connection,
         "admission_queue",
         {
-            "kind": ["account"] * len(about),
-            "lane": ["standard"] * len(about),
+            "kind": ["account"] * len(rows),
+            "lane": ["standard"] * len(rows),
             "complainant": none,
             "claim": none,
             "item": none,
-            "listing": [event.account for event in about],
-            "partition": [partition_of(event.account, partitions) for event in about],
-            "type": [_TYPES[type(event)] for event in about],
-            "payload": [msgspec.json.encode(event).decode() for event in about],
-            "accepted_at": [moment_of(event) for event in about],
+            "listing": [key for key, _, _ in rows],
+            "partition": [partition_of(key, partitions) for key, _, _ in rows],
+            "type": [_TYPES[type(event)] for _, event, _ in rows],
+            "payload": [msgspec.json.encode(event).decode() for _, event, _ in rows],
+            "accepted_at": [at for _, _, at in rows],
         },
     )
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from services.intake.kernel.judged import ListingContent, RightDetails
+from services.intake.kernel.judged import ListingContent, PictureComparison, RightDetails
 from shared.events import Lane, RightType, Triage
 from shared.paging import Page
 
@@ -72,6 +72,9 @@ class ItemOut(Struct, kw_only=True):
     right_details: RightDetails | None = None
     listing_content: ListingContent | None = None
     """Only in the answer about one item; in lists it is null."""
+    pictures: PictureComparison | None = None
+    """For the holder's side and staff, in the answer about one item: the right's pictures in those of the listing. Null:
+    the right has none, or this installation compares none."""
 
 
 class ChangeOut(Struct, kw_only=True):

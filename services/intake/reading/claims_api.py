@@ -117,7 +117,10 @@ async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers
     context = context_of(request)
     row = await context.read(request.user, reading_store.get_item, request.user, known_id(item_id))
     item = item_out(row, request.user, language_of(request))
-    item.right_details = judged.right_of((await context.run(judged.details, [item.id]))[item.id])
+    details = (await context.run(judged.details, [item.id]))[item.id]
+    item.right_details = judged.right_of(details)
+    if request.user.sees_all or request.user.id in (item.complainant, item.principal):
+        item.pictures = judged.pictures_of(details)
     item.listing_content = (await judged.contents(context, [item.id]))[item.id]
     if _blind(row, request.user):
         item.listing_content.state = None  # it tells of a hold

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from services.intake.kernel.judged import ListingContent, RightDetails
+from services.intake.kernel.judged import ListingContent, PictureComparison, RightDetails
 from shared.events import BrakeReason, Lane, RightType
 
 
@@ -80,6 +80,8 @@ class CaseOut(Struct, kw_only=True):
     right_details: RightDetails
     triage: CaseTriage | None
     """Null if the policy knows no triage, and in an audit."""
+    pictures: PictureComparison | None
+    """The right's pictures in those of the listing; null: the right has none, or this installation compares none."""
     listing_content: ListingContent | None = None
     """In the answer about one case and in a new lease; in lists and for a heartbeat it is null."""
 

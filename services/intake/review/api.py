@@ -93,6 +93,7 @@ def case_out(row: Mapping[str, Any], details: Mapping[str, Any], language: str) 
             "decisions": list(review.BLIND if blind else DECISIONS[State(row["state"])]),
             "right": details["right"],
             "right_details": judged.right_of(details),
+            "pictures": judged.pictures_of(details),
             "triage": None if blind else triage_out(details, row["policy"], language),
         },
     )

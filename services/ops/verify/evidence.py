@@ -100,7 +100,7 @@ _FILED: Final = """
         'goodfaith.dead_letter.v1', 'goodfaith.account.notice.v1', 'goodfaith.account.channels.v1', 'goodfaith.message.read.v1',
         'goodfaith.account.erased.v1', 'goodfaith.sanction.lift.v1', 'goodfaith.claim.filed.v1')"""
 _BY_NOTICE: Final = quoted(
-    f"goodfaith.item.{kind}.v1" for kind in ("window_opened", "stands", "unreached", "notified", "appealed")
+    f"goodfaith.item.{kind}.v1" for kind in ("window_opened", "stands", "unreached", "reached", "notified", "appealed")
 )
 """Changes that a notice may cause."""
 _NOTICE: Final = """

@@ -178,6 +178,21 @@ class ItemModel(ItemState):
             self.notified()
         return None
 
+    def pictured(self, now: dt.datetime) -> bool:
+        """What pictures show completes the evidence (row 7). Returns whether that can be."""
+        waits = self.audit is not None and self.audit[1] is None
+        if self.state != "UNDER_REVIEW" or self.deciders or waits or self.policy.rules.review != "triage":
+            return False
+        if self.band != "uphold" or self.by_hand():
+            return False
+        self.at(now)
+        self.go("UNDER_REVIEW")
+        self.by_rule()
+        if self.state == "UNDER_REVIEW":
+            self.path = ()  # an audit has begun instead
+        self.done()
+        return True
+
     def notified(self) -> None:
         """Enter NOTIFIED (row 7)."""
         self.go("NOTIFIED")
@@ -245,8 +260,12 @@ class ItemModel(ItemState):
             self.done()
 
     def sent(self, kind: str, begins: dt.datetime, now: dt.datetime) -> bool:
-        """A notice of the present or a saved state was sent. Returns whether it began a window of the present one."""
+        """A notice of the present or a saved state was sent.
+
+        Returns whether that is published: it began a window of the present state, or the seller is reached after all.
+        """
         self.at(now)
+        unreached = self.unreached
         if (
             kind == "seller_notice"
             and self.unreached
@@ -274,15 +293,15 @@ class ItemModel(ItemState):
                 self.unreached = self.unreached and kind != "seller_notice"
                 if first:
                     self.noticed = begins
-                return False
+                return unreached and not self.unreached
         if first and self.state in AFTER_NOTICE:
             self.noticed, self.unreached = begins, False
             if self.counter_until is None and not self.silence_means_nothing:
                 self.counter_until = self.end(self.timers.window, begins)
-        return False
+        return unreached and not self.unreached
 
     def not_reached(self, put_at: dt.datetime, now: dt.datetime) -> bool:
-        """The seller's notice went where nobody reads it. Returns whether that is news about the present state.
+        """The seller's notice went where nobody reads it. Returns whether that is news.
 
         If the seller has countered meanwhile, it knows.
         """
@@ -298,7 +317,7 @@ class ItemModel(ItemState):
             return True
         if self.state in ("LITIGATION", "SUSPENDED"):
             self.unreached = any("seller_notice" in was.waiting for was in self.kept)
-        return False
+        return self.unreached
 
     def put_to_person(self) -> None:
         """Row 9: under some profiles a person looks at a takedown of which the seller cannot be told."""

@@ -37,6 +37,7 @@ from shared.events import (
     Listing,
     NoticeSent,
     NoticeUnreached,
+    PicturesCompared,
     ReportAction,
     ReportResult,
     Respond,
@@ -46,11 +47,12 @@ from shared.events import (
 )
 
 Add = Callable[[Category, str, str], None]
-Input = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged
+Input = ItemSubmitted | Command | NoticeSent | NoticeUnreached | HoldChanged | PicturesCompared
 SUBMITTED: Final = "goodfaith.item.submitted.v1"
 NOTICE: Final = "goodfaith.notice.sent.v1"
 UNREACHED: Final = "goodfaith.notice.unreached.v1"
 HOLD: Final = "goodfaith.hold.changed.v1"
+PICTURES: Final = "goodfaith.pictures.compared.v1"
 AS_FILED: Final = {
     name: name
     for name in (
@@ -98,7 +100,7 @@ _data = msgspec.json.Decoder(_Data)
 _decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     name: msgspec.json.Decoder(kind)
     for name, kind in TYPES.items()
-    if name in (SUBMITTED, NOTICE, UNREACHED, HOLD) or issubclass(kind, Command)
+    if name in (SUBMITTED, NOTICE, UNREACHED, HOLD, PICTURES) or issubclass(kind, Command)
 }
 
 
@@ -233,20 +235,20 @@ class JudgedItem:
     Attributes:
         commands: the item's commands that are not judged yet, in the order of intake's log.
         silent: notices that are not judged yet and led to no published change.
-        acted: when the seller gave its last command that was refused.
         outcome: what was last read of the log, not judged yet.
+        pictures: what was told of its pictures.
         ended_before: it is appealed, and had ended before.
         abandoned: it is not judged further, because log and model disagree or its log has gaps.
     """
 
     __slots__ = (
         "abandoned",
-        "acted",
         "commands",
         "ended_before",
         "filed",
         "model",
         "outcome",
+        "pictures",
         "revision",
         "silent",
     )
@@ -257,8 +259,8 @@ class JudgedItem:
         self.model.ours = True  # by the marketplace's contract only the programme removes a listing
         self.commands: deque[OpenCommand] = deque()
         self.silent: list[NoticeSent | NoticeUnreached] = []
-        self.acted: dt.datetime | None = None
         self.outcome: Outcome | None = None
+        self.pictures: set[float] = set()
         self.revision = 0
         self.ended_before = False
         self.abandoned = False
@@ -310,6 +312,8 @@ class Judge:
                 continue
             if isinstance(data, Command):
                 judged.commands.append(OpenCommand(id_, data))
+            if isinstance(data, PicturesCompared):
+                judged.pictures.add(data.match)
             self._inputs[id_] = data
 
     # ---- the log, in its order
@@ -395,19 +399,15 @@ class Judge:
     def _repeat_in_order(self, judged: JudgedItem, outcome: Outcome) -> None:
         """Repeat what caused the changes, after as few of the silent notices as the changes agree with.
 
-        An item may leave a state twice before its notice is sent. Only the changes show in which absence that was, and
-        whether a refused command of the seller came after its notice was found unreached.
+        An item may leave a state twice before its notice is sent. Only the changes show in which absence that was.
         """
         silent, model, commands = judged.silent, judged.model.copy(), judged.commands.copy()
-        tries = [(before, False) for before in range(len(silent) + 1)]
-        if judged.acted is not None and any(isinstance(notice, NoticeUnreached) for notice in silent):
-            tries += [(before, True) for before in range(1, len(silent) + 1)]
-        for before, heard in tries:
+        for before in range(len(silent) + 1):
             judged.silent = silent[:before]
             try:
-                self._repeat(judged, outcome, heard=heard)
+                self._repeat(judged, outcome)
             except Disagreement:
-                if (before, heard) == tries[-1]:
+                if before == len(silent):
                     raise
                 judged.model.__dict__.update(model)
                 judged.commands = commands.copy()
@@ -415,15 +415,15 @@ class Judge:
                 judged.silent += silent[before:]
                 return
 
-    def _repeat(self, judged: JudgedItem, outcome: Outcome, *, heard: bool) -> None:
-        """Repeat on the model what caused the changes, and compare. ``heard``: see ``_notices``."""
+    def _repeat(self, judged: JudgedItem, outcome: Outcome) -> None:
+        """Repeat on the model what caused the changes, and compare."""
         model = judged.model
         source = None if outcome.cause is None else self._inputs.get(outcome.cause)
         if source is not None and source.item != judged.filed.item:
             source = None  # another item's, whose end reopened this one
         if isinstance(source, Command):
-            self._catch_up(judged, outcome.cause, heard=heard)
-        self._notices(judged, heard=heard)
+            self._catch_up(judged, outcome.cause)
+        self._notices(judged)
         model.moves, model.revision, model.original = (), judged.revision, outcome.original
         last = outcome.changes[-1] if outcome.changes else None
         if last is not None:
@@ -466,6 +466,9 @@ class Judge:
                 raise Disagreement("item-misjudged", "no seller_notice was awaited")
         elif isinstance(source, HoldChanged):
             model.receipt(source.at, at)
+        elif isinstance(source, PicturesCompared):
+            if not model.pictured(at):
+                raise Disagreement("item-misjudged", "nothing about it depended on pictures")
         elif change.previous == "DUPLICATE":
             model.reopened(at)
         elif cause is not None:
@@ -498,8 +501,6 @@ class Judge:
         now = own[0] if own else outcome.refused.at if outcome.refused else max(command.accepted_at, judged.model.now)
         name = f"{command.command}, accepted at {command.accepted_at.isoformat()},"
         applied = self._apply(judged, command, now)
-        if command.role == "seller" and not applied:
-            judged.acted = min(command.accepted_at, now)
         if applied and outcome.refused is not None:
             raise Disagreement("command-wronged", f"{name} was refused as {outcome.refused.event.code}", "lost")
         if own and not applied:
@@ -514,7 +515,7 @@ class Judge:
         by_seller = command.role == "seller"
         return judged.model.command(name, command.accepted_at, now, by_seller=by_seller, **_arguments(command))
 
-    def _catch_up(self, judged: JudgedItem, cause: str | None, *, heard: bool = False) -> None:
+    def _catch_up(self, judged: JudgedItem, cause: str | None) -> None:
         """Repeat earlier commands that left no trace: changes of a right that change no state."""
         model = judged.model
         if cause is not None and all(one.id != cause for one in judged.commands):
@@ -529,26 +530,20 @@ class Judge:
             self._apply(judged, command, max(command.accepted_at, model.now))
             if model.moves:
                 raise Disagreement("command-wronged", f"{command.command} ({command.status}) came to nothing", "lost")
-        self._notices(judged, heard=heard)
+        self._notices(judged)
 
     @staticmethod
-    def _notices(judged: JudgedItem, *, heard: bool) -> None:
-        """Repeat notices that came after the item had left their state.
-
-        Args:
-            heard: the seller's last command came after its notice was found unreached; so it has been reached (row 9).
-        """
+    def _notices(judged: JudgedItem) -> None:
+        """Repeat notices that came after the item had left their state."""
         model = judged.model
         later = []
         for notice in judged.silent:
             if notice.revision > judged.revision or notice.kind in model.waiting:
                 later.append(notice)
-            elif isinstance(notice, NoticeUnreached):
-                model.not_reached(notice.at, model.now)
-                if heard and judged.acted is not None:
-                    model.sent("seller_notice", judged.acted, model.now)
-            else:
+            elif isinstance(notice, NoticeSent):
                 model.sent(notice.kind, notice.begins, model.now)
+            elif model.countered is not None:  # else it would have been published
+                model.not_reached(notice.at, model.now)
         judged.silent = later
 
     @staticmethod
@@ -583,6 +578,8 @@ class Judge:
         rules = judged.model.policy.triage
         if rules is None:
             raise Disagreement("item-misjudged", "weighed under a policy that knows no triage")
+        if triage.signals.get("picture_match") not in (None, *judged.pictures):
+            raise Disagreement("item-misjudged", "weighed by pictures of which nothing was told")
         reason = judged.model.policy.reasons.get(judged.filed.reason)
         severity = "general" if reason is None else reason.severity
         score, fired, band, lacks = weighed(rules, severity, triage.signals, canary=judged.filed.canary)

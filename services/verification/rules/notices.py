@@ -122,6 +122,16 @@ def reached_meanwhile(d: Draft) -> bool:
     return not d.unreached and d.stack[-1].state is State.NOTIFIED
 
 
+def reached_before(d: Draft) -> bool:
+    """Row 9: the seller is reached while the item has left the state to which the notice belongs."""
+    return d.unreached and d.event.kind == "seller_notice" and awaited_before(d)
+
+
+def reached_late(d: Draft) -> bool:
+    """Row 9: the seller is reached after a person has confirmed the takedown."""
+    return d.unreached and first_notice(d)
+
+
 def begin_after_all(d: Draft) -> None:
     """Row 9: the seller's window begins, or none runs."""
     if never_late(d):

@@ -9,7 +9,7 @@ import msgspec
 from services.verification.draft import Draft
 from services.verification.rules import audits
 from services.verification.triage import triage
-from shared.events import AddInformation, Complain, HoldChanged, Triage
+from shared.events import AddInformation, Complain, HoldChanged, PicturesCompared, Triage
 
 OWN_LISTING: Final = "own_listing"
 """Refusal code for a claim against one's own listing."""
@@ -115,20 +115,47 @@ def plainly_unfounded(d: Draft) -> bool:
     return _triaged(d).band == "refuse" and not d.deciders and not by_hand(d) and not audits.waiting(d)
 
 
+def _weigh(d: Draft, picture_match: float | None) -> Triage:
+    assert d.policy.triage is not None, "the policy was checked"
+    item = d.item
+    if (item.right_status, item.picture_match) != (d.right_status, picture_match):
+        # the change that brought it to review brought the right into force, or told what pictures show
+        item = msgspec.structs.replace(item, right_status=d.right_status, picture_match=picture_match)
+    return triage(item, d.facts, d.policy.triage)
+
+
 def _triaged(d: Draft) -> Triage:
     """The result of triage, weighed once each time the item comes to review."""
     if d.weighed is None:
-        assert d.policy.triage is not None, "the policy was checked"
-        item = d.item
-        if item.right_status != d.right_status:  # the change that brought it to review brought the right into force
-            item = msgspec.structs.replace(item, right_status=d.right_status)
-        d.weighed = d.triage = triage(item, d.facts, d.policy.triage)
+        d.weighed = d.triage = _weigh(d, d.picture_match)
         if audits.waiting(d):
             d.audit = None  # weighed again, after an interruption
         outcome = audits.BY_RULE.get(d.weighed.band)
         if outcome is not None and not by_hand(d):
             audits.begin(d, outcome)
     return d.weighed
+
+
+def note_pictures(d: Draft) -> None:
+    """Row 7: take in what pictures show, if they are those on which the item is judged."""
+    event: PicturesCompared = d.event
+    if event.content == d.content:
+        d.picture_match = event.match
+
+
+def pictures_noted(d: Draft) -> bool:
+    """Row 7: what pictures show is news."""
+    return d.picture_match != d.item.picture_match
+
+
+def pictures_suffice(d: Draft) -> bool:
+    """Row 7, by triage: with what pictures show, nothing is lacking any more, and no person is at it already."""
+    if d.policy.rules.review != "triage" or d.flagged or d.seller is None or by_hand(d):
+        return False
+    if not pictures_noted(d) or d.deciders or audits.waiting(d):
+        return False
+    # nothing else may take the occasion to change the outcome
+    return _weigh(d, d.picture_match).band == "uphold" != _weigh(d, d.item.picture_match).band
 
 
 def refuse_unfounded(d: Draft) -> None:

@@ -131,7 +131,9 @@ def test_change_is_told(state: S, more: dict[str, Any], told: list[tuple[str, st
     assert messages_for(entered(state), changed(state, **more)) == told
 
 
-@pytest.mark.parametrize("kind", ["handled", "window_opened", "unreached", "overdue", "reminded", "holder_response"])
+@pytest.mark.parametrize(
+    "kind", ["handled", "window_opened", "unreached", "reached", "overdue", "reminded", "holder_response"]
+)
 def test_what_is_no_entry_is_not_told(kind: str) -> None:
     change = changed(S.NOTIFIED, previous=S.NOTIFIED, noticed_at=NOW)
 

@@ -201,7 +201,7 @@ def test_a_takedown_that_triage_did_not_earn_is_found(monkeypatch: pytest.Monkey
     assert world.state is S.NOTIFIED
     (found,) = judged(world)
     assert found.startswith("item-misjudged")
-    assert "not 50, review, [], lacking ['match', 'record']" in found
+    assert "not 50, review, [], lacking ['copied_work', 'match', 'record']" in found
 
 
 @pytest.mark.parametrize(

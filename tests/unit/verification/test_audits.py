@@ -17,7 +17,7 @@ from tests.unit.verification.world import DAY, HOUR, IPP, World, judged
 
 S = State
 NEWEST = policy.current("ipp")
-BRANDED = Listing(listing="l", seller="seller", state="visible", title="ACME shoes")
+BRANDED = Listing(listing="l", seller="seller", state="visible", title="ACME shoes", brand="no name")
 BAD = Record(settled=50, upheld=10, countered=20, declined=10)
 OUTCOMES: tuple[AuditedOutcome, ...] = get_args(AuditedOutcome)
 

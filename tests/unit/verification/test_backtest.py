@@ -24,12 +24,13 @@ from shared.events import (
     Listing,
     NoticeSent,
     NoticeUnreached,
+    PicturesCompared,
     Respond,
     State,
     Triage,
     Withdraw,
 )
-from shared.policy import Policy, Span, TriageRule
+from shared.policy import Policy, Span, TriageNeeds, TriageRule, current
 from tests.unit.verification.world import DAY, HOUR, IPP, MANUAL, policy
 
 T = dt.datetime(2026, 3, 2, 10, tzinfo=dt.UTC)
@@ -126,6 +127,23 @@ def tally(log: Log, replays: Sequence[Replay]) -> dict[str, Any]:
             name = step.data.item
             found.outcome(step.data, old.result(name), new.result(name), settled=new.items[name].settled)
     return found.as_json()
+
+
+def test_what_pictures_showed_counts_again_by_the_policy_that_is_tried() -> None:
+    new = msgspec.structs.replace(current("ipp"), audits=None)
+    assert new.triage is not None
+    needs = TriageNeeds(general=(("match",),), serious=(("match",),))
+    old = msgspec.structs.replace(new, triage=msgspec.structs.replace(new.triage, needs=needs))
+    log = Log()
+    log.file(right_type="copyright", reason="copied_image_or_text")
+    log.add(
+        T + MINUTE,
+        PicturesCompared(item="i-1", claim="c-i-1", listing="l", content="c" * 64, match=0.98, at=T + MINUTE),
+    )
+    before, after = log.both(old, new, T + HOUR)
+    assert [replay.result("i-1").state for replay in (before, after)] == [State.UNDER_REVIEW, State.NOTIFIED]
+    before, after = log.both(new, old, T + HOUR)
+    assert [replay.result("i-1").state for replay in (before, after)] == [State.NOTIFIED, State.UNDER_REVIEW]
 
 
 def test_a_shorter_window_makes_a_counter_late() -> None:

@@ -44,7 +44,7 @@ from shared.events import (
     State,
     Withdraw,
 )
-from shared.policy import Audits, Policy, current
+from shared.policy import Audits, Policy, TriageNeeds, current
 from tests.unit.verification.world import COMPLETE, HOUR, IPP, ITEM, MICRO, VISIBLE, T, World, judged, policy
 
 S = State
@@ -89,6 +89,12 @@ PROFILES = [
     for share, audits in ((0.0, None), (0.0, ALL), (1.0, None))
 ]
 """Other laws and programmes, with audits of nothing and of everything, and as versions before had them."""
+_TRIAGE = current("ipp").triage
+assert _TRIAGE is not None
+_PICTURE = (("copied_work",),)
+_MATCH = msgspec.structs.replace(_TRIAGE, needs=TriageNeeds(general=_PICTURE, serious=_PICTURE))
+PROFILES += [msgspec.structs.replace(current("ipp"), triage=_MATCH, audits=audits) for audits in (None, ALL)]
+"""A picture suffices."""
 GONE = Listing(listing="l", state="unknown")
 LISTINGS = [None, VISIBLE, GONE, Listing(listing="l", seller="seller", state="ended")]
 NOTICES = ["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
@@ -152,6 +158,7 @@ class LifeCycle(RuleBasedStateMachine):
         self.world = World(rules, listing=listing)
         self.model: ItemModel = Informed(self.world)
         self.know(listing, original)
+        self.world.content = "c" * 64
         reason = next(iter(rules.reasons))
         materials = tuple({*rules.claim.required, *rules.reasons[reason].materials}) if complete else ()
         named = {"reason": reason, "right_type": rules.reasons[reason].rights[0], "materials": materials, **rest}
@@ -236,6 +243,14 @@ class LifeCycle(RuleBasedStateMachine):
         self.world.unreached(revision=self.world.got.revision + offset)
         assert self.world.item is before
 
+    @rule(match=st.sampled_from([0.0, 0.95]), judged_on=st.integers(0, 9).map(bool))
+    def pictures_compared(self, match: float, judged_on: bool) -> None:
+        self.told()
+        outcome = self.world.pictures(match, None if judged_on else "d" * 64)
+        assert not outcome.changes or (match and judged_on)
+        if outcome.changes:
+            assert self.model.pictured(self.world.now)
+
     @rule(held=st.booleans(), lag=DELAYS)
     def receipt(self, held: bool, lag: dt.timedelta) -> None:
         at = max(self.world.now - lag, T)
@@ -265,7 +280,11 @@ class LifeCycle(RuleBasedStateMachine):
             case S.NEEDS_INFO:
                 steps = [self.deadline, lambda: self.add_information(lag, True, True)]
             case S.UNDER_REVIEW:
-                steps = [lambda: self.decide(now, "uphold"), lambda: self.marketplace_answers(VISIBLE, False)]
+                steps = [
+                    lambda: self.decide(now, "uphold"),
+                    lambda: self.marketplace_answers(VISIBLE, False),
+                    lambda: self.pictures_compared(0.95, True),
+                ]
             case S.NOTIFIED:
                 steps = [self.deadline, lambda: self.counter(lag, True), lambda: self.counter(lag, False)]
             case S.COUNTERED:
@@ -464,7 +483,7 @@ def test_a_notice_of_a_state_that_the_item_left_twice(complete: bool, first: boo
 @pytest.mark.parametrize("profile", ["ipp", "bpp"])
 @pytest.mark.parametrize("first", [True, False], ids=["acts_before", "acts_after"])
 def test_a_seller_acts_in_vain_while_its_notice_is_found_unreached(profile: str, first: bool) -> None:
-    """The log has the refusal only. Whether it came after the notice was found unreached shows on the item's return."""
+    """Only a command after the notice was found unreached says that the seller is reached."""
     history = LifeCycle()
     rules = msgspec.structs.replace(
         current(profile), rules=msgspec.structs.replace(current(profile).rules, review="prima_facie")
@@ -480,6 +499,20 @@ def test_a_seller_acts_in_vain_while_its_notice_is_found_unreached(profile: str,
     history.right_changes(lag=dt.timedelta(), ownership=False, status="active")
     history.the_model_agrees()
     history.teardown()
+
+
+def test_a_seller_acts_in_vain_after_a_deadline_and_after_it_was_unreached() -> None:
+    """The refusal, what was due before it, and that the seller is reached are one record's outcome."""
+    world = World(policy())
+    world.submit()
+    world.unreached()
+    world.action(by="owner")
+    world.now += 30 * HOUR
+    outcome = world.counter(materials=())
+    assert outcome.refused is not None
+    assert [change.kind for change in outcome.changes] == ["overdue", "reached"]
+    assert not world.got.unreached
+    assert judged(world) == []
 
 
 def test_life_cycle() -> None:

@@ -552,7 +552,8 @@ class TestRow9Unreached:
             go(world)  # type: ignore[operator]
             world.pass_time(DAY)
             if world.got.unreached:
-                assert not world.sent("seller_notice", revision=revision).changes
+                (change,) = world.sent("seller_notice", revision=revision).changes
+                assert (change.kind, change.data.unreached) == ("reached", False)
             back(world)
             assert (world.state, world.got.unreached) == (S.NOTIFIED, False)
             assert world.got.due is not None
@@ -564,7 +565,8 @@ class TestRow9Unreached:
         world.receipt()
         revision = world.got.revision
         world.right("expired")
-        assert not world.unreached(revision=revision).changes
+        (change,) = world.unreached(revision=revision).changes
+        assert (change.kind, change.data.unreached) == ("unreached", True)
         world.right("active")
         assert (world.state, world.changes[-1].data.via) == (S.APPEALED, (S.NOTIFIED,))
 

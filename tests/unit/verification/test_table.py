@@ -50,12 +50,16 @@ WIDER = {
 }
 
 
+AGAIN_BY = {7: {S.UNDER_REVIEW}}
+"""States that a row enters anew."""
+
+
 @pytest.mark.parametrize("number", sorted(ROWS - {1}))
 def test_rows_of_the_domain(number: int) -> None:
     moves = [row for row in TABLE if row.number == number and row.to not in (STAY, AGAIN)]
     states, targets = DOMAIN[number]
     assert {state for row in moves for state in row.states} - WIDER.get(number, set()) == states
-    assert {row.to for row in moves} == targets
+    assert {row.to for row in moves} - AGAIN_BY.get(number, set()) == targets
 
 
 def test_no_row_is_missing_and_none_invented() -> None:

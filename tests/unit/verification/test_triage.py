@@ -21,8 +21,8 @@ RULES: policy.Triage = IPP.triage
 GOOD, BAD = Record(settled=50, upheld=49), Record(settled=50, upheld=10, countered=20, declined=10)
 
 
-def listing(title: str | None) -> Listing:
-    return Listing(listing="l", seller="seller", state="visible", title=title)
+def listing(title: str | None, brand: str | None = None) -> Listing:
+    return Listing(listing="l", seller="seller", state="visible", title=title, brand=brand)
 
 
 def item(**changes: Any) -> Item:
@@ -114,6 +114,24 @@ def test_as_what_a_mark_stands_in_the_title(title: str | None, locale: str, use:
     assert "mark_use" not in measure(item(mark=None), facts)
 
 
+@pytest.mark.parametrize(
+    ("brand", "named"),
+    [
+        ("iPhone", 1.0),
+        ("IPHONE (Apple)", 1.0),
+        ("1Phone", 1.0),
+        ("no name", 0.0),
+        ("Phone", 0.0),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_whether_the_listing_names_the_mark_as_its_brand(brand: str | None, named: float | None) -> None:
+    facts = Facts(listing=listing("phone", brand))
+    assert measure(item(mark="iPhone"), facts).get("brand_named") == named
+    assert "brand_named" not in measure(item(mark=None), facts)
+
+
 def test_in_between_a_person_decides_and_sees_why() -> None:
     world = World()
     world.listing = listing("blue mug")
@@ -185,7 +203,9 @@ NEWEST = policy.current("ipp")
 assert NEWEST.triage is not None
 TRIAGE: policy.Triage = NEWEST.triage
 MATCH = {"mark": "ACME"}
-BRANDED, ACCESSORY, OTHER = (listing(title) for title in ("ACME shoes", "laces for ACME shoes", "shoes"))
+BRANDED, ACCESSORY, OTHER = (listing(title, "no name") for title in ("ACME shoes", "laces for ACME shoes", "shoes"))
+OWN, UNSAID = (listing("ACME shoes", brand) for brand in ("Acme", None))
+"""Says that the goods are of the mark; says nothing."""
 IN_GOOD_FAITH: dict[str, Any] = {"good_faith": True, "record": Record(settled=50, upheld=49)}
 
 
@@ -201,20 +221,45 @@ def newest(shown: Listing | None = BRANDED, **changes: Any) -> World:
     ("reason", "shown", "changes", "lacks"),
     [
         # what the version before takes down unseen: a complete claim, of which nothing is known
-        ("improper_use", OTHER, {}, ("match", "record")),
-        ("counterfeit", OTHER, {}, ("match", "record")),
+        ("improper_use", OTHER, {}, ("match", "other_goods", "copied_work", "record")),
+        ("counterfeit", OTHER, {}, ("match", "record", "copied_work")),
         ("improper_use", BRANDED, MATCH, ()),
+        # the mark on what may be the holder's own goods
+        ("improper_use", OWN, MATCH, ("other_goods", "copied_work", "record")),
+        ("improper_use", UNSAID, MATCH, ("other_goods", "copied_work", "record")),
+        ("improper_use", OWN, {**MATCH, **IN_GOOD_FAITH}, ()),
+        ("counterfeit", OWN, {**MATCH, **IN_GOOD_FAITH}, ()),
         ("improper_use", OTHER, IN_GOOD_FAITH, ()),
-        ("improper_use", OTHER, {"good_faith": True}, ("match", "record")),  # without a record
-        ("improper_use", OTHER, {**IN_GOOD_FAITH, "good_faith": False}, ("match", "record")),
-        ("improper_use", OTHER, {**IN_GOOD_FAITH, "record": Record(settled=19, upheld=19)}, ("match", "record")),
+        (
+            "improper_use",
+            OTHER,
+            {"good_faith": True},
+            ("match", "other_goods", "copied_work", "record"),
+        ),  # without a record
+        (
+            "improper_use",
+            OTHER,
+            {**IN_GOOD_FAITH, "good_faith": False},
+            ("match", "other_goods", "copied_work", "record"),
+        ),
+        (
+            "improper_use",
+            OTHER,
+            {**IN_GOOD_FAITH, "record": Record(settled=19, upheld=19)},
+            ("match", "other_goods", "copied_work", "record"),
+        ),
         # a serious reason takes both
-        ("counterfeit", BRANDED, MATCH, ("record",)),
-        ("counterfeit", OTHER, IN_GOOD_FAITH, ("match",)),
+        ("counterfeit", BRANDED, MATCH, ("record", "copied_work")),
+        ("counterfeit", OTHER, IN_GOOD_FAITH, ("match", "copied_work")),
         ("counterfeit", BRANDED, {**MATCH, **IN_GOOD_FAITH}, ()),
-        ("counterfeit", BRANDED, {**MATCH, **IN_GOOD_FAITH, "record": BAD}, ("record",)),
-        ("improper_use", listing("zephir mug"), {"mark": "Zephyr"}, ("match", "record")),  # perhaps misspelt
-        ("improper_use", ACCESSORY, MATCH, ("match", "record")),
+        ("counterfeit", BRANDED, {**MATCH, **IN_GOOD_FAITH, "record": BAD}, ("record", "copied_work")),
+        (
+            "improper_use",
+            listing("zephir mug", "no name"),
+            {"mark": "Zephyr"},
+            ("match", "copied_work", "record"),
+        ),  # perhaps misspelt
+        ("improper_use", ACCESSORY, MATCH, ("match", "copied_work", "record")),
     ],
 )
 def test_positive_evidence(reason: str, shown: Listing, changes: dict[str, Any], lacks: tuple[str, ...]) -> None:
@@ -255,6 +300,114 @@ def test_the_right_counts_as_it_is_when_the_item_comes_to_review() -> None:
     assert (world.state, world.got.triage and world.got.triage.signals["right_in_force"]) == (S.NOTIFIED, 1.0)
 
 
+WORK: dict[str, Any] = {"right_type": "copyright", "reason": "copied_image_or_text"}
+
+
+def pictured(rules: policy.Policy = NEWEST, **changes: Any) -> World:
+    """A claim on a work, about a listing whose content is known, that waits for a person."""
+    world = World(rules)
+    world.listing, world.content = OTHER, "c" * 64
+    world.submit(**{**WORK, **changes})
+    assert world.state is S.UNDER_REVIEW
+    return world
+
+
+def test_a_work_that_is_found_in_the_pictures_completes_the_evidence() -> None:
+    world = pictured()
+    weighed = world.got.triage
+    assert weighed is not None
+    assert (weighed.band, weighed.lacks) == ("review", ("match", "other_goods", "copied_work", "record"))
+    assert "picture_match" not in weighed.signals
+    (change,) = world.pictures(0.98).changes
+    assert (world.state, change.kind, change.data.rule) == (S.NOTIFIED, "notified", "7-upheld-prima-facie")
+    assert change.data.via == (S.UNDER_REVIEW,)
+    assert change.data.triage is not None
+    assert (change.data.triage.band, change.data.triage.lacks) == ("uphold", ())
+    assert change.data.triage.signals["picture_match"] == 0.98
+    assert judged(world) == []
+    assert world.pictures(0.5).ignored is not None
+    # verify knows what was told
+    told = world.heard[1][1]
+    world.heard[1] = (world.heard[1][0], msgspec.structs.replace(told, match=0.97))
+    (found,) = judged(world)
+    assert "pictures of which nothing was told" in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({}, 0.0),
+        ({}, 0.6),
+        ({}, 0.89),
+        ({"reason": "pirated_product"}, 1.0),  # a serious reason takes a record as well
+        ({"brake": "rate"}, 1.0),
+        ({"record": BAD}, 1.0),  # something speaks against it
+    ],
+)
+def test_pictures_that_do_not_suffice_are_noted_and_a_person_decides(changes: dict[str, Any], match: float) -> None:
+    world = pictured(**changes)
+    before = world.got
+    assert world.pictures(match).changes == ()
+    assert world.got == msgspec.structs.replace(before, picture_match=match)
+    assert world.decide("uphold").refused is None
+    assert judged(world) == []
+
+
+def test_only_pictures_of_what_the_item_is_judged_on_count() -> None:
+    world = pictured()
+    before = world.got
+    assert world.pictures(1.0, content="d" * 64).ignored is not None
+    assert world.got == before
+    none = World(NEWEST)
+    none.listing = OTHER
+    none.submit(**WORK)
+    assert none.pictures(1.0, content="d" * 64).ignored is not None
+
+
+def test_pictures_change_nothing_once_a_person_is_at_it() -> None:
+    world = pictured()
+    world.decide("refuse", code="plainly_unfounded")
+    world.pictures(1.0)
+    assert world.state is S.REJECTED
+    world.complain()
+    world.decide_complaint("reverse", code="facts_misjudged")
+    assert world.state is S.UNDER_REVIEW
+    assert world.pictures(1.0).changes == ()
+    assert judged(world) == []
+
+
+def test_pictures_under_an_audit_leave_it_to_the_person() -> None:
+    assert NEWEST.audits is not None
+    audits = msgspec.structs.replace(NEWEST.audits, shares={"upheld_by_rule": 1.0})
+    world = pictured(msgspec.structs.replace(NEWEST, audits=audits))
+    (change,) = world.pictures(1.0).changes
+    assert (world.state, change.kind, change.data.via) == (S.UNDER_REVIEW, "under_review", ())
+    assert change.data.audit is not None
+    assert world.pictures(0.95).changes == ()
+    assert world.state is S.UNDER_REVIEW
+    assert judged(world) == []
+
+
+def test_pictures_that_come_while_the_item_is_away_count_on_its_return() -> None:
+    world = pictured()
+    world.right("expired")
+    assert world.state is S.SUSPENDED
+    assert world.pictures(1.0).changes == ()
+    world.right("active")
+    assert (world.state, world.got.triage and world.got.triage.signals["picture_match"]) == (S.NOTIFIED, 1.0)
+    assert judged(world) == []
+
+
+def test_under_a_policy_that_does_not_look_at_them_pictures_are_noted() -> None:
+    world = World(IPP)
+    world.listing, world.content, world.failed_before = OTHER, "c" * 64, 1
+    world.submit(**WORK)
+    assert world.state is S.UNDER_REVIEW
+    world.failed_before = 0  # what else changed is no occasion
+    assert world.pictures(1.0).changes == ()
+    assert world.got.picture_match == 1.0
+
+
 @pytest.mark.parametrize("brake", ["probation", "rate"])
 def test_under_a_brake_a_person_decides_whatever_the_evidence(brake: str) -> None:
     world = newest(reason="improper_use", brake=brake, **MATCH, **IN_GOOD_FAITH)
@@ -285,6 +438,7 @@ def test_all_that_is_known_is_kept_whether_a_rule_looks_at_it_or_not() -> None:
             "claim_size": 7.0,
             "title_similarity": 100.0,
             "mark_use": 1.0,
+            "brand_named": 0.0,
             "failed_before": 0.0,
             "upheld_here": 0.0,
             "registered": 1.0,

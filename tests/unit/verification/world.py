@@ -26,6 +26,7 @@ from shared.events import (
     Listing,
     NoticeSent,
     NoticeUnreached,
+    PicturesCompared,
     ReportAction,
     ReportResult,
     Respond,
@@ -166,8 +167,6 @@ class World:
                     begun_by=last.begun_by,
                     content=last.content,
                 )
-                # silently, an item away from NOTIFIED notes whether its seller was reached, for its next change
-                again = msgspec.structs.replace(again, unreached=last.unreached)
                 assert again == last, "public state changed without an event"
         if outcome.refused is not None:
             assert len(outcome.refused.detail) > 20
@@ -194,6 +193,7 @@ class World:
             "window_opened",
             "stands",
             "unreached",
+            "reached",
             "overdue",
             "reminded",
             "holder_response",
@@ -297,6 +297,11 @@ class World:
         """Notification's word for it that nobody owns the seller's inbox."""
         revision = self.got.revision if revision is None else revision
         return self.do(NoticeUnreached(**ITEM, message="m", revision=revision, at=self.now))
+
+    def pictures(self, match: float, content: str | None = None) -> Outcome:
+        """Intake's word for what pictures show, by default those on which the item is judged."""
+        content = content or self.got.content or "0" * 64
+        return self.do(PicturesCompared(**ITEM, content=content, match=match, at=self.now))
 
     def receipt(self, held: bool = True, at: dt.datetime | None = None) -> Outcome:
         """The marketplace's receipt."""
