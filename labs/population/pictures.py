@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from labs.population.generator import Listing
 
@@ -25,8 +25,9 @@ def drawn(name: str) -> Image.Image:
     def colour() -> tuple[int, int, int]:
         return dice.randrange(256), dice.randrange(256), dice.randrange(256)
 
-    image = Image.effect_noise(SIDES, dice.uniform(10, 60)).filter(ImageFilter.GaussianBlur(dice.uniform(0.5, 4)))
-    image = ImageOps.colorize(image, colour(), colour())
+    across, down = dice.randint(8, 60), dice.randint(6, 45)
+    cloth = Image.frombytes("L", (across, down), dice.randbytes(across * down)).resize(SIDES, Image.Resampling.BICUBIC)
+    image = ImageOps.colorize(cloth, colour(), colour())
     draw = ImageDraw.Draw(image)
     width, height = SIDES
     for _ in range(dice.randint(12, 30)):
