@@ -175,7 +175,7 @@ messages: $(VENV) ## update the translations (ARGS=--check: only list)
 
 lock: ## pin the newest allowed packages again (needs uv)
 	$(UV_COMPILE) pyproject.toml -o requirements.txt
-	$(UV_COMPILE) pyproject.toml --extra local -c requirements.txt -o requirements-local.txt
+	$(UV_COMPILE) pyproject.toml --extra local --extra pictures -c requirements.txt -o requirements-local.txt
 	$(UV_COMPILE) pyproject.toml --all-extras --group dev -c requirements.txt -o requirements-dev.txt
 	$(UV_COMPILE) deploy/images/requirements-build.in -o deploy/images/requirements-build.txt
 	$(UV_COMPILE) deploy/images/requirements-pictures.in -o deploy/images/requirements-pictures.txt

@@ -19,6 +19,7 @@ from msgspec import Struct
 from deploy.local.children import StackError
 from shared import kafka_links, topics
 from shared.callers import trust
+from shared.events import Picture
 from shared.settings import Settings
 
 PATHS = {
@@ -81,6 +82,26 @@ def seed(settings: Settings, listings: Iterable[dict[str, Any]], again_s: Sequen
                 raise StackError(f"the demo marketplace answers {response.status_code}: {response.text[:200]}")
 
 
+def upload_pictures(settings: Settings, pictures: Iterable[bytes]) -> list[Picture]:
+    """Have the demo marketplace keep pictures, for listings to show; in their order.
+
+    Raises:
+        StackError: it does not take them.
+    """
+    assert settings.internal_token is not None
+    headers = {"authorization": f"Bearer {settings.internal_token.get_secret_value()}"}
+    found = []
+    with httpx.Client(base_url=settings.marketplace_url, headers=headers, timeout=60, trust_env=False) as client:
+        for data in pictures:
+            response = client.put("/pictures", content=data)
+            if response.status_code != 201:
+                raise StackError(f"the demo marketplace answers {response.status_code}: {response.text[:200]}")
+            told = response.json()
+            url = f"{settings.marketplace_url}{told['path']}"
+            found.append(Picture(id="front", sha256=told["sha256"], url=url))
+    return found
+
+
 class Channel(Protocol):
     """One of intake's interfaces."""
 
@@ -136,15 +157,23 @@ class HttpClient:
 
         return self._loop.run_until_complete(gather())
 
+    async def must(self, method: str, path: str, body: Any, *, token: str) -> Any:
+        """Send one request that must succeed; its answer. ``body``: JSON, or the bytes of a document."""
+        response = await self.call(method, path, body, token=token)
+        if not response.is_success:
+            self._expect(response, 200)
+        return response.json()
+
     async def call(self, method: str, path: str, body: Any, *, token: str, key: str | None = None) -> httpx.Response:
         """Send one request, and repeat it while the API is away or asks to wait. An idempotency key makes that safe."""
+        content: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
         headers = {"authorization": f"Bearer {token}"}
         if key is not None:
             headers["idempotency-key"] = key
         async with self._gate:
             for attempt in range(60):
                 try:
-                    response = await self._client.request(method, path, json=body, headers=headers)
+                    response = await self._client.request(method, path, **content, headers=headers)
                 except httpx.TransportError:
                     response = None
                 wait = min(0.1 * 2**attempt, 2.0)

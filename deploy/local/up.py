@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import shlex
 import time
@@ -69,6 +70,7 @@ def bring_up(
     begins: dt.datetime | None = None,
     observe: prometheus.Plan | None = None,
     canary: bool = False,
+    pictures: bool = False,
     brokers: int = 0,
     secure: How | None = None,
 ) -> tuple[Stack, Fleet]:
@@ -83,6 +85,7 @@ def bring_up(
             keeps its clock.
         observe: How Prometheus and Alertmanager observe it; None: they are not started, and left alone if they run.
         canary: Whether a canary runs (docs/how-to/canary.md), with a listing of its own in the demo marketplace.
+        pictures: Whether those of the demo marketplace's listings are compared (docs/how-to/pictures.md).
         brokers: One, or three that replicate each other; 0: as many as the stack has, else one.
         secure: How processes log in to the broker of a new stack with secured links; None: as the stack has it.
 
@@ -100,7 +103,10 @@ def bring_up(
     )
     for part, port in wished.items():
         stack.port(part, port)
-    prepare(stack, {**(env or {}), **(canary_settings(stack) if canary else {})})
+    prepare(
+        stack,
+        {**(env or {}), **(canary_settings(stack) if canary else {}), **(picture_settings(stack) if pictures else {})},
+    )
     if begins is not None:
         begin(stack, begins)
     if observe is not None:
@@ -120,6 +126,15 @@ def canary_settings(stack: Stack) -> dict[str, str]:
         "GOODFAITH_CANARY_LISTING": CANARY_LISTING,
         "GOODFAITH_CANARY_MAIL": "canary@canary.example",
         "GOODFAITH_CANARY_PAGE": f"http://127.0.0.1:{stack.port('marketplace')}/items/{CANARY_LISTING}",
+    }
+
+
+def picture_settings(stack: Stack) -> dict[str, str]:
+    """Settings with which the demo marketplace's pictures, on this machine, may be fetched."""
+    return {
+        "GOODFAITH_PICTURES_HOSTS": json.dumps([f"127.0.0.1:{stack.port('marketplace')}"]),
+        "GOODFAITH_PICTURES_NETWORKS": '["127.0.0.1/32"]',
+        "GOODFAITH_PICTURES_HTTP": "true",
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import html
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import sqlalchemy as sa
 import uvicorn
-from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar import Litestar, MediaType, Request, Response, get, post, put
 from litestar.params import FromPath
 from msgspec import Meta
 
@@ -27,6 +28,8 @@ from shared.topics import partition_of
 
 WAIT_S: Final = 2.0
 """Seconds that ``POST /commands`` waits for the command to be carried out."""
+PICTURES: Final = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
+"""Media types of pictures, by how their files begin."""
 _seeds = msgspec.json.Decoder(Annotated[list[Seed], Meta(max_length=10_000)])
 _sellers = msgspec.json.Decoder(Annotated[list[MarketplaceSeller], Meta(max_length=10_000)])
 _command = msgspec.json.Decoder(MarketplaceCommand)
@@ -67,6 +70,21 @@ class Shop:
             return 404, _page("Not available", f"The seller of this listing is not here: the account is {state}.")
         listed = seller is None or "listing_restricted" not in seller.measures
         return 200, _page(found.title or found.listing, f"Sold by {found.seller}.", listed=listed)
+
+    def keep(self, data: bytes) -> str | None:
+        """Keep a picture; returns its SHA-256. None: it is neither JPEG nor PNG."""
+        media = next((media for begins, media in PICTURES.items() if data.startswith(begins)), None)
+        if media is None:
+            return None
+        digest = hashlib.sha256(data).hexdigest()
+        with self.engine.begin() as connection:
+            store.keep_picture(connection, digest, media, data)
+        return digest
+
+    def picture(self, digest: str) -> tuple[str, bytes] | None:
+        """Media type and bytes of a picture."""
+        with self.engine.connect() as connection:
+            return store.picture(connection, digest)
 
     def seller(self, seller: str) -> Seller | None:
         """A seller and its measures; None if there is no such seller."""
@@ -182,6 +200,23 @@ def app(settings: Settings) -> Litestar:
         told = {"refused": refused} if refused else {}
         return Response({"accepted": len(seeds) - len(refused), **told}, status_code=202)
 
+    @put("/pictures")
+    async def keep(request: Request[Any, Any, Any]) -> Response[Any]:
+        if not may_seed(request):
+            return _problem(401, "Unauthorized", "Uploading a picture needs the internal token.")
+        digest = await asyncio.to_thread(shop.keep, await request.body())
+        if digest is None:
+            return _problem(415, "Unsupported Media Type", "A picture is JPEG or PNG.")
+        return Response({"sha256": digest, "path": f"/pictures/{digest}"}, status_code=201)
+
+    @get("/pictures/{digest:str}")
+    async def picture(digest: FromPath[str]) -> Response[Any]:
+        found = await asyncio.to_thread(shop.picture, digest) if digest.isalnum() else None
+        if found is None:
+            return _problem(404, "Not Found", "There is no such picture.")
+        headers = {"cache-control": "public, max-age=31536000, immutable", "x-content-type-options": "nosniff"}
+        return Response(found[1], media_type=found[0], headers=headers)
+
     @get("/seed")
     async def seeding(request: Request[Any, Any, Any]) -> Response[Any]:
         if not may_seed(request):
@@ -261,7 +296,7 @@ def app(settings: Settings) -> Litestar:
 
     handlers: Any = {sa.exc.OperationalError: _away, sa.exc.TimeoutError: _away}
     return Litestar(
-        [item, seed, seeding, sellers, seller, commands, seller_commands],
+        [item, seed, seeding, keep, picture, sellers, seller, commands, seller_commands],
         openapi_config=None,
         logging_config=None,  # shared.logs has configured it
         exception_handlers=handlers,

@@ -133,6 +133,18 @@ def sellers(connection: sa.Connection, ids: Collection[str]) -> dict[str, Seller
     }
 
 
+def keep_picture(connection: sa.Connection, digest: str, media: str, data: bytes) -> None:
+    """Keep a picture, once."""
+    statement = "insert into pictures (sha256, media, data) values (%s, %s, %s) on conflict do nothing"
+    connection.exec_driver_sql(statement, (digest, media, data))
+
+
+def picture(connection: sa.Connection, digest: str) -> tuple[str, bytes] | None:
+    """Media type and bytes of a picture."""
+    row = connection.exec_driver_sql("select media, data from pictures where sha256 = %s", (digest,)).one_or_none()
+    return None if row is None else (row[0], bytes(row[1]))
+
+
 def offering(connection: sa.Connection, ids: Collection[str]) -> set[str]:
     """Those of the sellers that have or had a listing here."""
     return set(connection.exec_driver_sql(_OFFERING, (list(ids),)).scalars()) if ids else set()

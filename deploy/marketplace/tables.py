@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Index, Integer, MetaData, Table, Text, func
+from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, LargeBinary, MetaData, Table, Text, func
 
 from shared.columns import ID, TIME, identity, one_of, required
 from shared.runtime.tables import runtime_tables
@@ -40,6 +40,14 @@ queue = Table(
     one_of("kind", "seed", "command", "sellers", "seller_command"),
     required("body", Text),
     comment="What came by HTTP, until the worker that owns the partition takes it in.",
+)
+pictures = Table(
+    "pictures",
+    metadata,
+    Column("sha256", ID, CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'"), primary_key=True),
+    required("media", Text),
+    required("data", LargeBinary),
+    comment="What listings show, by hash.",
 )
 answers = Table(
     "answers",

@@ -128,7 +128,7 @@ def population(
     destroy(stack)
     begun = time.monotonic()
     with progress("starting broker, database and services"):
-        running, _ = bring_up(stack, env=SETTINGS, begins=BEGINS)
+        running, _ = bring_up(stack, env=SETTINGS, begins=BEGINS, pictures=True)
     try:
         with progress("a population") as tell:
             people, done, which = play(

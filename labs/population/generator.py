@@ -23,9 +23,12 @@ FILE: Final = Path(__file__).with_name("population.toml")
 Share = Annotated[float, Meta(ge=0, le=1)]
 Span = tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)]]
 Conduct = Literal["careful", "sloppy", "malicious"]
-Kind = Literal["counterfeit", "passing_off", "genuine", "resale", "compatible", "unrelated"]
+Kind = Literal["counterfeit", "passing_off", "copied", "genuine", "resale", "compatible", "unrelated", "own", "shared"]
+Reason = Literal["counterfeit", "improper_use", "copied_image_or_text"]
 Offer = Literal["plain", "admitted", "disguised"]
-INFRINGING: Final[frozenset[Kind]] = frozenset({"counterfeit", "passing_off"})
+INFRINGING: Final[frozenset[Kind]] = frozenset({"counterfeit", "passing_off", "copied"})
+PICTURED: Final[frozenset[Kind]] = frozenset({"copied", "own", "shared"})
+"""Of these the question is whose picture the listing shows."""
 MOMENTS: Final = (4, 12)
 """Hours of a day at which claims are filed: holders are all over the world."""
 A_NOTIFIER: Final = 40
@@ -148,7 +151,7 @@ class Filing(Struct, frozen=True):
     notifier: str
     day: int
     hour: int
-    reason: Literal["counterfeit", "improper_use"]
+    reason: Reason
     listings: tuple[str, ...]
 
 
@@ -200,6 +203,9 @@ _SAID: Final[dict[Kind, tuple[str, ...]]] = {
         "Third-party accessory, 2-year warranty.",
     ),
     "unrelated": ("New, sealed, ships tomorrow.", "Last one in stock."),
+    "copied": ("As in the picture.", "Same as shown, ships today."),
+    "own": ("Photographed by us in our shop.", "The picture shows the very piece that you get."),
+    "shared": ("Picture by the maker, with its permission.", "Press photo of the maker."),
 }
 _SUBSTITUTES: Final = str.maketrans({"a": "а", "e": "е", "o": "0", "i": "1", "s": "5", "c": "с", "p": "р", "x": "х"})
 
@@ -361,10 +367,11 @@ def _filed(
     notifier: Notifier, listings: Sequence[Listing], behaviour: Behaviour, days: int, dice: random.Random
 ) -> Iterable[Filing]:
     """Claims of at most so many listings with one reason. Whoever is right knows what it is about."""
-    by_reason: dict[Literal["counterfeit", "improper_use"], list[str]] = {"counterfeit": [], "improper_use": []}
+    by_reason: dict[Reason, list[str]] = {reason: [] for reason in get_args(Reason)}
     for one in listings:
         alleged = one.kind == "counterfeit" if one.infringing else dice.random() < behaviour.counterfeit
-        by_reason["counterfeit" if alleged else "improper_use"].append(one.id)
+        about: Reason = "counterfeit" if alleged else "improper_use"
+        by_reason["copied_image_or_text" if one.kind in PICTURED else about].append(one.id)
     number = 0
     for reason, claimed in by_reason.items():
         while claimed:

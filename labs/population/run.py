@@ -20,15 +20,15 @@ from msgspec import Struct
 from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.stack import Stack
-from labs.clients import HttpClient, Request, seed
+from labs.clients import HttpClient, Request, seed, upload_pictures
 from labs.follower import Follower, ItemState
 from labs.model import Dice
-from labs.population import people
+from labs.population import people, pictures
 from labs.population.figures import Outcome, figures, stopped_after
-from labs.population.generator import Filing, Listing, Notifier, Population, Rates
+from labs.population.generator import PICTURED, Filing, Listing, Notifier, Population, Rates
 from services.ops.idle import Watch
 from shared import clock, db, policy
-from shared.events import DECISIONS, ItemChanged, State, decode_data, decode_envelope
+from shared.events import DECISIONS, ItemChanged, Picture, State, decode_data, decode_envelope
 
 PROFILE: Final = "ipp"
 HOUR: Final = dt.timedelta(hours=1)
@@ -135,6 +135,7 @@ class Run:
         self._listings = {one.id: one for one in population.listings}
         self._notifiers = {one.id: one for one in population.notifiers}
         self._rights: dict[str, str] = {}
+        self._works: dict[str, str] = {}
         self._agenda: list[tuple[dt.datetime, int, Action]] = []
         self._order = itertools.count()
         self._now = dt.datetime.min.replace(tzinfo=dt.UTC)
@@ -177,7 +178,25 @@ class Run:
         )
         rights = self._http.all(map(self._http.register_right, self._notifiers, marks))
         self._rights = dict(zip(self._notifiers, rights, strict=True))
+        kinds = {one.id: one.kind for one in self._population.listings}
+        whose = sorted({one.notifier for one in self._population.filings if kinds[one.listings[0]] in PICTURED})
+        self._works = dict(zip(whose, self._http.all(map(self._work, whose)), strict=True))
         self._offer(self._population.listings)
+
+    async def _work(self, holder: str) -> str:
+        """Register a work of the holder, on a specimen that a reviewer has seen; returns the right's id."""
+        token, reviewer = self._http.tokens[holder], self._http.tokens[self._panel.reviewers[0]]
+        statement, specimen = f"I, {holder}, made it.".encode(), pictures.specimen(self._notifiers[holder].mark)
+        documents = [
+            (await self._http.must("POST", f"/v1/evidence?kind={kind}", content, token=token))["id"]
+            for kind, content in (("sworn_statement", statement), ("specimen", specimen))
+        ]
+        published = {"on": "2020-01-01", "where": f"catalogue of {holder}"}
+        body = {"right_type": "copyright", "published": published, "evidence": documents}
+        right = str((await self._http.must("POST", "/v1/rights", body, token=token))["id"])
+        accepted = {"accept": True, "documents": documents}
+        await self._http.must("POST", f"/v1/rights/{right}/decision", accepted, token=reviewer)
+        return right
 
     def _open(self, role: str, accounts: Iterable[str], *, good_faith: bool = False) -> None:
         self._http.all(
@@ -193,7 +212,9 @@ class Run:
     def _offer(self, listings: Sequence[Listing]) -> None:
         """The listings in the demo marketplace, and accounts for their sellers."""
         self._open("seller", sorted({one.seller for one in listings} - self._http.tokens.keys()))
-        seed(self.settings, map(_seed, listings))
+        images = {one.id: data for one in listings if (data := pictures.shown(one)) is not None}
+        addresses = dict(zip(images, upload_pictures(self.settings, images.values()), strict=True))
+        seed(self.settings, (_seed(one, addresses.get(one.id)) for one in listings))
         self._watch.wait(timeout_s=900)
 
     # ---- the run
@@ -226,7 +247,9 @@ class Run:
                 filing.notifier,
                 filing.id,
                 {
-                    "right": self._rights[filing.notifier],
+                    "right": (self._works if filing.reason == "copied_image_or_text" else self._rights)[
+                        filing.notifier
+                    ],
                     "reason": filing.reason,
                     "profile": PROFILE,
                     "listings": list(map(_link, filing.listings)),
@@ -274,8 +297,23 @@ class Run:
     def _settle(self) -> None:
         """Wait until nothing is in progress, and let people react to changes."""
         self._watch.wait(timeout_s=300, poll_s=POLL_S)
+        if self._compared():
+            self._watch.wait(timeout_s=300, poll_s=POLL_S)
         for seen in self._story.drain():
             self._react(seen)
+
+    def _compared(self) -> bool:
+        """Wait until no pictures are left to compare: business time stands still meanwhile. Were there any?"""
+        waited = False
+        while self._waiting():
+            waited = True
+            time.sleep(POLL_S)
+        return waited
+
+    def _waiting(self) -> int:
+        with self._engine.connect() as connection:
+            waiting = "select count(*) from intake.picture_checks where state = 'waiting'"
+            return int(connection.exec_driver_sql(waiting).scalar_one())
 
     # ---- the panel
 
@@ -448,7 +486,7 @@ def _link(listing: str) -> str:
     return f"https://market.example/items/{listing}"
 
 
-def _seed(one: Listing) -> dict[str, Any]:
+def _seed(one: Listing, picture: Picture | None) -> dict[str, Any]:
     found = {
         "listing": one.id,
         "seller": one.seller,
@@ -458,4 +496,6 @@ def _seed(one: Listing) -> dict[str, Any]:
         "condition": one.condition,
         "description": one.description,
     }
+    if picture is not None:
+        found["images"] = [msgspec.to_builtins(picture)]
     return found if one.brand is None else {**found, "brand": one.brand}

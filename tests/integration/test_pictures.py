@@ -210,7 +210,10 @@ def test_by_what_pictures_show_a_rule_decides_or_leaves_it_to_a_person(
         return people.client.get(f"/v1/items/{item}", headers=reviewers).json()
 
     for item in (found, other, unseen):
-        assert (read(item)["state"], read(item)["triage"]["lacks"]) == ("UNDER_REVIEW", ["match", "record"])
+        assert (read(item)["state"], read(item)["triage"]["lacks"]) == (
+            "UNDER_REVIEW",
+            ["match", "other_goods", "copied_work", "record"],
+        )
     assert [pictures.once() for _ in range(4)] == [1, 1, 1, 0]
     told = """select payload::json->>'item', (payload::json->>'match')::float from admission_queue
         where type = 'goodfaith.pictures.compared.v1'"""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import io
 import re
+import statistics
 from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
@@ -13,11 +15,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageChops, ImageOps, ImageStat
 
 from labs.model import Dice
-from labs.population import figures, people, titles
+from labs.population import figures, people, pictures, titles
 from labs.population.catalogue import FOLDS, Goods, composed, fold_of, of_seed, parse
-from labs.population.generator import INFRINGING, Kind, Listing, Population, attack, divided, generate, load
+from labs.population.generator import INFRINGING, PICTURED, Kind, Listing, Population, attack, divided, generate, load
 from shared.events import Price
 from shared.failures import CommandError
 
@@ -139,7 +142,8 @@ def test_every_listing_is_claimed_once_by_the_owner_of_its_mark(items: int, seed
         assert 0 < len(filing.listings) <= RATES.conduct[notifier.conduct].claim[1]
         for listing in map(listings.__getitem__, filing.listings):
             assert listing.mark == notifier.mark
-            if listing.infringing:
+            assert (filing.reason == "copied_image_or_text") is (listing.kind in PICTURED)
+            if listing.infringing and listing.kind not in PICTURED:
                 assert filing.reason == ("counterfeit" if listing.kind == "counterfeit" else "improper_use")
 
 
@@ -157,7 +161,7 @@ def consistent(one: Listing) -> None:
     else:
         assert one.offer is None
         assert names(one.mark, one.title) is (one.kind != "unrelated")
-    assert own_brand == (one.kind in ("genuine", "resale")) or one.kind == "counterfeit"
+    assert own_brand == (one.kind in {"genuine", "resale"} | PICTURED) or one.kind == "counterfeit"
     assert (one.condition == "used") is (one.kind == "resale")
     if one.kind == "genuine":
         assert head
@@ -171,6 +175,29 @@ def test_the_truth_is_what_the_listings_show(items: int, seed: int) -> None:
     for one in population(items, seed).listings:
         consistent(one)
         assert one.seller
+
+
+def test_pictures_are_the_works_their_copies_and_others() -> None:
+    found = population(400, 2).listings
+    differ: dict[str, list[float]] = {kind: [] for kind in PICTURED}
+    for one in found:
+        data = pictures.shown(one)
+        assert (data is None) is (one.kind not in PICTURED)
+        if data is not None:
+            assert data == pictures.shown(one)
+            image, work = (opened(of) for of in (data, pictures.specimen(one.mark)))
+            assert min(image.size) > 150
+            ways = (image, ImageOps.mirror(image))
+            differ[one.kind].append(
+                min(sum(ImageStat.Stat(ImageChops.difference(way.resize(work.size), work)).mean) for way in ways)
+            )
+    own = statistics.mean(differ.pop("own"))
+    assert all(statistics.mean(some) < own / 2 for some in differ.values()), differ
+
+
+def opened(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert("RGB")
 
 
 @settings(max_examples=10, deadline=None)

@@ -1,0 +1,19 @@
+"""Pictures that listings show.
+
+Revision ID: 0003
+"""
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+phase = "expand"
+
+
+def upgrade() -> None:
+    """Create the table."""
+    op.execute(
+        "create table pictures (sha256 text collate \"C\" primary key check (sha256 ~ '^[0-9a-f]{64}$'),"
+        " media text not null, data bytea not null)"
+    )
+    op.execute("comment on table pictures is 'What listings show, by hash.'")
