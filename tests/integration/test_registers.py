@@ -14,6 +14,7 @@ from deploy.registers import server
 from services.intake.registry.asking import Registers
 from tests.integration.intake_parts import Parts, People, wait
 from tests.integration.test_intake_http import problem
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.stack
 CLIENT, KEY = "client-1:secret-of-the-client", "key-of-the-office"

@@ -115,7 +115,6 @@ def test_lag_is_measured_where_a_reader_has_got_to(settings: Settings) -> None:
         cursor.execute("update verification.cursors set next_offset = 3")
         connection.commit()
         # this session's transaction is the oldest that is open
-        began = time.time()
         cursor.execute("select 1")
         done = time.time()
         database.look()
