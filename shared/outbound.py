@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import dns.asyncresolver
 import dns.exception
+import dns.nameserver
 import dns.resolver
 import idna
 
@@ -217,16 +218,27 @@ class Names(Protocol):
         ...
 
 
+class Aliased(Exception):
+    """The name is another's alias: what is published there is not its own."""
+
+
 class Dns:
     """Looks names up by DNS, without threads, so names whose servers do not answer hold up nothing else.
 
     Args:
         timeout_s: longest look-up, in seconds.
+        resolvers: whom to ask, each as `address:port`; none: the system's.
+
+    Raises:
+        ValueError: a resolver is not an address and a port.
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, resolvers: Sequence[str] = ()) -> None:
         self._timeout_s = timeout_s
         self._resolver: dns.asyncresolver.Resolver | None = None
+        if resolvers:
+            self._resolver = dns.asyncresolver.Resolver(configure=False)
+            self._resolver.nameservers = [_nameserver(text) for text in resolvers]
 
     async def addresses(self, host: str) -> Sequence[str]:
         """IPv4 and IPv6 addresses of a name, without search domains; cached for as long as DNS allows.
@@ -242,6 +254,33 @@ class Dns:
             return list(answers.addresses())
         except (dns.exception.DNSException, ValueError) as error:
             raise OSError(f"{host}: {type(error).__name__}") from None
+
+    async def texts(self, host: str) -> list[bytes]:
+        """The TXT records of a name, each in one piece; none, if it has none or does not exist. Never from a cache.
+
+        Raises:
+            Aliased: the records are another name's.
+            OSError: the look-up failed.
+        """
+        try:
+            resolver = self._resolver or dns.asyncresolver.Resolver()
+            answer = await resolver.resolve(f"{host}.", "TXT", lifetime=self._timeout_s)
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            return []
+        except (dns.exception.DNSException, ValueError) as error:
+            raise OSError(f"{host}: {type(error).__name__}") from None
+        if answer.canonical_name != answer.qname:
+            raise Aliased
+        return [b"".join(record.strings) for record in answer]
+
+
+def _nameserver(text: str) -> dns.nameserver.Nameserver:
+    host, _, port = text.rpartition(":")
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        return dns.nameserver.Do53Nameserver(str(address), int(port))
+    except ValueError:
+        raise ValueError(f"{text}: expected the address and port of a resolver, such as 192.0.2.53:53") from None
 
 
 async def public(target: Target, rules: Rules, names: Names) -> list[Address]:

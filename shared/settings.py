@@ -655,6 +655,15 @@ class Settings(BaseSettings):
         86_400.0, gt=0, description="Seconds without an answer of its register after which a right is left to a person."
     )
 
+    # domains of accounts
+    domains: bool = Field(
+        False, description="Whether accounts may name domains that they control, which are then looked up by DNS."
+    )
+    domains_resolvers: tuple[str, ...] = Field(
+        (),
+        description='Resolvers that are asked about these domains, such as ["192.0.2.53:53"]. Empty: the system\'s.',
+    )
+
     # pictures of listings
     pictures_hosts: tuple[str, ...] = Field(
         (),

@@ -32,6 +32,8 @@ from labs.attacks.bed import (
     summary,
 )
 from labs.attacks.cursors import CURSORS
+from labs.attacks.domains import DOMAINS
+from labs.attacks.domains import ENVIRONMENT as RESOLVED
 from labs.attacks.feed import FEEDS
 from labs.attacks.files import FILES
 from labs.attacks.floods import FLOODS
@@ -52,6 +54,7 @@ ATTACKS: Final[Sequence[Attack]] = (
     *RACES,
     *ACCOUNTS,
     *AUTHORITY,
+    *DOMAINS,
     *OUTBOUND,
     *PICTURED,
     *WORDS,
@@ -74,6 +77,7 @@ SETTINGS: Final = {
     # a local stack has no rate limits by default: set those of an installation
     **{name: str(Settings.model_fields[name.removeprefix("GOODFAITH_").lower()].default) for name in fleet.RATES},
     **ENVIRONMENT,
+    **RESOLVED,
 }
 SURVIVES_S: Final = 10.0
 """Seconds that a process has to become ready again."""

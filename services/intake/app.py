@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from services.intake import canary
 from services.intake.accounts import api as accounts_api
-from services.intake.accounts import webhooks_api
+from services.intake.accounts import domains_api, webhooks_api
 from services.intake.evidence import api as evidence_api
 from services.intake.evidence.uploads import EvidenceContext
 from services.intake.filing import api as filing_api
@@ -73,6 +73,7 @@ async def healthz(request: Request[Any, Any, Any]) -> Alive:
 
 ROUTES: Final = [
     *accounts_api.ROUTES,
+    *domains_api.ROUTES,
     *registry_api.ROUTES,
     *sellers_api.ROUTES,
     *filing_api.ROUTES,

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 import structlog
 
 from services.intake.accounts import feed_store, webhooks_store
+from services.intake.accounts.looking_up import LookUps
 from services.intake.evidence import domain as evidence
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.blobs import Blobs
@@ -34,6 +35,7 @@ QUEUE_S: Final = 15.0
 EVIDENCE_S: Final = 60.0
 WEBHOOKS_S: Final = 60.0
 GONE_S: Final = 60.0
+DOMAINS_S: Final = 5.0
 JUDGE_S: Final = 2.0
 """Seconds between searches for accounts due for judgement. The barrier notices a new business day at once."""
 NOTICE_DAY_S: Final = 0.1
@@ -45,12 +47,16 @@ class Housekeeping:
 
     Args:
         today: the business day; None: not known yet.
+
+    Raises:
+        ValueError: a setting names something else than a resolver.
     """
 
     def __init__(self, engine: sa.Engine, settings: Settings, today: Callable[[], dt.date | None]) -> None:
         self._engine = engine
         self._settings = settings
         self._today = today
+        self._lookups = LookUps(engine, settings)
         self._judged: tuple[dt.date | None, float] = (None, 0.0)
 
     def jobs(self) -> list[tuple[str, float, Callable[[], object]]]:
@@ -64,6 +70,7 @@ class Housekeeping:
             ("webhooks", WEBHOOKS_S, self.forget_webhooks),
             ("gone", GONE_S, self.erase_gone),
             ("good-faith", NOTICE_DAY_S, self.watch_day),
+            *([("domains", DOMAINS_S, self._lookups.once)] if self._settings.domains else []),
         ]
 
     def expire(self) -> None:

@@ -788,6 +788,11 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/me/evidence"): (None, _row(422, 422, 422, 422, NO, 422, NO)),
     ("PUT", "/v1/channels"): ({"order": ["webhook", "email"]}, ALL),
     ("GET", "/v1/channels"): (None, ALL),
+    # which this installation does not look up
+    ("POST", "/v1/domains"): ({"domain": "brand.example"}, _row(422, 422, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/domains"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("POST", "/v1/domains/{domain_id}/check"): (None, HOLDER_ACTS),
+    ("DELETE", "/v1/domains/{domain_id}"): (None, HOLDER_ACTS),
     ("POST", "/v1/webhooks"): ({"url": "https://192.0.2.1/hook"}, _row(422, 422, 422, 422, 422, 422, 422)),
     ("GET", "/v1/webhooks"): (None, ALL),
     ("GET", "/v1/webhooks/{webhook_id}"): (None, OWNER_ACTS),
@@ -877,6 +882,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         document_id=document,
         message_id=f"m-{item}",
         webhook_id=hook,
+        domain_id=f"dn-{account}",
         seller_id=seller,
         sanction_id="none.s1",
         token_id=people.client.post("/v1/tokens", headers=owners).json()["id"],
@@ -888,6 +894,11 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         account,
         made["claim"],
         [item],
+    )
+    parts.query(
+        "insert into account_domains (id, account, domain, token, named_wall) values (%s, %s, 'brand.example', 't', now())",
+        f"dn-{account}",
+        account,
     )
     if (method, path) == ("POST", "/v1/evidence"):
         url += "?kind=statement"
@@ -923,7 +934,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
             nowhere = people.client.request(
                 method,
                 re.sub(
-                    r"/(claims|items|commands|rights|authorisations|evidence|inbox|webhooks|tokens)/[^/]+",
+                    r"/(claims|items|commands|rights|authorisations|evidence|inbox|webhooks|domains|tokens)/[^/]+",
                     r"/\1/x-none",
                     url,
                 ),

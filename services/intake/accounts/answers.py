@@ -94,10 +94,40 @@ class AccountChange(Struct, kw_only=True):
     """Where else the owner's identity was seen."""
 
 
+class DomainSeen(Struct, kw_only=True):
+    """A domain that an account has named. That the account controls it is a signal, and verifies nobody."""
+
+    id: str
+    domain: str
+    """In ASCII, as DNS has it: letters of other scripts do not pass for ours."""
+    state: Literal["pending", "verified", "failed", "removed"]
+    """Whether the record was found in its DNS."""
+    reason: Literal["no_record", "other_record", "alias", "too_long", "no_answer", "not_checked"] | None
+    """Why it was not, the last time. A domain that is verified stays so for three days."""
+    since: dt.datetime | None
+    """Since when it is verified (wall time)."""
+    seen_at: dt.datetime | None
+    """When its record was last seen (wall time)."""
+    mail_since: dt.datetime | None
+    """When the account confirmed the address on file, if that is at this domain."""
+
+
+class DomainOut(DomainSeen, kw_only=True):
+    """One of the caller's domains, and the TXT record to publish for it."""
+
+    name: str
+    """Where the record is to be."""
+    record: str
+    """The record's text. Anybody may read it."""
+    due_at: dt.datetime | None
+    """When it is looked up next; null: not until you ask."""
+
+
 class AccountWithHistory(AccountOut, kw_only=True):
-    """An account and its history, latest first, at most 100 entries."""
+    """An account, its domains and its history, latest first, at most 100 entries."""
 
     history: list[AccountChange]
+    domains: list[DomainSeen]
 
 
 class CodeRequested(Struct, kw_only=True):

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from litestar import Request, delete, get, post, put
 from litestar.params import QueryParameter
 
-from services.intake.accounts import answers, erasure, erasure_store, webhooks_store
+from services.intake.accounts import answers, domains_api, domains_store, erasure, erasure_store, webhooks_store
 from services.intake.accounts import store as accounts_store
 from services.intake.goodfaith import store as goodfaith_store
 from services.intake.kernel import requests, security, store
@@ -301,7 +301,7 @@ async def _contacts_for(context: Context, ids: Sequence[str]) -> dict[str, answe
 
 @delete("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def erase_contact(request: Request[Account, Any, Any]) -> None:
-    """Erase the caller's contact data and webhooks by destroying the caller's key.
+    """Erase the caller's contact data, webhooks and domains by destroying the caller's key.
 
     Refused while matters that the caller is party to are open.
     """
@@ -311,6 +311,7 @@ async def erase_contact(request: Request[Account, Any, Any]) -> None:
         erasure_store.check_own(connection, request.user.id)
         store.erase_contact(connection, request.user.id)
         webhooks_store.forget(connection, request.user.id, partitions)
+        domains_store.forget(connection, request.user.id)
         accounts_store.unconfirm(connection, request.user.id)
 
     await context_of(request).run(work)
@@ -388,15 +389,18 @@ async def list_accounts(
 
 @get("/v1/accounts/{account_id:str}", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["accounts"])
 async def get_account(request: Request[Account, Any, Any], account_id: str) -> answers.AccountWithHistory:
-    """An account, its state and its history."""
-    account = known_id(account_id)
+    """An account, its state, the domains that it has named, and its history."""
+    context, account = context_of(request), known_id(account_id)
 
     def work(connection: sa.Connection) -> store.Row:
         row = store.account_row(connection, account)
         entries = [out(answers.AccountChange, entry) for entry in accounts_store.history(connection, account)]
-        return {**row, "history": entries}
+        named = [
+            out(answers.DomainSeen, one) for one in domains_api.seen_of(connection, context, account, removed=True)
+        ]
+        return {**row, "history": entries, "domains": named}
 
-    return out(answers.AccountWithHistory, await context_of(request).run(work))
+    return out(answers.AccountWithHistory, await context.run(work))
 
 
 @post(

@@ -7,7 +7,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from services.intake.accounts import erasure, webhooks_store
+from services.intake.accounts import domains_store, erasure, webhooks_store
 from services.intake.accounts import store as accounts_store
 from services.intake.accounts.erasure import Erased, Matter
 from services.intake.evidence import store as evidence_store
@@ -110,6 +110,7 @@ def erase(
     store.erase_contact(connection, account)
     hooks = connection.exec_driver_sql("select count(*) from webhooks where account = %s", (account,)).scalar_one()
     webhooks_store.forget(connection, account, partitions)
+    domains_store.forget(connection, account)
     connection.exec_driver_sql("delete from email_codes where account = %s", (account,))
     tokens = connection.exec_driver_sql("delete from tokens where account = %s", (account,)).rowcount
     connection.exec_driver_sql(

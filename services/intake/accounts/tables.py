@@ -13,6 +13,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
@@ -46,6 +47,24 @@ email_codes = Table(
     required("requests", Integer),
     required("since", TIME),
     Index("email_codes_notice", "notice"),
+)
+account_domains = Table(
+    "account_domains",
+    metadata,
+    Column("id", ID, primary_key=True),
+    required("account", ID, ForeignKey("accounts.id")),
+    required("domain", Text),
+    required("token", Text),
+    one_of("state", "pending", "verified", "failed", "removed", server_default="pending"),
+    Column("reason", Text),
+    required("named_wall", TIME),
+    Column("asked_wall", TIME),
+    Column("due_wall", TIME),
+    required("tries", Integer, server_default="0"),
+    Column("since_wall", TIME),
+    Column("seen_wall", TIME),
+    UniqueConstraint("account", "domain"),
+    Index("account_domains_due", "due_wall", postgresql_where=text("due_wall is not null")),
 )
 fed_sellers = Table(
     "fed_sellers",

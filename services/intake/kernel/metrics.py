@@ -268,3 +268,11 @@ PICTURES_OLDEST = gauge(
     of=_PICTURES,
     do="old: pictures cannot be fetched, or no process compares them",
 )
+
+DOMAIN_LOOKUPS = counter(
+    "goodfaith_domain_lookups_total",
+    "Look-ups of domains that accounts named, by what was found.",
+    {"result": ("found", "no_record", "other_record", "alias", "too_long", "no_answer")},
+    of=_WORKER,
+    do="mostly `no_answer`: does the resolver answer?",
+)

@@ -546,6 +546,13 @@ class ChooseChannels(In, frozen=True, kw_only=True):
     """
 
 
+class NameDomain(In, frozen=True, kw_only=True):
+    """A domain that the caller controls."""
+
+    domain: Annotated[str, Meta(min_length=1, max_length=253)]
+    """Such as `brand.example`, also in other scripts."""
+
+
 class AddWebhook(In, frozen=True, kw_only=True):
     """A new webhook of the caller."""
 

@@ -82,6 +82,12 @@ PARTS: Final = (
         "select expires_at, tries, requested_at, requests, since from intake.email_codes where account = %(s)s",
     ),
     Part(
+        "domains",
+        "intake.account_domains",
+        """select id, domain, token, state, reason, named_wall, asked_wall, due_wall, tries, since_wall, seen_wall
+        from intake.account_domains where account = %(s)s order by id""",
+    ),
+    Part(
         "tokens",
         "intake.tokens",
         "select created_wall, expires_wall, name, revoked_wall from intake.tokens where account = %(s)s order by 1",
