@@ -94,7 +94,13 @@ def demo(
     destroy(stack)
     first = dt.datetime.combine(notices[0].date, dt.time(), dt.UTC)
     with progress("starting broker, database and services"):
-        running, _ = bring_up(stack, env=population.SETTINGS, begins=first, brokers=brokers, secure=how_secure(secure))
+        running, _ = bring_up(
+            stack,
+            env={**population.SETTINGS, **fleet.UNREVIEWED_NOTICES},
+            begins=first,
+            brokers=brokers,
+            secure=how_secure(secure),
+        )
     ready = time.monotonic()
     try:
         report = execute(running, notices, days=days, quiet=json)
