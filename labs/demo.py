@@ -95,7 +95,12 @@ def demo(
     first = dt.datetime.combine(notices[0].date, dt.time(), dt.UTC)
     with progress("starting broker, database and services"):
         running, _ = bring_up(
-            stack, env=population.SETTINGS, begins=first, pictures=True, brokers=brokers, secure=how_secure(secure)
+            stack,
+            env={**population.SETTINGS, **fleet.UNREVIEWED_NOTICES},
+            begins=first,
+            pictures=True,
+            brokers=brokers,
+            secure=how_secure(secure),
         )
     ready = time.monotonic()
     try:

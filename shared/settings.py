@@ -231,6 +231,11 @@ class Settings(BaseSettings):
         description='JSON object: upstream name -> account id. The upstream writes to the topic "inbound.<name>"; an'
         " ACL limits who may.",
     )
+    profiles: tuple[str, ...] = Field(
+        (),
+        description='JSON list of the policy profiles that new claims may name, such as `["ipp", "dmca"]`; empty: all.'
+        " Name those that you offer: a claim under another is refused. Items that were filed before are not affected.",
+    )
     pinned_policies: dict[str, str] = Field(
         default_factory=dict,
         description='JSON object: profile -> the version that new claims get instead of the newest, such as `{"ipp":'

@@ -29,7 +29,7 @@ from services.intake.filing import api as filing_api
 from services.intake.filing import brake_api
 from services.intake.filing.group_commit import GroupCommit
 from services.intake.goodfaith import api as goodfaith_api
-from services.intake.kernel import metrics, publishing, requests, security, store
+from services.intake.kernel import domain, metrics, publishing, requests, security, store
 from services.intake.kernel.web import (
     PUBLIC,
     Context,
@@ -188,6 +188,10 @@ def create(
         app.state.context = context
         for profile in policy.profiles():  # read and validate now, not on the first claim
             policy.current(profile)
+        try:
+            domain.profiles_offered(settings.profiles)
+        except policy.PolicyError as error:
+            raise policy.PolicyError(f"GOODFAITH_PROFILES: {error}") from None
         for profile, version in settings.pinned_policies.items():
             if policy.load(version).profile != profile:
                 raise policy.PolicyError(f"GOODFAITH_PINNED_POLICIES: {version!r} is not of the profile {profile!r}")

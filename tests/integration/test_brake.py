@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from shared import policy
-from tests.integration.intake_parts import Parts, People
+from services.intake.filing import store as filing_store
+from services.intake.kernel import store
+from services.intake.kernel.filings import Filed, Filing, digest
+from services.intake.kernel.listings import listings_of
+from services.intake.kernel.requests import SubmitClaim
+from shared import policy, site_links
+from shared.refusals import Refused
+from tests.integration.intake_parts import PATIENCE_S, Parts, People
 
 TERMS = policy.current("ipp").brake
 assert TERMS is not None
@@ -97,10 +105,98 @@ def test_what_was_filed_twice_counts_once(parts: Parts, client: httpx.Client) ->
     assert holder.claim(20).get("brake") is None
 
 
-def test_other_profiles_have_no_brake(parts: Parts, client: httpx.Client) -> None:
+def test_no_profile_is_a_way_around_it(parts: Parts, client: httpx.Client) -> None:
     holder = Holder(parts, client, 0)
-    assert "brake" not in holder.claim(200, profile="bpp")
-    assert holder.brake()["decided_by_rules_today"] == 0
+    assert "brake" not in holder.claim(40, profile="bpp")
+    assert holder.claim(40, profile="cn-ecl")["brake"] == "probation", "what was filed under others counts"
+    assert (holder.brake()["decided_by_rules_today"], holder.brake()["held_back_today"]) == (40, 40)
+
+
+def test_only_profiles_that_are_offered_are_taken(parts: Parts) -> None:
+    with parts.api(GOODFAITH_PROFILES='["ipp", "bpp"]') as client:
+        people = People(client, parts.operator)
+        holder = Holder(parts, client, 0)
+        _, agent = people.open()
+        body = {"right": holder.right, "reason": "counterfeit", "listings": [f"{SITE}of-the-law"]}
+        people.authorise(holder.headers, agent, rights=[holder.right])
+        for headers, whose in ((holder.headers, {}), (agent, {"principal": holder.account})):
+            refused = client.post("/v1/claims", json={**body, **whose, "profile": "cn-ecl"}, headers=headers)
+            assert refused.status_code == 422, refused.text
+            told = refused.json()
+            assert (told["type"].rpartition(":")[2], told["field"]) == ("profile_not_offered", "profile")
+            assert told["cure"] == "Use one of: bpp, ipp."
+            taken = client.post("/v1/claims", json={**body, **whose, "profile": "bpp"}, headers=headers)
+            assert taken.status_code == 202, taken.text
+        assert client.get("/v1/forms").json()["profiles"] == ["bpp", "ipp"]
+        assert client.get("/v1/forms", params={"profile": "cn-ecl"}).json()["field"] == "profile"
+    child = parts.start("api", GOODFAITH_PROFILES='["imp"]', GOODFAITH_HTTP_PORT="0")
+    assert child.wait(PATIENCE_S) != 0
+    assert "GOODFAITH_PROFILES: no profile 'imp'" in parts.log("api")
+
+
+def test_copies_in_one_commit_count_once(parts: Parts, client: httpx.Client) -> None:
+    """A copy that is sent while the first one still waits for its commit uses up nothing, and puts no brake on."""
+    holder = Holder(parts, client, 400)
+
+    def filing(key: str, items: int) -> Filing:
+        links = [f"{SITE}{holder.account}-{key}-{n}" for n in range(items)]
+        body = SubmitClaim(right=holder.right, reason="counterfeit", listings=links)
+        with parts.engine.begin() as connection:
+            account = store.existing(connection, holder.account)
+        site = site_links.of(parts.settings.site_links)
+        return Filing(
+            account,
+            key,
+            account.id,
+            digest("submit_claim", key, b""),
+            "submit_claim",
+            body,
+            "form",
+            listings=listings_of(links, site),
+            rules=policy.current("ipp"),
+        )
+
+    with parts.engine.begin() as connection:
+        now, wall = store.enter_admission(connection)
+        first, copy, second, other, third = filing_store.file(
+            connection,
+            [
+                filing("a", 60),
+                filing("a", 60),
+                filing("b", 30),
+                dataclasses.replace(filing("a", 9), digest=b"other"),
+                filing("c", 10),
+            ],
+            now,
+            wall,
+            parts.settings.partitions,
+        )
+    assert isinstance(first, Filed)
+    assert isinstance(copy, Filed)
+    assert (first.replayed, copy.replayed, copy.answer) == (False, True, first.answer)
+    assert isinstance(other, Refused)
+    assert other.reason == "key_reused"
+    for made in (second, third):
+        assert isinstance(made, Filed)
+        assert "brake" not in made.answer.decode()
+    told = holder.brake()
+    assert (told["state"], told["decided_by_rules_today"], told["held_back_today"]) == ("none", 100, 0)
+
+
+def test_a_copy_in_another_process_counts_once(parts: Parts, client: httpx.Client) -> None:
+    """A process that waits for another's commit of the same request has not counted it too."""
+    holder = Holder(parts, client, 400)
+    holder.claim(1)
+    links = [f"{SITE}{holder.account}-{n}" for n in range(60)]
+    body = {"right": holder.right, "reason": "counterfeit", "listings": links}
+    headers = {**holder.headers, "Idempotency-Key": "same"}
+    with ThreadPoolExecutor(4) as threads, parts.api() as second:
+        sent = [threads.submit(to.post, "/v1/claims", json=body, headers=headers) for to in (client, second) * 2]
+        answers = [one.result() for one in sent]
+    assert [answer.status_code for answer in answers] == [202] * 4
+    assert len({answer.text for answer in answers}) == 1
+    told = holder.brake()
+    assert (told["state"], told["decided_by_rules_today"], told["held_back_today"]) == ("none", 61, 0)
 
 
 @pytest.mark.parametrize("settled", [0, 400])

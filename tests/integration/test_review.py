@@ -21,7 +21,7 @@ import msgspec
 import pytest
 
 from deploy.local.stack import Stack
-from services.intake.kernel import metrics
+from services.intake.kernel import judged, metrics
 from services.intake.review import store as review_store
 from services.intake.worker import Intake
 from services.verification.item import Item
@@ -341,6 +341,59 @@ def test_a_heartbeat_prolongs_and_not_for_ever(parts: Parts, people: People, jud
     assert parts.query("select expires_wall < now() + interval '10 seconds' from cases where item = %s", item) == [
         (True,)
     ]
+
+
+def put_under_audit(parts: Parts, item: str, outcome: str, state: str) -> None:
+    """The item as verification's change would leave it: in this state, and a person is asked about it, blind."""
+    parts.query(
+        """update items set state = %s, last = (last::jsonb || jsonb_build_object('state', %s::text, 'audit',
+            jsonb_build_object('outcome', %s::text, 'size', '0')))::text where id = %s""",
+        state,
+        state,
+        outcome,
+        item,
+    )
+    parts.query("update cases set state = %s where item = %s", state, item)
+
+
+def test_nothing_that_a_reviewer_can_list_tells_what_an_audit_is_about(
+    parts: Parts, people: People, judge: Judge
+) -> None:
+    items = claim(people, judge, 3)
+    one, other, third = items
+    put_under_audit(parts, one, "upheld_by_default", "APPEALED")
+    parts.query("update items set state = 'APPEALED' where id = %s", third)  # a complaint, which is no secret
+    parts.query("update cases set state = 'APPEALED' where item = %s", third)
+    desk, operator = Desk(people), Desk(people, "operator")
+    number = parts.query("select claim from items where id = %s", one)[0][0]
+
+    def listed(path: str, who: Desk, **params: str) -> list[dict[str, Any]]:
+        answer = who.client.get(path, params=params, headers=who.headers)
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["items"])
+
+    for path in ("/v1/review/cases", f"/v1/claims/{number}/items"):
+        name = "item" if "review" in path else "id"
+        asked = {"claim": number} if "review" in path else {}
+        assert {row[name]: row["state"] for row in listed(path, desk, **asked)} == {
+            one: "UNDER_REVIEW",
+            other: "UNDER_REVIEW",
+            third: "APPEALED",
+        }
+        assert {row[name] for row in listed(path, desk, state="APPEALED", **asked)} == {third}
+        assert {row[name] for row in listed(path, desk, state="UNDER_REVIEW", **asked)} == {one, other}
+    assert {row["id"] for row in listed(f"/v1/claims/{number}/items", operator, state="APPEALED")} == {one, third}
+    assert desk.call("GET", f"/v1/claims/{number}").json()["states"] == {"UNDER_REVIEW": 2, "APPEALED": 1}
+    assert operator.call("GET", f"/v1/claims/{number}").json()["states"] == {"UNDER_REVIEW": 1, "APPEALED": 2}
+    put_under_audit(parts, third, "restored_by_default", "APPEALED")
+    assert number not in {row["id"] for row in listed("/v1/claims", desk, state="APPEALED")}
+    assert number in {row["id"] for row in listed("/v1/claims", operator, state="APPEALED")}
+    with parts.engine.begin() as connection:
+        assert judged.audited(connection, [number, "c-none"]) == {number}
+    assert {row["due"] for row in listed("/v1/review/cases", desk, claim=number) if row["blind"]} == {None}
+    # what is leased together looks alike, and an outcome cannot be asked for
+    assert desk.lease(state="APPEALED", claim=number, count=5)["cases"] == []
+    assert set(taken(desk.lease(claim=number, count=5))) == {one, other, third}
 
 
 def test_a_stolen_token_is_of_no_use(people: People, judge: Judge) -> None:

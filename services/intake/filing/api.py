@@ -40,7 +40,7 @@ async def submit_claim(
 ) -> Response[answers.ClaimAccepted]:
     """File a claim. Once answered with 202, it is durable and can be read."""
     context, caller = context_of(request), request.user
-    rules = check_claim(data, caller, context.settings.pinned_policies)
+    rules = check_claim(data, caller, context.settings.pinned_policies, context.settings.profiles)
     listings = listings_of(data.listings, site_links.of(context.settings.site_links))
     check_canary(caller, listings, context.settings.canary_listing)
     return await accept(

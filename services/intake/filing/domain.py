@@ -66,19 +66,23 @@ def check_canary(account: Account, listings: Sequence[ListingRef], own: str) -> 
 
 
 def check_claim(
-    claim: requests.SubmitClaim, account: Account, pinned: Mapping[str, str] = MappingProxyType({})
+    claim: requests.SubmitClaim,
+    account: Account,
+    pinned: Mapping[str, str] = MappingProxyType({}),
+    offered: Sequence[str] = (),
 ) -> policy.Policy:
     """Check what can be checked of a claim without looking anything up. Returns its policy.
 
     Args:
         pinned: by profile, the version that applies instead of the newest (``GOODFAITH_PINNED_POLICIES``).
+        offered: profiles that the installation names; empty: all (``GOODFAITH_PROFILES``).
 
     Raises:
-        Refused: the account is suspended, unknown profile or reason, a reason for accounts in good faith only, or too many
+        Refused: the account is suspended, a profile or reason that is unknown or not offered, a reason for accounts in good faith only, or too many
             listings.
     """
     check_open(account)
-    rules = profile(claim.profile, pinned)
+    rules = profile(claim.profile, pinned, offered)
     if claim.reason not in rules.reasons:
         raise Refused(
             422,

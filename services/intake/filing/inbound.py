@@ -433,7 +433,9 @@ class Inbound:
                     field="on_behalf_of",
                     cure="Name the holder that files.",
                 )
-            filing.rules = filing_domain.check_claim(read.body, account, self.settings.pinned_policies)
+            filing.rules = filing_domain.check_claim(
+                read.body, account, self.settings.pinned_policies, self.settings.profiles
+            )
             filing.listings = listings_of(read.body.listings, site_links.of(self.settings.site_links))
             filing.over_quota = self.quota.over(account.id)
         else:

@@ -1,7 +1,8 @@
 """Row 20: the system files a claim for a listing that verification found to be a near copy of an upheld one.
 
 The claim repeats the older one for one listing, under the policy in force. It is filed only if its complainant could
-file it now: the right is active and the principal's, the account open, the authorisation good, the contacts confirmed.
+file it now: the right is active and the principal's, the account open, the authorisation good, the contacts confirmed, the
+profile offered.
 Otherwise verification's event stands alone.
 """
 
@@ -54,6 +55,7 @@ def filing(
     site: SiteLinks,
     now: dt.datetime,
     pinned: Mapping[str, str],
+    offered: Sequence[str] = (),
 ) -> Filing:
     """Make the claim to file. It goes through the same checks as any other.
 
@@ -78,7 +80,7 @@ def filing(
         materials=sorted({*terms.materials, *precedent.materials}),
         evidence=list(precedent.documents),
     )
-    rules = filing_domain.check_claim(body, account, pinned)
+    rules = filing_domain.check_claim(body, account, pinned, offered)
     key = f"recurrence:{found.item}:{found.listing}"
     return Filing(
         account,
@@ -109,7 +111,18 @@ def file(
         account = None if old is None else people.get(old.terms.complainant)
         right = None if old is None else known.get(old.terms.right)
         try:
-            filings.append(filing(one, old, account, right, site=site, now=now, pinned=settings.pinned_policies))
+            filings.append(
+                filing(
+                    one,
+                    old,
+                    account,
+                    right,
+                    site=site,
+                    now=now,
+                    pinned=settings.pinned_policies,
+                    offered=settings.profiles,
+                )
+            )
             results.append(None)
         except Refused as refused:
             results.append(refused)

@@ -63,6 +63,8 @@ def file(
         contacts: seals what parties say; None: none of the requests says anything.
     """
     results: list[Filed | Refused | None] = [None] * len(filings)
+    # locks the counters first, so that a request which another process is committing is known, and not counted again
+    brakes = filing_brakes.load(connection, [filing for filing in filings if filing.kind == "submit_claim"], now)
     _replay(connection, filings, range(len(filings)), results)
     todo = [index for index, result in enumerate(results) if result is None]
     claims = [index for index in todo if filings[index].kind == "submit_claim"]
@@ -73,9 +75,13 @@ def file(
     wanted = {id for index in todo for id in getattr(filings[index].body, "evidence", ())}
     documents = evidence_store.lock(connection, wanted) if wanted else {}
     made: list[tuple[int, Rows]] = []
+    first: set[tuple[str, str]] = set()
 
     def decide(indexes: Sequence[int], how: Callable[[Filing, Collection[str]], Rows]) -> None:
         for index in indexes:
+            key = filings[index].key
+            if key is not None and (filings[index].scope, key) in first:
+                continue  # a copy uses up nothing: it is answered like those that lost a race
             try:
                 named = _with_documents(filings[index], documents)
                 rows = how(filings[index], evidence.kinds_of(named))
@@ -83,15 +89,15 @@ def file(
                 if saying and (said := filing_domain.words_of(filings[index], rows)):
                     rows.texts = _sealed(filings[index].account.id, rows.answer["claim"], said, keys, contacts)
                 made.append((index, rows))
+                if key is not None:
+                    first.add((filings[index].scope, key))
             except Refused as refused:
                 results[index] = refused
 
     limited: limits.FilingLimits | None = None
-    brakes: filing_brakes.Brakes | None = None
     if claims:
         asked = [filings[index] for index in claims]
         limited = limits.load(connection, [filing.account for filing in asked if filing.recurs is None], now, held_max)
-        brakes = filing_brakes.load(connection, asked, now)
         decide(claims, _claim_maker(connection, asked, now, ms, limited, brakes))
     if others:
         decide(others, _command_maker(connection, [filings[index] for index in others], now, ms))
@@ -101,7 +107,7 @@ def file(
     for index, rows in fresh:
         results[index] = Filed(entered[index], rows=rows)
     # lost a race for the key, to another process or to a request of this group
-    lost = [index for index, _ in made if index not in entered]
+    lost = [index for index in todo if results[index] is None]
     if lost:
         _replay(connection, filings, lost, results)
     _insert(connection, [(filings[index], rows) for index, rows in fresh], partitions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -229,12 +229,34 @@ def proven_by_right(status: str) -> tuple[str, ...]:
     return ("ownership",) if status in ("active", "expired") else ()
 
 
-def profile(name: str, pinned: Mapping[str, str]) -> policy.Policy:
-    """The policy of the profile that a request names: the newest, unless the installation has pinned another version.
+def profiles_offered(named: Sequence[str]) -> tuple[str, ...]:
+    """The profiles that new claims may name, sorted: those that the installation names, or all (``GOODFAITH_PROFILES``).
 
     Raises:
-        Refused: 422, there is no such profile.
+        shared.policy.PolicyError: there is no such profile.
     """
+    for name in named:
+        policy.current(name)
+    return tuple(sorted(set(named))) or policy.profiles()
+
+
+def profile(name: str, pinned: Mapping[str, str], offered: Sequence[str] = ()) -> policy.Policy:
+    """The policy of the profile that a request names: the newest, unless the installation has pinned another version.
+
+    Args:
+        offered: profiles that the installation names; empty: all.
+
+    Raises:
+        Refused: 422, there is no such profile, or it is not offered here.
+    """
+    if offered and name not in offered:
+        raise Refused(
+            422,
+            "profile_not_offered",
+            "Claims under this policy profile are not taken here.",
+            field="profile",
+            cure=f"Use one of: {', '.join(profiles_offered(offered))}.",
+        )
     try:
         return policy.load(pinned[name]) if name in pinned else policy.current(name)
     except policy.PolicyError:

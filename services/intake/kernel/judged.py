@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 import structlog
+from litestar import Request
 from msgspec import Struct
 
+from services.intake.kernel.domain import Account
+from services.intake.kernel.ids import item_range
 from services.intake.kernel.refusals import busy
 from services.intake.kernel.store import Row
-from services.intake.kernel.web import Context, answered
+from services.intake.kernel.web import Context, answered, context_of
+from services.intake.kernel.weighed import AUDITED
 from shared.comparison.pictures import Finding
 from shared.content import Content, Revisions, SeenItems
 from shared.refusals import Refused
@@ -167,3 +171,34 @@ async def revisions(context: Context, item: str) -> Revisions:
 
 def _unavailable() -> Refused:
     return busy("What listings showed cannot be read at present.")
+
+
+class _OfClaim(Protocol):
+    @property
+    def claim(self) -> str | None: ...
+
+
+_T = TypeVar("_T", bound=_OfClaim)
+
+
+def audited(connection: sa.Connection, claims: Iterable[str]) -> frozenset[str]:
+    """Those of the claims that have an item which a person is asked to audit."""
+    ids = sorted(set(claims))
+    rows = connection.exec_driver_sql(
+        f"""select n.claim from unnest(%s::text[], %s::text[], %s::text[]) as n(claim, low, high)
+        where exists (select from items i where i.id > n.low and i.id <= n.high and {AUDITED})""",
+        (ids, *map(list, zip(*map(item_range, ids), strict=True))),
+    )
+    return frozenset(rows.scalars())
+
+
+async def without_audited(request: Request[Account, Any, Any], rows: Sequence[_T]) -> list[_T]:
+    """What tells of takedowns, for its reader: to a reviewer, nothing about claims with an item that is audited.
+
+    A page may have fewer entries for it.
+    """
+    claims = {row.claim for row in rows if row.claim is not None}
+    if request.user.role != "reviewer" or not claims:
+        return list(rows)
+    hidden = await context_of(request).run(audited, claims)
+    return [row for row in rows if row.claim not in hidden]

@@ -16,6 +16,9 @@ BY_PERSON: Final = mark("The rules leave the decision to a person.")
 AUDITED: Final = "coalesce(i.last::jsonb ? 'audit' and i.last::jsonb -> 'audit' ->> 'found' is null, false)"
 """SQL: of an item ``i``, a person is asked to look at it without seeing what happened to it without one."""
 
+STATE_SHOWN: Final = f"case when i.state <> 'UNDER_REVIEW' and {AUDITED} then 'UNDER_REVIEW' else i.state end"
+"""SQL: the state of an item ``i`` as those are shown it who may be asked to audit it: as if it had just come in."""
+
 
 class _Last(Struct):
     audit: Audit | None = None

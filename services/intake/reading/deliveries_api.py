@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from litestar import Request, get
 
+from services.intake.kernel import judged
 from services.intake.kernel.domain import Account
 from services.intake.kernel.refusals import busy
 from services.intake.kernel.web import EVERYONE, MAY_FAIL, STAFF, answered, context_of, known_id
@@ -32,7 +33,8 @@ async def deliveries_of(
     request: Request[Account, Any, Any], account_id: str, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Delivery]:
     """Deliveries of any party's messages. They contain no address and no text."""
-    return await _of(request, known_id(account_id), cursor, limit)
+    found = await _of(request, known_id(account_id), cursor, limit)
+    return Page(items=await judged.without_audited(request, found.items), next=found.next)
 
 
 ROUTES: Final = [my_deliveries, deliveries_of]

@@ -16,12 +16,17 @@ from services.intake.kernel.ids import item_range
 from services.intake.kernel.outbox import publish_accounts
 from services.intake.kernel.refusals import not_found
 from services.intake.kernel.store import Row, all_rows, enter_admission, one_row, visible_to
-from services.intake.kernel.weighed import AUDITED
+from services.intake.kernel.weighed import AUDITED, STATE_SHOWN
 from services.intake.reading import domain
 from shared import events
 from shared.paging import bad_cursor
 
 _OF_CLAIM = "i.id between r.low and r.high"
+
+
+def _state(me: Account) -> str:
+    """SQL: the state of an item ``i`` as the account is shown it. A reviewer may be asked to audit it."""
+    return STATE_SHOWN if me.role == "reviewer" else "i.state"
 
 
 def _range(claim: str) -> str:
@@ -52,14 +57,14 @@ def list_claims(
     has_state, state_values = "", tuple[Any, ...]()
     if state is not None:
         has_state = f"""cross join lateral {_range("own")} cross join lateral (
-            select from items i join claims c on c.id = i.claim where {_OF_CLAIM} and i.state = %s and {mine} limit 1) as found"""
+            select from items i join claims c on c.id = i.claim where {_OF_CLAIM} and {_state(me)} = %s and {mine} limit 1) as found"""
         state_values = (state, *values)
     # select the page first, so that only its claims are counted, however many there are
     rows = connection.exec_driver_sql(
         f"""with page as materialized (select own.id from ({source}) as own {has_state} order by own.id desc limit %s)
         select {_CLAIM}, s.states from page join claims c using (id) cross join lateral {_range("c")}
         cross join lateral (select json_object_agg(state, n)::text as states from (
-            select i.state, count(*) as n from items i where {_OF_CLAIM} and {mine} group by i.state) as counts) as s
+            select {_state(me)} as state, count(*) as n from items i where {_OF_CLAIM} and {mine} group by 1) as counts) as s
         where s.states is not null order by c.id desc""",
         (*source_values, *state_values, limit, *values),
     )
@@ -77,7 +82,7 @@ def get_claim(connection: sa.Connection, me: Account, id: str) -> Row:
         connection.exec_driver_sql(
             f"""select {_CLAIM}, s.states from claims c cross join lateral {_range("c")}
             cross join lateral (select json_object_agg(state, n)::text as states from (
-                select i.state, count(*) as n from items i where {_OF_CLAIM} and {mine} group by i.state) as counts) as s
+                select {_state(me)} as state, count(*) as n from items i where {_OF_CLAIM} and {mine} group by 1) as counts) as s
             where c.id = %s and s.states is not null""",
             (*values, id),
         )
@@ -116,7 +121,7 @@ def list_items(
     low, high = _page_range(claim, after)
     rows = connection.exec_driver_sql(
         f"""select {_ITEM} from items i join claims c on c.id = i.claim
-        where i.id > %s and i.id <= %s and {mine} and (%s::text is null or i.state = %s) order by i.id limit %s""",
+        where i.id > %s and i.id <= %s and {mine} and (%s::text is null or {_state(me)} = %s) order by i.id limit %s""",
         (low, high, *values, state, state, limit),
     )
     return all_rows(rows)
@@ -192,6 +197,8 @@ def texts(
             (low, high, *values),
         )
     }
+    # a reviewer may be asked to audit it, and an answer to a takedown tells of one
+    shown_to = f"not {AUDITED}" if me.role == "reviewer" else "true"
     said: dict[str, list[domain.Said]] = {}
     times: dict[str, dt.datetime] = {}
     for text, item, role, at, since in connection.exec_driver_sql(
@@ -199,7 +206,7 @@ def texts(
         join claims c on c.id = k.claim cross join lateral (
             select coalesce(array_agg(t.state order by t.revision), '{{}}') as since from timeline t
             where t.item = k.item and t.revision >= k.revision) as s
-        where k.item > %s and k.item <= %s and k.text = any(%s) and {mine}""",
+        where k.item > %s and k.item <= %s and k.text = any(%s) and {mine} and {shown_to}""",
         (low, high, [row["id"] for row in page], *values),
     ):
         said.setdefault(text, []).append(domain.Said(item, role, since))

@@ -136,6 +136,7 @@ class Form(Struct, frozen=True, kw_only=True):
     language: str
     languages: tuple[str, ...]
     profiles: tuple[str, ...]
+    """Profiles that claims may name here."""
     limits: Limits
     elements: tuple[Named, ...]
     documents: tuple[Named, ...]
@@ -151,8 +152,8 @@ def plain(code: str) -> str:
     return code.replace("_", " ").capitalize()
 
 
-def form(rules: Policy, language: str) -> Form:
-    """The form under ``rules`` in a language of ``languages.LANGUAGES``."""
+def form(rules: Policy, language: str, offered: tuple[str, ...] = ()) -> Form:
+    """The form under ``rules`` in a language of ``languages.LANGUAGES``; ``offered``: profiles, if not all are."""
 
     def say(text: str) -> str:
         return languages.translate(text, language)
@@ -202,7 +203,7 @@ def form(rules: Policy, language: str) -> Form:
         policy=rules.version,
         language=language,
         languages=languages.LANGUAGES,
-        profiles=policy.profiles(),
+        profiles=offered or policy.profiles(),
         limits=Limits(
             listings=rules.claim.max_items,
             listings_unverified=rules.claim.max_items_unregistered,
@@ -228,9 +229,9 @@ def cure(version: str, code: str, language: str) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def encoded(version: str, language: str) -> bytes:
+def encoded(version: str, language: str, offered: tuple[str, ...] = ()) -> bytes:
     """The form of a policy's version as JSON."""
-    return msgspec.json.encode(form(policy.load(version), language))
+    return msgspec.json.encode(form(policy.load(version), language, offered))
 
 
 def language_of(wanted: str | None, accepted: str | None) -> str:

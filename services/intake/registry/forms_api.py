@@ -35,13 +35,18 @@ async def get_form(
 ) -> Response[bytes]:
     """What a claim's form needs: rights, reasons, evidence, number formats, limits, refusals with cures. Public."""
     chosen = forms.language_of(language, request.headers.get("accept-language"))
-    rules = domain.profile(profile, context_of(request).settings.pinned_policies)
+    settings = context_of(request).settings
+    rules = domain.profile(profile, settings.pinned_policies, settings.profiles)
     headers = {
         "Content-Language": chosen,
         "Vary": "Accept-Language",
         "Cache-Control": f"public, max-age={AGE_S}",
     }
-    return Response(forms.encoded(rules.version, chosen), media_type="application/json", headers=headers)
+    return Response(
+        forms.encoded(rules.version, chosen, domain.profiles_offered(settings.profiles)),
+        media_type="application/json",
+        headers=headers,
+    )
 
 
 ROUTES: Final = [get_form]

@@ -62,6 +62,7 @@ class CaseOut(Struct, kw_only=True):
     escalated: bool
     """A deadline of the programme's has passed: offered before all others."""
     due: dt.datetime | None
+    """Null in an audit, and if there is none."""
     since: dt.datetime
     reviewer: str | None
     """Who holds it now; ``expires``: until when (wall time)."""

@@ -86,6 +86,7 @@ def case_out(row: Mapping[str, Any], details: Mapping[str, Any], language: str) 
         {
             **row,
             "code": None if blind else row["code"],
+            "due": None if blind else row["due"],  # how long there is tells a rule's outcome from a silence's
             "state": State.UNDER_REVIEW.value if blind else row["state"],
             "escalated": row["rank"] == review.ESCALATED,
             "blind": blind,

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from services.intake.kernel import domain, requests
 from services.intake.kernel.domain import Account
 from services.intake.kernel.refusals import not_found
-from services.intake.kernel.weighed import AUDITED
+from services.intake.kernel.weighed import AUDITED, STATE_SHOWN
 from services.intake.review import domain as review
 from services.intake.review.domain import (
     NO_DEADLINE,
@@ -31,6 +31,8 @@ _CASE = """c.item, c.claim, c.listing, c.complainant, c.principal, c.seller, c.r
     c.policy, c.lane, c.state, c.code, c.revision, c.rank, nullif(c.due, '9999-01-01T00:00:00Z') as due, c.since,
     case when c.expires_wall > now() then c.reviewer end as reviewer, case when c.expires_wall > now() then c.expires_wall end as expires,
     case when c.assigned_wall > now() then c.assignee end as assignee, c.command is not null as decided"""
+_STATE: Final = f"(select {STATE_SHOWN} from items i where i.id = c.item)"
+"""The state of a case as it is shown: neither a filter nor what comes with it tells what an audit is about."""
 _FREE: Final = "c.command is null and (c.expires_wall is null or c.expires_wall <= now())"
 _FREED: Final = "lease = null, reviewer = null, leased_wall = null, expires_wall = null, seen = null"
 _HELD: Final = "c.lease = %s and c.reviewer = %s and c.expires_wall > now() and c.command is null"
@@ -246,7 +248,7 @@ def take(
         ("(c.assignee is null or c.assigned_wall <= now())", ()),
     ):
         first = connection.exec_driver_sql(
-            f"""select c.item, c.claim, c.state from cases c where {whose} and {may}
+            f"""select c.item, c.claim, {_STATE} as state from cases c where {whose} and {may}
             order by c.rank, c.due, c.item limit 1 for update of c skip locked""",
             (*whose_values, *may_values),
         ).one_or_none()
@@ -257,7 +259,7 @@ def take(
     items = [first.item]
     if wanted.count > 1:
         items += connection.exec_driver_sql(
-            f"""select c.item from cases c where c.claim = %s and c.state = %s and c.item <> %s
+            f"""select c.item from cases c where c.claim = %s and {_STATE} = %s and c.item <> %s
                 and (c.assignee is null or c.assignee = %s or c.assigned_wall <= now()) and {may}
             order by c.item limit %s for update of c skip locked""",
             (first.claim, first.state, first.item, me.id, *may_values, wanted.count - 1),
@@ -381,7 +383,8 @@ def _not_theirs() -> Refused:
 
 def _filters(**wanted: Any) -> tuple[str, tuple[Any, ...]]:
     given = {name: value for name, value in wanted.items() if value is not None}
-    return " and ".join(["true", *(f"c.{name} = %s" for name in given)]), tuple(given.values())
+    names = (_STATE if name == "state" else f"c.{name}" for name in given)
+    return " and ".join(["true", *(f"{name} = %s" for name in names)]), tuple(given.values())
 
 
 def list_cases(

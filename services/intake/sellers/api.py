@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 from litestar import Request, get, post
 from litestar.params import QueryParameter
 
-from services.intake.kernel import requests
+from services.intake.kernel import judged, requests
 from services.intake.kernel.domain import Account
 from services.intake.kernel.refusals import busy
 from services.intake.kernel.web import (
@@ -112,7 +113,8 @@ async def get_ledger(
     request: Request[Account, Any, Any], seller_id: str, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Entry]:
     """Entries of a seller's penalty ledgers, latest first."""
-    return await page(request, "ledger", Entry, seller=known_id(seller_id), cursor=cursor, limit=limit)
+    found = await page(request, "ledger", Entry, seller=known_id(seller_id), cursor=cursor, limit=limit)
+    return Page(items=await judged.without_audited(request, found.items), next=found.next)
 
 
 @get("/v1/sellers/{seller_id:str}/violations", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["sellers"])
@@ -124,9 +126,10 @@ async def get_violations(
     limit: Limit = 50,
 ) -> Page[Violation]:
     """A seller's violations, latest first, including those that no longer stand unless `in_force` says which."""
-    return await page(
+    found = await page(
         request, "violations", Violation, seller=known_id(seller_id), in_force=in_force, cursor=cursor, limit=limit
     )
+    return Page(items=await judged.without_audited(request, found.items), next=found.next)
 
 
 @get("/v1/sellers/{seller_id:str}/sanctions", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["sellers"])
@@ -192,7 +195,8 @@ async def get_why(
     request: Request[Account, Any, Any], seller_id: str, at: Time = None, steps: Steps = 200
 ) -> Explanation:
     """How a seller reached its standing, now or `at` a time: every entry, its rule and the sums, replayed."""
-    return await ask(request, "why", Explanation, seller=known_id(seller_id), at=at, steps=steps)
+    found = await ask(request, "why", Explanation, seller=known_id(seller_id), at=at, steps=steps)
+    return msgspec.structs.replace(found, steps=await judged.without_audited(request, found.steps))
 
 
 @get("/v1/offenders/figures", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["sellers"])

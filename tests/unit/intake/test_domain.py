@@ -6,7 +6,8 @@ import contextlib
 import datetime as dt
 import re
 from dataclasses import replace
-from typing import get_args
+from types import SimpleNamespace
+from typing import Any, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -15,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.intake.filing import domain as filing_domain
-from services.intake.filing.inbound import check_bound
+from services.intake.filing import recurrence
+from services.intake.filing.inbound import Inbound, UpstreamRequest, check_bound
 from services.intake.filing.shares import Shares, share_out
 from services.intake.kernel import commands, domain, ids, listings, requests
 from services.intake.kernel.commands import ItemRef
 from services.intake.kernel.domain import Account, Authorisation, Right
-from services.intake.kernel.filings import Rows
+from services.intake.kernel.filings import Filing, Rows
 from shared import events, policy
 from shared.events import ItemChanged, State
 from shared.refusals import Refused
@@ -476,6 +478,64 @@ def test_every_policy_can_be_claimed_under() -> None:
         reason = next(iter(policy.current(profile).reasons))
         trusted = replace(HOLDER, good_faith=True)
         assert filing_domain.check_claim(claim(profile=profile, reason=reason), trusted).profile == profile
+
+
+def test_an_installation_takes_claims_under_the_profiles_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for named in ("ipp", "dmca"):
+        rules = policy.current(named)
+        asked = claim(profile=named, reason=next(iter(rules.reasons)))
+        assert filing_domain.check_claim(asked, HOLDER, offered=("ipp", named)) is rules
+        pinned = {named: f"{named}-2026-11"}
+        assert filing_domain.check_claim(asked, HOLDER, pinned, ("ipp", named)).version == f"{named}-2026-11"
+        with pytest.raises(Refused) as refused:
+            filing_domain.check_claim(asked, HOLDER, pinned, ("cn-ecl", "bpp"))
+        told = refused.value
+        assert (told.status, told.reason, told.field) == (422, "profile_not_offered", "profile")
+        assert told.cure == "Use one of: bpp, cn-ecl."
+    with pytest.raises(Refused) as refused:
+        filing_domain.check_claim(claim(profile="nope"), HOLDER, offered=("ipp",))
+    assert refused.value.cure == "Use one of: ipp.", "it may not be there either"
+    assert domain.profiles_offered(()) == policy.profiles()
+    assert domain.profiles_offered(("ipp", "dmca", "ipp")) == ("dmca", "ipp")
+    with pytest.raises(policy.PolicyError, match="'imp'"):
+        domain.profiles_offered(("ipp", "imp"))
+
+
+def upstream_files(profile: str, **values: Any) -> Filing:
+    """A claim that an upstream files for itself."""
+    account = Account("a-market", "upstream")
+    inbound = Inbound(Settings(upstreams={"x": account.id}, **values), background=False)
+    with contextlib.closing(inbound):
+        record: Any = SimpleNamespace(topic="inbound.x", trace=None)
+        body = claim(profile=profile, reason=next(iter(policy.current(profile).reasons)))
+        read = UpstreamRequest("e-1", "goodfaith.request.submit_claim.v1", b"{}", body)
+        holder = replace(HOLDER, id=account.id)
+        return inbound._filing(record, read, None, {account.id: holder}, NOW)
+
+
+def test_so_it_does_from_upstreams_and_of_near_copies() -> None:
+    assert upstream_files("dmca").rules is policy.current("dmca")
+    assert upstream_files("ipp", profiles=("ipp",)).rules is policy.current("ipp")
+    with pytest.raises(Refused) as refused:
+        upstream_files("dmca", profiles=("ipp",))
+    assert (refused.value.reason, refused.value.field) == ("profile_not_offered", "profile")
+    made = rows(claim())
+    assert made.claim is not None
+    old = recurrence.Precedent(msgspec.json.decode(made.claim.terms, type=events.ItemSubmitted), State.UPHELD)
+    copy = events.RecurrenceFound(
+        item="i-1",
+        claim="c-1",
+        before="1",
+        listing="2",
+        right="r-1",
+        reason="counterfeit",
+        profile="ipp",
+    )
+    made_of = {"site": SITE, "now": NOW, "pinned": {}}
+    assert recurrence.filing(copy, old, HOLDER, RIGHT, **made_of, offered=("ipp",)).rules is policy.current("ipp")
+    with pytest.raises(Refused) as refused:
+        recurrence.filing(copy, old, HOLDER, RIGHT, **made_of, offered=("dmca",))
+    assert refused.value.reason == "profile_not_offered"
 
 
 def test_a_profile_may_be_for_accounts_in_good_faith_only() -> None:

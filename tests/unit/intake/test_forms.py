@@ -65,6 +65,12 @@ def test_languages_differ() -> None:
     assert [register.register for register in german.rights[0].registers if register.designates] == ["wipo"]
 
 
+def test_a_form_names_the_profiles_that_are_offered() -> None:
+    assert forms.form(IPP, "en").profiles == policy.profiles()
+    told = msgspec.json.decode(forms.encoded("ipp-2026-11", "en", ("dsa", "ipp")), type=forms.Form)
+    assert told.profiles == ("dsa", "ipp")
+
+
 def test_every_kind_of_right_has_a_name() -> None:
     assert set(forms.RIGHTS) == set(get_args(RightType))
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime as dt
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.kernel import requests
+from services.intake.kernel import judged, requests
 from services.intake.kernel.commands import ItemRef
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Rows
@@ -19,7 +21,7 @@ from services.intake.kernel.weighed import BY_PERSON, audit_of, why_person
 from services.intake.review import domain as review
 from services.intake.review.domain import Case, CaseChange, DecisionContext, EarlierDecision
 from shared import events, policy
-from shared.events import DECISIONS, ItemChanged, State
+from shared.events import DECISIONS, ItemChanged, Role, State
 from shared.refusals import Refused
 
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
@@ -489,3 +491,24 @@ def test_why_a_person_decides_is_told_in_words() -> None:
 def test_triage_under_a_version_that_is_not_known_here_is_told_without_them() -> None:
     found = review.triage_of(events.Triage(score=1, band="review", rules={"a": 1}), "ipp-2099-01")
     assert found == (None, [("a", 1, None)])
+
+
+@pytest.mark.parametrize("role", ["reviewer", "operator"])
+def test_what_tells_of_a_takedown_is_kept_from_who_may_audit_it(role: Role) -> None:
+    class Row(NamedTuple):
+        claim: str | None
+
+    asked: list[set[str]] = []
+
+    async def run(work: Any, claims: set[str]) -> frozenset[str]:
+        assert work is judged.audited
+        asked.append(claims)
+        return frozenset({"c-1"})
+
+    state = SimpleNamespace(context=SimpleNamespace(run=run))
+    request: Any = SimpleNamespace(user=Account("a-1", role), app=SimpleNamespace(state=state))
+    rows = [Row("c-1"), Row("c-2"), Row(None)]
+    shown = asyncio.run(judged.without_audited(request, rows))
+    assert shown == (rows[1:] if role == "reviewer" else rows)
+    assert asked == ([{"c-1", "c-2"}] if role == "reviewer" else [])
+    assert asyncio.run(judged.without_audited(request, rows[2:])) == rows[2:]

@@ -10,7 +10,7 @@ import pytest
 
 from services.notification.domain import WindowRule, deadline, facts_of, window_rule
 from shared.calendars import calendar
-from shared.events import Record, State
+from shared.events import BrakeReason, Record, State
 from shared.policy import Policy, current, load, profiles
 from tests.unit.verification.world import DAY, HOUR, IPP, MICRO, VISIBLE, T, World, judged
 
@@ -79,6 +79,29 @@ def test_7_who_acts_on_a_complete_notice_and_who_on_evidence(rules: Policy) -> N
     assert bare.state is (S.NOTIFIED if by_its_terms else S.UNDER_REVIEW)
     assert world(rules).state is S.NOTIFIED
     assert (rules.rules.review == "prima_facie") == by_its_terms
+
+
+@pytest.mark.parametrize("brake", ["probation", "rate"])
+@pytest.mark.parametrize("rules", [DMCA, ECL, BPP, ZERO, DSA, IPP], ids=lambda rules: rules.profile)
+def test_7_under_a_brake_a_person_decides_under_every_profile(rules: Policy, brake: BrakeReason) -> None:
+    rules = current(rules.profile)
+    assert rules.brake == current("ipp").brake, "an account has one history, whatever its claims' profiles"
+    for decision, then in (("uphold", S.NOTIFIED), ("refuse", S.REJECTED)):
+        made = world(rules, brake=brake)
+        assert (made.state, made.got.held, made.changes[-1].data.brake) == (S.UNDER_REVIEW, False, brake)
+        made.pass_time(T + 24 * HOUR - MICRO)
+        assert made.state is S.UNDER_REVIEW, "within the 24 hours"
+        assert made.decide(decision, "right_not_proven" if decision == "refuse" else None).refused is None
+        assert (made.state, made.got.held) == (then, decision == "uphold")
+        assert judged(made, made.now) == []
+    late = world(rules, brake=brake)
+    (overdue,) = late.pass_time(T + 24 * HOUR)
+    assert (overdue.kind, late.state, late.got.held) == ("overdue", S.UNDER_REVIEW, False), "no takedown by waiting"
+
+
+@pytest.mark.parametrize("rules", [DMCA, ECL, BPP], ids=lambda rules: rules.profile)
+def test_7_the_versions_before_have_no_brake(rules: Policy) -> None:
+    assert load(f"{rules.profile}-2026-11").brake is None
 
 
 # --------------------------------------------------------------------------------------- row 9: a seller is not reached
