@@ -92,20 +92,21 @@ READS: Final[dict[str, dict[str, tuple[Topic, ...]]]] = {
             topics.MARKETPLACE_SELLERS,
         ),
     },
-    "notification": {"notification": (topics.VERIFICATION, topics.ACCOUNTS, topics.LEDGER)},
-    "marketplace": {"marketplace": (topics.MARKETPLACE_COMMANDS, topics.SELLER_COMMANDS)},
+    "notification": {"notification": (topics.VERIFICATION, topics.ACCOUNTS, topics.LEDGER, topics.CENTRE_RECEIPTS)},
+    "marketplace": {"marketplace": (topics.MARKETPLACE_COMMANDS, topics.SELLER_COMMANDS, topics.CENTRE_MESSAGES)},
 }
 """What the workers read, by principal and consumer group. Intake's group for upstreams is added if there are any."""
 COMPARES: Final[dict[str, tuple[Topic, ...]]] = {
     "intake": (topics.INTAKE, topics.ACCOUNTS, topics.FILINGS),
     "verification": (topics.VERIFICATION, topics.MARKETPLACE_COMMANDS),
     "enforcement": (topics.ENFORCEMENT, topics.MARKETPLACE_COMMANDS, topics.LEDGER, topics.SELLER_COMMANDS),
-    "notification": (topics.NOTIFICATION,),
+    "notification": (topics.NOTIFICATION, topics.CENTRE_MESSAGES),
     "marketplace": (
         topics.MARKETPLACE_RECEIPTS,
         topics.MARKETPLACE_LISTINGS,
         topics.MARKETPLACE_SELLERS,
         topics.SELLER_RECEIPTS,
+        topics.CENTRE_RECEIPTS,
     ),
 }
 """By principal: its own topics that its workers read at start, to detect a database that went back (docs/decisions/0051)."""

@@ -870,6 +870,33 @@ class SellerContact(Data, frozen=True, kw_only=True):
     """The marketplace has erased the seller."""
 
 
+class CentreMessage(Data, frozen=True, kw_only=True):
+    """Outward, keyed by seller: a message for a seller's message centre. Idempotent by ``message``.
+
+    Nothing personal is in clear.
+    """
+
+    message: Id
+    seller: Id
+    kind: Id
+    language: Id
+    """BCP 47."""
+    sealed: Annotated[str, Meta(max_length=700_000, pattern=r"^[A-Za-z0-9+/]+={0,2}$(?!\n)")]
+    """Subject and body, sealed under the marketplace's key (``shared.sealing``)."""
+
+
+class CentreReceipt(Data, frozen=True, kw_only=True):
+    """Inward, keyed by seller: what became of a message in the message centre."""
+
+    message: Id
+    seller: Id
+    result: Literal["delivered", "read", "refused"]
+    """``delivered``: it lies where the seller reads its messages. ``read``: the seller has opened it. ``refused``: it
+    was not delivered, and will not be."""
+    reason: Literal["unknown_seller", "unsealable", "unavailable"] | None = None
+    """Why it was refused."""
+
+
 TYPES: dict[str, type[Data]] = {
     "goodfaith.item.submitted.v1": ItemSubmitted,
     "goodfaith.command.add_information.v1": AddInformation,
@@ -918,6 +945,8 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.marketplace.seller_receipt.v1": SellerReceipt,
     "goodfaith.marketplace.seller.v1": MarketplaceSeller,
     "goodfaith.marketplace.contact.v1": SellerContact,
+    "goodfaith.marketplace.message.v1": CentreMessage,
+    "goodfaith.marketplace.message_receipt.v1": CentreReceipt,
 }
 """CloudEvents type -> data type. A type not listed is foreign, or merely newer (``is_newer``)."""
 

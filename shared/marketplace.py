@@ -34,6 +34,12 @@ whenever an account's keys change: a key that is no longer named is cut. Sellers
 under the installation's feed key (``sealing.py``). Each record says all of it, and a higher ``revision`` replaces what
 was known; ``gone``: the marketplace has erased the seller. Contacts come by topic with either adapter.
 
+**Messages** (outward, keyed by seller): what to put into a seller's message centre, idempotent by ``message``. Subject
+and body are a JSON document, sealed under the marketplace's own key. Sent only if the installation has that key.
+
+**Messages' receipts** (inward, keyed by seller): ``delivered``, ``read`` or ``refused``. Without ``delivered`` or
+``read`` within ``GOODFAITH_CENTRE_WAIT_S``, the message goes by another channel. Both come by topic with either adapter.
+
 Two adapters carry commands and receipts (``GOODFAITH_MARKETPLACE``):
 
 ``kafka``: topics ``marketplace.commands``, ``marketplace.receipts``, ``marketplace.listings``,

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+_MESSAGE: Final = "goodfaith.marketplace.message.v1"
 _CONTACT: Final = "goodfaith.marketplace.contact.v1"
 
 
@@ -45,6 +46,24 @@ def public_text(key: X25519PrivateKey) -> str:
 def about_contact(seller: str) -> bytes:
     """The ``info`` of a seller's contact data."""
     return f"{_CONTACT}\n{seller}".encode()
+
+
+def about_message(seller: str, message: str) -> bytes:
+    """The ``info`` of a message to a seller's message centre."""
+    return f"{_MESSAGE}\n{seller}\n{message}".encode()
+
+
+def public_key(name: str, text: str) -> str:
+    """A public key from a setting, unchanged.
+
+    Raises:
+        ValueError: it is no public key.
+    """
+    try:
+        X25519PublicKey.from_public_bytes(base64.b64decode(text, validate=True))
+    except ValueError:
+        raise ValueError(f"{name}: not base64 of 32 bytes") from None
+    return text
 
 
 def seal(public: str, info: bytes, plain: bytes) -> str:

@@ -566,6 +566,21 @@ class Settings(BaseSettings):
     bounce_days: float = Field(
         30.0, gt=0, description="Days for which an address that bounced gets no mail, unless it is changed."
     )
+    centre_key: str | None = Field(
+        None,
+        description="Base64 of the marketplace's X25519 public key, under which messages to its message centre are"
+        " sealed; empty: there is no message centre.",
+    )
+    centre_wait_s: float = Field(
+        14_400.0,
+        gt=0,
+        description="Wall seconds that a message waits for the message centre's receipt before it goes by another channel.",
+    )
+    centre_private_key: Strong | None = Field(
+        None,
+        description="Of the marketplace stand-in: base64 of the 32-byte X25519 key that opens messages to its message"
+        " centre.",
+    )
     collect_s: float = Field(
         2.0,
         ge=0,

@@ -85,6 +85,9 @@ SELLER_RECEIPTS: Final = Topic("marketplace.seller_receipts", "marketplace", "se
 MARKETPLACE_SELLERS: Final = Topic("marketplace.sellers", "marketplace", "seller", -1, compacted=True)
 MARKETPLACE_CONTACTS: Final = Topic("marketplace.contacts", "marketplace", "seller", 14 * DAY_MS)
 """Sealed personal data: kept for a time, never compacted."""
+CENTRE_MESSAGES: Final = Topic("marketplace.messages", "notification", "seller", 14 * DAY_MS)
+"""Sealed, as ``MARKETPLACE_CONTACTS``."""
+CENTRE_RECEIPTS: Final = Topic("marketplace.message_receipts", "marketplace", "seller")
 DEAD_LETTERS: Final = Topic("dead-letters", "every service", "the record's own key", 14 * DAY_MS, ordered=False)
 
 CLOCK: Final = Topic("intake.clock", "intake", "nothing", DAY_MS, broker_time=True, ordered=False)
@@ -107,6 +110,8 @@ TOPICS: Final = (
     SELLER_RECEIPTS,
     MARKETPLACE_SELLERS,
     MARKETPLACE_CONTACTS,
+    CENTRE_MESSAGES,
+    CENTRE_RECEIPTS,
     DEAD_LETTERS,
 )
 

@@ -70,6 +70,8 @@ CARRIES: Final[dict[str, tuple[str, ...]]] = {
     topics.SELLER_RECEIPTS.name: ("goodfaith.marketplace.seller_receipt.v1",),
     topics.MARKETPLACE_SELLERS.name: ("goodfaith.marketplace.seller.v1",),
     topics.MARKETPLACE_CONTACTS.name: ("goodfaith.marketplace.contact.v1",),
+    topics.CENTRE_MESSAGES.name: ("goodfaith.marketplace.message.v1",),
+    topics.CENTRE_RECEIPTS.name: ("goodfaith.marketplace.message_receipt.v1",),
     topics.DEAD_LETTERS.name: ("goodfaith.dead_letter.v1",),
     topics.REFUSALS.name: (REFUSED,),
     INBOUND.name: tuple(BY_TOPIC),

@@ -69,6 +69,24 @@ sellers = Table(
     required("seq", Integer, comment="highest command that was carried out"),
     comment="Sellers on whom a command was carried out. No row: free.",
 )
+centre = Table(
+    "centre",
+    metadata,
+    Column("message", ID, primary_key=True),
+    required("seller", Text),
+    required("kind", Text),
+    required("language", Text),
+    required("subject", Text),
+    required("body", Text),
+    comment="The message centre: what its sellers read.",
+)
+centre_habits = Table(
+    "centre_habits",
+    metadata,
+    Column("seller", ID, primary_key=True),
+    one_of("habit", "reads", "refuses", "silent", "twice"),
+    comment="What tests ask for: the seller reads at once, or the centre refuses, never answers, or answers twice.",
+)
 seller_answers = Table(
     "seller_answers",
     metadata,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Final
 
 import msgspec
 import structlog
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from msgspec import Meta, Struct
 
-from deploy.marketplace import domain, store
+from deploy.marketplace import centre, domain, store
 from deploy.marketplace.domain import Page, Seller
 from shared import events
 from shared.content import Content
 from shared.events import (
+    CentreMessage,
     Data,
     Id,
     MarketplaceCommand,
@@ -27,6 +29,8 @@ from shared.events import (
 )
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
 from shared.topics import (
+    CENTRE_MESSAGES,
+    CENTRE_RECEIPTS,
     MARKETPLACE_COMMANDS,
     MARKETPLACE_LISTINGS,
     MARKETPLACE_RECEIPTS,
@@ -46,6 +50,7 @@ _RECEIPT: Final = "goodfaith.marketplace.receipt.v1"
 _LISTING: Final = "goodfaith.marketplace.listing.v1"
 _SELLER: Final = "goodfaith.marketplace.seller.v1"
 _SELLER_COMMAND: Final = "goodfaith.marketplace.seller_command.v1"
+_CENTRE_RECEIPT: Final = "goodfaith.marketplace.message_receipt.v1"
 _SELLER_RECEIPT: Final = "goodfaith.marketplace.seller_receipt.v1"
 
 
@@ -87,18 +92,31 @@ _seller_command = msgspec.json.Decoder(SellerCommand)
 
 
 class Marketplace:
-    """Service ``marketplace``."""
+    """Service ``marketplace``.
+
+    Args:
+        key: opens what is sent to the message centre.
+    """
 
     name = "marketplace"
     schema = "marketplace"
     prefix = ""
-    reads: Sequence[Topic] = (MARKETPLACE_COMMANDS, SELLER_COMMANDS)
+    reads: Sequence[Topic] = (MARKETPLACE_COMMANDS, SELLER_COMMANDS, CENTRE_MESSAGES)
     keyed_like = frozenset(
-        {MARKETPLACE_RECEIPTS.name, MARKETPLACE_LISTINGS.name, MARKETPLACE_SELLERS.name, SELLER_RECEIPTS.name}
+        {
+            MARKETPLACE_RECEIPTS.name,
+            MARKETPLACE_LISTINGS.name,
+            MARKETPLACE_SELLERS.name,
+            SELLER_RECEIPTS.name,
+            CENTRE_RECEIPTS.name,
+        }
     )
     queue = "queue"
     raw = False
     keeps_time = False
+
+    def __init__(self, key: X25519PrivateKey | None = None) -> None:
+        self._key = key
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """Commands and seeds that came by HTTP."""
@@ -128,6 +146,7 @@ class Marketplace:
         commanded: set[str] = set()
         offering: set[str] = set()
         linked: set[str] = set()
+        told: set[str] = set()
         for record in incoming:
             if isinstance(record.data, MarketplaceCommand):
                 ids.add(record.data.listing)
@@ -136,18 +155,32 @@ class Marketplace:
                 offering.update(seed.seller for seed in record.data.listings)
             elif isinstance(record.data, SellerCommand):
                 commanded.add(record.data.seller)
+            elif isinstance(record.data, CentreMessage):
+                told.add(record.data.seller)
             elif isinstance(record.data, Linked):
-                linked.update(told.seller for told in record.data.sellers)
+                linked.update(one.seller for one in record.data.sellers)
         pages = store.pages(tx.connection, ids)
-        sellers = store.sellers(tx.connection, commanded | offering | linked)
-        known = store.offering(tx.connection, commanded - set(sellers)) | (commanded & offering)
-        return Pages(tx, pages, sellers, known)
+        sellers = store.sellers(tx.connection, commanded | offering | linked | told)
+        asked = commanded | told
+        known = store.offering(tx.connection, asked - set(sellers)) | (asked & offering)
+        return Pages(tx, pages, sellers, known, centre.habits(tx.connection, told), self._key)
 
 
 class Pages:
     """One batch."""
 
-    def __init__(self, tx: Tx, pages: dict[str, Page], sellers: dict[str, Seller], offering: set[str]) -> None:
+    def __init__(
+        self,
+        tx: Tx,
+        pages: dict[str, Page],
+        sellers: dict[str, Seller],
+        offering: set[str],
+        habits: Mapping[str, centre.Habit],
+        key: X25519PrivateKey | None,
+    ) -> None:
+        self._habits = habits
+        self._key = key
+        self._letters: list[tuple[CentreMessage, centre.Letter]] = []
         self._tx = tx
         self._pages = pages
         self._sellers = sellers
@@ -166,6 +199,8 @@ class Pages:
             return [told for seed in data.listings if (told := self._seed(incoming, seed)) is not None]
         if isinstance(data, SellerCommand):
             return self._sanction(incoming, data)
+        if isinstance(data, CentreMessage):
+            return self._put(incoming, data)
         if isinstance(data, Linked):
             return [self._seller(incoming, seller) for seller in data.sellers]
         return ()
@@ -219,6 +254,26 @@ class Pages:
                 None,
                 incoming.id,
             )
+        ]
+
+    def _put(self, incoming: Incoming, told: CentreMessage) -> list[Outgoing]:
+        known = told.seller in self._sellers or told.seller in self._offering
+        letter, receipts = centre.take(told, known=known, habit=self._habits.get(told.seller), key=self._key)
+        if letter is not None:
+            self._letters.append((told, letter))
+        return [
+            Outgoing(
+                incoming.partition,
+                CENTRE_RECEIPTS,
+                told.seller,
+                _CENTRE_RECEIPT,
+                receipt,
+                told.message,
+                self._tx.now,
+                None,
+                incoming.id,
+            )
+            for receipt in receipts
         ]
 
     def _seed(self, incoming: Incoming, seed: Seed) -> Outgoing | None:
@@ -281,6 +336,7 @@ class Pages:
         store.answered(self._tx.connection, self._answers)
         store.save_sellers(self._tx.connection, self._sanctioned.values())
         store.answered_sellers(self._tx.connection, self._told)
+        centre.keep(self._tx.connection, self._letters)
 
     def marks(self) -> dict[int, dt.datetime]:
         """None: watermarks are intake's."""

@@ -1,4 +1,4 @@
-"""Attacks through the marketplace's feed of sellers' contacts, by somebody who can write to its topic."""
+"""Attacks through what the marketplace publishes: contacts and receipts, by somebody who can write to its topics."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from labs.attacks.bed import ANSWERS_S, Attack, AttackBed, AttackOutcome, as_jso
 from shared import kafka_links, sealing, topics
 
 TYPE: Final = "goodfaith.marketplace.contact.v1"
+RECEIPT: Final = "goodfaith.marketplace.message_receipt.v1"
 ANNA: Final = {"name": "Anna Example", "address": "Road 1", "email": "anna@honest.example", "vouched": True}
 MALLORY: Final = {**ANNA, "email": "mallory@attacker.example"}
 
@@ -95,6 +96,72 @@ def hostile_contacts(bed: AttackBed) -> AttackOutcome:
     )
 
 
+def hostile_receipts(bed: AttackBed) -> AttackOutcome:
+    """Have a seller count as told by receipts of others, about others and made of rubbish, and stop what reads them."""
+    mark = secrets.token_hex(4)
+    victim, other, waits = f"s-told-{mark}", f"s-forger-{mark}", f"m-waits-{mark}"
+    before = bed.fleet["notification-worker.0"].pid
+    # as notification leaves a message that it handed to the message centre; nobody takes it until this ends
+    bed.query(
+        "insert into notification.messages (id, claim, party, kind, items, revisions, state, opened_wall, holder,"
+        " result, due_wall) values (%s, 'c', %s, 'outcome', '{}', '{}', 'sending', now(), 'centre', 'centre', 'infinity') returning 1",
+        waits,
+        victim,
+    )
+    bed.query(
+        "insert into notification.centre (message, party, handed_at, template, version, digest, locale, edition)"
+        " values (%s, %s, now(), 't', 1, 'd', 'en', '') returning 1",
+        waits,
+        victim,
+    )
+    topic = bed.settings.topic_prefix + topics.CENTRE_RECEIPTS.name
+    producer: Any = kafka_links.producer(bed.settings, acks="all", max_request_size=3_000_000)
+
+    def send(key: str, raw: bytes | None) -> None:
+        partition = topics.partition_of(key, bed.settings.partitions)
+        producer.send(topic, key=key.encode(), value=raw, partition=partition).get(ANSWERS_S)
+
+    def tell(key: str, **data: Any) -> str:
+        id_ = secrets.token_hex(8)
+        document = {"specversion": "1.0", "id": id_, "source": "/marketplace", "type": RECEIPT, "data": data}
+        send(key, as_json(document))
+        return id_
+
+    forged: list[tuple[str, dict[str, Any]]] = [
+        (other, {"message": waits, "seller": other, "result": "delivered"}),
+        (other, {"message": waits, "seller": victim, "result": "delivered"}),
+        (other, {"message": waits, "seller": victim, "result": "read"}),
+        (victim, {"message": waits, "seller": other, "result": "refused"}),
+        (victim, {"message": f"m-none-{mark}", "seller": victim, "result": "read"}),
+        (victim, {"message": waits, "seller": victim, "result": "deemed"}),
+        (victim, {"message": waits, "seller": victim, "result": "refused", "reason": "x" * 100_000}),
+        (victim, {"message": [waits], "seller": victim, "result": "read"}),
+    ]
+    try:
+        for key, one in forged:
+            tell(key, **one)
+        rubbish: list[bytes | None] = [None, b"", b"{}", b"[" * 100_000, secrets.token_bytes(1000), b"\xff\xfe" * 10]
+        for raw in rubbish:
+            send(victim, raw)
+        # what comes after is read, of both keys
+        last = [tell(one, message=f"m-none-{mark}", seller=one, result="read") for one in (victim, other)]
+        noted = "select 1 from notification.dead_letters where event_id in (%s, %s) and state = 'done'"
+        heard = bed.wait(lambda: len(bed.query(noted, *last)) == 2, ANSWERS_S)
+        ((state, read),) = bed.query("select state, read_at from notification.messages where id = %s", waits)
+        same = bed.fleet["notification-worker.0"].pid == before
+    finally:
+        producer.close()
+        bed.query("delete from notification.centre where message = %s returning 1", waits)
+        bed.query("delete from notification.messages where id = %s returning 1", waits)
+    counts = state != "sending" or read is not None
+    return AttackOutcome(
+        bool(counts or not heard or not same),
+        f"{len(forged) + len(rubbish)} receipts, {'one' if counts else 'none'} counted; the next ones were"
+        f" {'' if heard else 'not '}read",
+    )
+
+
 FEEDS: Final[Sequence[Attack]] = (
     Attack("hostile contacts", "divert a seller's mail, or stop the feed", hostile_contacts),
+    Attack("hostile receipts", "have a seller count as told, or stop the worker", hostile_receipts),
 )

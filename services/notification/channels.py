@@ -8,13 +8,13 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
-Channel = Literal["email", "webhook", "inbox"]
+Channel = Literal["centre", "email", "webhook", "inbox"]
 ChannelOutcome = Literal["sent", "relayed", "delayed", "delivered", "bounced", "refused", "gave_up", "failed"]
 """What a message's timeline says about one channel. ``delayed`` and ``relayed`` change nothing; after ``bounced``,
 ``refused`` or ``gave_up`` the message goes by another channel."""
 
-ORDER: Final[tuple[Channel, ...]] = ("email", "webhook", "inbox")
-"""The order of channels for a party that has not chosen one."""
+ORDER: Final[tuple[Channel, ...]] = ("centre", "email", "webhook", "inbox")
+"""The order of channels for a party that has not chosen one. Only sellers have the marketplace's message centre."""
 ROUTES: Final[frozenset[Channel]] = frozenset({"email", "webhook"})
 """Channels that one of our processes sends by. The inbox needs none: an announced message is in it."""
 

@@ -38,6 +38,16 @@ DELIVERIES = metrics.counter(
     "`repeated`: a party may have received a message twice. `unreachable`: have the marketplace bring the seller to its "
     "account; until then no window of it begins, unless the policy proceeds",
 )
+CENTRE = metrics.counter(
+    "goodfaith_centre_messages_total",
+    "Messages of the marketplace's message centre: `handed` to it; receipts `delivered`, `read`, `refused`; `late` "
+    "(a receipt that changes nothing: repeated, contradictory, or out of time); `gave_up` (no receipt in time, so it "
+    "goes by another channel).",
+    {"result": ("handed", "delivered", "read", "refused", "late", "gave_up")},
+    of=(SENDER, "notification-worker"),
+    do="`gave_up`: the marketplace does not answer on `marketplace.message_receipts`. `refused`: see `reason` in "
+    "`notification.deliveries`",
+)
 OLDEST = metrics.gauge(
     "goodfaith_delivery_oldest_pending_timestamp_seconds",
     "When the oldest message that a channel still has to send arose, without those in quiet hours; 0: none.",

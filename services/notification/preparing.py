@@ -10,7 +10,7 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
-from services.notification import bounce_store
+from services.notification import bounce_store, centre
 from services.notification.channels import Channel, address_key
 from services.notification.domain import SECRET, deadline
 from services.notification.intake_client import IntakeClient
@@ -102,12 +102,19 @@ class Preparer:
                 lost = message.kind == "seller_notice" and message.first and message.party in unowned
                 why, failure = self._unreachable(message, to, bounces)
                 preference = preferred.get(message.party, Preference())
-                other = channel(message.kind, preference.order, preference.webhooks, message.tried, mail=False)
-                first = channel(message.kind, preference.order, preference.webhooks, message.tried)
+                ways = (message.kind, preference.order, preference.webhooks, message.tried)
+                in_centre = self.settings.centre_key is not None and centre.is_for_seller(message)
+                other = channel(*ways, mail=False, centre=in_centre)
+                first = channel(*ways, centre=in_centre)
                 if (why and other == "webhook") or first == "webhook":
                     state = state_before(message)
                     back.append(PutOff(message, state, why or "preferred", route="webhook", failure=failure))
                     continue
+                if first == "centre" or (why and other == "centre"):
+                    if failure is not None:
+                        back.append(PutOff(message, state_before(message), why, failure=failure))
+                        continue
+                    why = centre.WAITS
                 if not why and first == "inbox":
                     why = "preferred"
                 if not why and to is not None and not to.confirmed and message.kind not in SECRET:
@@ -116,7 +123,7 @@ class Preparer:
                     one = self._notice(message, message.notice, to, codes, at, why)
                 else:
                     one = self._about_claim(message, to, contacts, numbers.get(message.claim), at, why)
-                if lost and one.to is None:
+                if lost and one.to is None and why != centre.WAITS:
                     one.why = UNREACHABLE
                 one.address, one.failure, one.other, one.lost = address, failure, other, lost
                 prepared.append(one)

@@ -20,6 +20,7 @@ def channel(
     tried: Collection[str] = (),
     *,
     mail: bool = True,
+    centre: bool = False,
 ) -> Channel:
     """The channel to try now.
 
@@ -29,6 +30,7 @@ def channel(
         order: the party's preference.
         webhooks: the party's webhooks in use.
         mail: whether the party can be reached by e-mail.
+        centre: whether it is a seller that the marketplace's message centre is open to.
     """
     wanted: list[Channel] = [one for one in ORDER if one in order]
     wanted.sort(key=list(order).index)
@@ -36,6 +38,8 @@ def channel(
         wanted.sort(key=lambda one: one == "inbox")
         wanted = [one for one in wanted if one != "inbox"]
     available: set[Channel] = {"email"} if mail else set()
+    if centre:
+        available.add("centre")
     if kind not in BY_MAIL_ONLY and endpoints(kind, webhooks):
         available.add("webhook")
     if kind in BY_MAIL_ONLY:

@@ -23,13 +23,13 @@ from zlib import crc32
 
 import structlog
 
-from services.notification import store, windows
+from services.notification import centre, store, windows
 from services.notification.channels import bad_address, status
 from services.notification.closing import Closer
 from services.notification.domain import WINDOW_KINDS
 from services.notification.intake_client import IntakeClient, IntakeDown
 from services.notification.mail import Letter, Mailer, MailResult, Relay, RelayDown
-from services.notification.metrics import DELIVERIES, OLDEST
+from services.notification.metrics import CENTRE, DELIVERIES, OLDEST
 from services.notification.metrics import SENDER as NAME
 from services.notification.pacing import Limit, Pacer, QuietPeriod, of_domain, quiet_until
 from services.notification.preparing import PreparedMessage, Preparer, plain, state_before
@@ -37,7 +37,7 @@ from services.notification.render import digest
 from services.notification.reports import return_path
 from services.notification.signing import Dkim, Signer
 from services.notification.types import UNREACHABLE, Failure, Message, PutOff, Sent
-from shared import clock, db, metrics, policy, tracing
+from shared import clock, db, metrics, policy, sealing, tracing
 from shared.backoff import Quiet, pause_s
 from shared.runtime.crashes import crash_from
 from shared.runtime.health import Health
@@ -91,6 +91,7 @@ class Sender:
         self._mailers = [Mailer(relay) for _ in range(LANES)]
         self._signer = signer_of(settings)
         self._bounce_domain = settings.bounce_domain or settings.smtp_from.rpartition("@")[2]
+        self._centre = None if settings.centre_key is None else sealing.public_key("centre_key", settings.centre_key)
         self._pool = ThreadPoolExecutor(LANES, thread_name_prefix="lane")
         self._preparer = Preparer(settings, self._engine, self._intake)
         self._closer = Closer(self._engine, timedelta(seconds=settings.collect_s))
@@ -168,6 +169,10 @@ class Sender:
 
     def _deliver(self, messages: list[Message], started: float) -> None:
         self._spans = {} if self._tracing is None else begin_spans(self._tracing, messages)
+        late = [centre.silent(one) for one in messages if one.result == centre.WAITS]
+        if late:
+            self._persist(late, [])
+            messages = [one for one in messages if one.result != centre.WAITS]
         try:
             prepared, back = self._preparer.prepare(messages)
         except IntakeDown as error:
@@ -176,13 +181,24 @@ class Sender:
             return
         done: list[Sent | PutOff] = [*back]
         mails = []
+        handed: list[centre.HandOver] = []
         for one in prepared:
-            if one.to is None:
+            if one.why == centre.WAITS:
+                assert self._centre is not None
+                sealed = centre.seal(one.message, one.rendered, digest(one.raw), self._centre)
+                if sealed is not None:
+                    handed.append(sealed)
+                    continue
+                failure = Failure("centre", "refused", "too_long")
+                done.append(PutOff(one.message, state_before(one.message), "refused", failure=failure))
+            elif one.to is None:
                 done.append(_sent(one, "inbox", one.why))
             elif (waits := self._waits(one)) is not None:
                 done.append(waits)
             else:
                 mails.append(one)
+        if handed:
+            self._persist([], [], handed)
         down: RelayDown | None = None
         while mails:
             flight, mails = mails[:FLIGHT], mails[FLIGHT:]
@@ -271,9 +287,12 @@ class Sender:
         raw = one.raw if self._signer is None else self._signer.sign(one.raw, int(time.time()))
         return Letter(one.message.id, one.to or "", back, raw)
 
-    def _persist(self, done: Sequence[Sent | PutOff], flight: Sequence[Message]) -> list[Message]:
+    def _persist(
+        self, done: Sequence[Sent | PutOff], flight: Sequence[Message], handed: Sequence[centre.HandOver] = ()
+    ) -> list[Message]:
         """Record the outcomes of messages and that sending of ``flight`` begins; returns those that may be sent.
 
+        ``handed`` goes to the message centre.
         Keeps trying while the leases last, so that a database outage does not cause repeats.
         """
         sent = [one for one in done if isinstance(one, Sent)]
@@ -289,17 +308,26 @@ class Sender:
                     noted = store.finish(connection, self._holder, sent, now, wall)
                     store.put_off(connection, self._holder, back, now, wall)
                     ours = store.sending(connection, self._holder, flight)
+                    wait_s, partitions = self.settings.centre_wait_s, self.settings.partitions
+                    count = centre.hand_over(
+                        connection, self._holder, handed, now, wait_s=wait_s, partitions=partitions
+                    )
                 break
             except Exception as error:
                 if not db.is_transient(error) or time.monotonic() > until:
                     raise
                 self._pause("database", type(error).__name__, even_stopping=True)
+        if count:
+            CENTRE.labels("handed").inc(count)
         for one in noted:
             DELIVERIES.labels(one.channel, one.result).inc()
             end_span(self._spans, one.message, one.channel, one.result)
         for put_off in back:
-            end_span(self._spans, put_off.message, "email", put_off.result)
-            if put_off.result in ("later", "failed", "refused", "held", "quiet"):
+            by_centre = put_off.failure is not None and put_off.failure.channel == "centre"
+            end_span(self._spans, put_off.message, "centre" if by_centre else "email", put_off.result)
+            if by_centre:
+                CENTRE.labels("gave_up").inc()
+            elif put_off.result in ("later", "failed", "refused", "held", "quiet"):
                 DELIVERIES.labels("email", put_off.result).inc()
         repeated = sum(message.unknown for message in ours)
         if repeated:
@@ -397,8 +425,9 @@ def _outcome(one: PreparedMessage, answer: MailResult) -> Sent | PutOff:
     code = status(answer.reason) or "5.0.0"
     bad = one.address if not answer.text and bad_address(code) else None
     failure = Failure("email", "refused", answer.reason, bad)
-    if one.other == "webhook":
-        return PutOff(message, "queued", "refused", route="webhook", failure=failure)
+    if one.other != "inbox":
+        route = "webhook" if one.other == "webhook" else None
+        return PutOff(message, "queued", "refused", route=route, failure=failure)
     inbox = PreparedMessage(message, one.rendered, None, plain(one.rendered), failure=failure)
     return _sent(inbox, "inbox", UNREACHABLE if one.lost else "refused")
 

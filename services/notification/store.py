@@ -136,7 +136,8 @@ _PUT_OFF = """
 _OLDEST = """
     select least((select min(opened_wall) from message_items where message is null and not held),
                  (select min(opened_wall) from messages
-                  where state in ('queued', 'sending') and route = %s and result is distinct from 'quiet'))"""
+                  where state in ('queued', 'sending') and route = %s and result is distinct from 'quiet'
+                    and result is distinct from 'centre'))"""
 
 _facts = msgspec.json.Decoder(Facts)
 _notice = msgspec.json.Decoder(AccountNotice)
@@ -409,7 +410,7 @@ def processes(connection: sa.Connection, name: str) -> int:
 def oldest(connection: sa.Connection, route: str) -> dt.datetime | None:
     """When the oldest message or row that still waits for this channel, or for any, arose (wall time).
 
-    Messages that wait for quiet hours to end do not count: they are not late.
+    Messages that wait for quiet hours to end, or for the message centre's receipt, do not count: they are not late.
     """
     value: dt.datetime | None = connection.exec_driver_sql(_OLDEST, (route,)).scalar_one()
     return value

@@ -169,6 +169,23 @@ webhook_deliveries = Table(
     Index("webhook_deliveries_due", "endpoint", "due_wall", postgresql_where=text("state in ('queued', 'sending')")),
     Index("webhook_deliveries_made", "endpoint", "made_wall", "message"),
 )
+centre = Table(
+    "centre",
+    metadata,
+    Column("message", ID, primary_key=True),
+    required("party", Text),
+    required("handed_at", TIME),
+    required("template", Text),
+    required("version", Integer),
+    required("digest", Text),
+    required("locale", Text),
+    required("edition", Text),
+    Column("rendered_at", TIME),
+    one_of("result", "delivered", "refused", nullable=True, comment="what the marketplace answered first, in time"),
+    Column("answered_at", TIME),
+    Column("read_at", TIME),
+    comment="Messages handed to the marketplace's message centre, and its receipts. Written by senders, then the worker.",
+)
 digests = Table(
     "digests",
     metadata,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from services.notification import bounce_store, digests, history, store, webhook_store, windows
+from services.notification import bounce_store, centre, digests, history, store, webhook_store, windows
 from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for, notice_of
 from services.notification.types import ItemRows
 from shared.events import (
@@ -17,6 +17,8 @@ from shared.events import (
     AccountErased,
     AccountNotice,
     AccountTold,
+    CentreMessage,
+    CentreReceipt,
     DeliveryChanged,
     ItemChanged,
     MessageRead,
@@ -27,7 +29,7 @@ from shared.events import (
     WebhookDisabled,
 )
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
-from shared.topics import ACCOUNTS, LEDGER, NOTIFICATION, VERIFICATION, Topic
+from shared.topics import ACCOUNTS, CENTRE_MESSAGES, CENTRE_RECEIPTS, LEDGER, NOTIFICATION, VERIFICATION, Topic
 
 QUEUE: Final = "@queue"
 _encode = msgspec.json.Encoder().encode
@@ -40,6 +42,7 @@ _decoders: Final = {
         "goodfaith.account.told.v1",
         "goodfaith.delivery.changed.v1",
         "goodfaith.webhook.disabled.v1",
+        centre.COMMAND,
     )
 }
 
@@ -47,8 +50,10 @@ _decoders: Final = {
 class NotificationBatch:
     """One batch: rows to tell parties about, and events about what was sent."""
 
-    def __init__(self, tx: Tx) -> None:
+    def __init__(self, tx: Tx, handed: Mapping[str, str]) -> None:
         self._tx = tx
+        self._handed = handed
+        self._receipts: list[CentreReceipt] = []
         self._rows = ItemRows()
         self._channels: list[AccountChannels] = []
         self._read: list[MessageRead] = []
@@ -70,9 +75,15 @@ class NotificationBatch:
             self._read.append(data)
         elif isinstance(data, AccountChannels):
             self._channels.append(data)
+        elif isinstance(data, CentreReceipt):
+            centre.check(data, incoming.key, self._handed)
+            self._receipts.append(data)
         # the rest comes from the service's own queue, or is a row of it that was a dead letter
         elif isinstance(data, AccountTold):
             return (_published(incoming, data.message, data.sent_at, None, data.message),)
+        elif isinstance(data, CentreMessage):
+            now = self._tx.now
+            return (_published(incoming, data.message, now, None, data.message, CENTRE_MESSAGES),)
         elif isinstance(data, WebhookDisabled):
             return (_published(incoming, data.webhook, data.at, None, None),)
         elif isinstance(data, DeliveryChanged):
@@ -140,15 +151,22 @@ class NotificationBatch:
                 now=self._tx.now,
             )
 
+        centre.receive(self._tx, self._receipts)
+
     def marks(self) -> dict[int, dt.datetime]:
         return {}
 
 
-def _published(incoming: Incoming, subject: str, at: dt.datetime, claim: str | None, message: str | None) -> Outgoing:
+def _published(
+    incoming: Incoming,
+    subject: str,
+    at: dt.datetime,
+    claim: str | None,
+    message: str | None,
+    topic: Topic = NOTIFICATION,
+) -> Outgoing:
     """The announcement as an event of our log, keyed as it was queued."""
-    return Outgoing(
-        incoming.partition, NOTIFICATION, incoming.key, incoming.type, incoming.data, subject, at, claim, message
-    )
+    return Outgoing(incoming.partition, topic, incoming.key, incoming.type, incoming.data, subject, at, claim, message)
 
 
 class Notification:
@@ -157,8 +175,8 @@ class Notification:
     name = "notification"
     schema = store.SCHEMA
     prefix = ""
-    reads: Sequence[Topic] = (VERIFICATION, ACCOUNTS, LEDGER)
-    keyed_like = frozenset({NOTIFICATION.name})
+    reads: Sequence[Topic] = (VERIFICATION, ACCOUNTS, LEDGER, CENTRE_RECEIPTS)
+    keyed_like = frozenset({NOTIFICATION.name, CENTRE_MESSAGES.name})
     queue = "announcements"
     raw = False
     keeps_time = False
@@ -183,5 +201,6 @@ class Notification:
         return pulled
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
-        """Nothing to load: workers only insert."""
-        return NotificationBatch(tx)
+        """Load what was handed to the message centre, as far as receipts name it."""
+        receipts = [one.data for one in incoming if isinstance(one.data, CentreReceipt)]
+        return NotificationBatch(tx, centre.handed(tx.connection, receipts))

@@ -34,6 +34,7 @@ INTERNAL = (
     topics.LEDGER,
     topics.MARKETPLACE_COMMANDS,
     topics.SELLER_COMMANDS,
+    topics.CENTRE_MESSAGES,
 )
 OUTSIDE = (
     topics.MARKETPLACE_RECEIPTS,
@@ -41,6 +42,7 @@ OUTSIDE = (
     topics.SELLER_RECEIPTS,
     topics.MARKETPLACE_SELLERS,
     topics.MARKETPLACE_CONTACTS,
+    topics.CENTRE_RECEIPTS,
     topics.inbound("desk"),
 )
 EACH = 36

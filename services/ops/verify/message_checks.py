@@ -114,6 +114,18 @@ CHECKS: Final[dict[str, Check]] = {
             select coalesce(s.message, m.id) from {_ANNOUNCED} s full join intake.messages m on m.id = s.message
             where m.id is null or s.message is null or m.sent_at <> s.sent_at""",
     },
+    # what counts as delivered or read by the marketplace's message centre rests on its receipts
+    "centre": {
+        ("problem", "centre-unreceipted"): """
+            select m.id from notification.messages m left join notification.centre c on c.message = m.id
+            where m.channel = 'centre' and m.state in ('sent', 'delivered') and (c.result is distinct from 'delivered'
+                or c.party <> m.party or m.delivered_at is null
+                or (m.tried = '{}' and (m.sent_at <> c.answered_at or m.begun_at < c.answered_at)))""",
+        ("lost", "centre-receipt-ignored"): """
+            select c.message from notification.centre c left join notification.messages m on m.id = c.message
+            where m.id is null or (c.result = 'delivered' and m.sent_at is null)
+            or (c.result = 'refused' and not 'centre' = any(m.tried)) or (c.read_at is not null and m.read_at is null)""",
+    },
     "unowned": unowned,
     # a seller's window began when the notice was sent or, if it could not be reached, when the seller first acted; if it
     # had acted by then, when the notice was put into its inbox

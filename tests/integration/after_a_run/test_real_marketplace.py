@@ -16,7 +16,8 @@ from tests.integration.small_run import SmallRun
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 THEIRS = {"marketplace.receipts", "marketplace.listings", "marketplace.seller_receipts", "marketplace.sellers"} | {
-    "marketplace.contacts"
+    "marketplace.contacts",
+    "marketplace.message_receipts",
 }
 
 

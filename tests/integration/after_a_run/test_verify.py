@@ -577,6 +577,13 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "beginning-wrong": ("problem", f"update notification.messages set begun_by = 'read' where id = {MESSAGE}"),
     "inbox-message": ("problem", f"delete from intake.messages where id = {MESSAGE}"),
+    "centre-unreceipted": ("problem", f"update notification.messages set channel = 'centre' where id = {MESSAGE}"),
+    "centre-receipt-ignored": (
+        "lost",
+        "insert into notification.centre (message, party, handed_at, template, version, digest, locale, edition, result,"
+        f" answered_at) select id, party, sent_at, 't', 1, 'd', 'en', '', 'refused', now() from notification.messages"
+        f" where id = {MESSAGE}",
+    ),
     # under a version whose windows wait for the seller; that of the run proceeds
     "window-unowned": (
         "problem",

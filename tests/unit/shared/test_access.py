@@ -67,6 +67,9 @@ def test_a_service_does_nothing_that_is_not_declared() -> None:
             ("topic", "eu.enforcement.ledger", False, "READ"),
             ("topic", "eu.notification.events", False, "WRITE"),
             ("topic", "eu.notification.events", False, "READ"),
+            ("topic", "eu.marketplace.message_receipts", False, "READ"),
+            ("topic", "eu.marketplace.messages", False, "WRITE"),
+            ("topic", "eu.marketplace.messages", False, "READ"),
             ("topic", "eu.dead-letters", False, "WRITE"),
             ("group", "eu.notification", False, "READ"),
         )
