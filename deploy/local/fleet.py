@@ -47,9 +47,7 @@ class Spec:
 
 UNREVIEWED_IPP: Final = "ipp-2026-11"
 UNREVIEWED_DMCA: Final = "dmca-2026-11"
-UNREVIEWED: Final = {
-    "GOODFAITH_PINNED_POLICIES": f'{{"ipp": "{UNREVIEWED_IPP}", "dsa": "dsa-2026-11", "dmca": "{UNREVIEWED_DMCA}"}}'
-}
+UNREVIEWED: Final = {"GOODFAITH_PINNED_POLICIES": f'{{"ipp": "{UNREVIEWED_IPP}", "dmca": "{UNREVIEWED_DMCA}"}}'}
 """For stacks on which nobody reviews: claims are upheld if nothing speaks against them, where later versions leave to
 people what no evidence supports, or what is more than an account used to file."""
 UNREVIEWED_NOTICES: Final = {"GOODFAITH_PINNED_POLICIES": f'{{"dmca": "{UNREVIEWED_DMCA}"}}'}

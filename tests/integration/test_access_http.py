@@ -44,7 +44,7 @@ class Tenant:
 
 
 def tenant(parts: Parts, people: People) -> Tenant:
-    """A holder with a right, a claim, a document, a message, a webhook and an agent."""
+    """A holder with a right, a claim, a document, a message, a webhook, a domain and an agent."""
     account, headers = people.open()
     right = people.right(headers)
     document = people.client.post(
@@ -66,12 +66,19 @@ def tenant(parts: Parts, people: People) -> Tenant:
         [item],
     )
     parts.query("insert into timeline values (%s, 1, 't', 'RECEIVED', 'system', null, now())", item)
+    domain = f"dn-{uuid.uuid4().hex}"
+    parts.query(
+        "insert into account_domains (id, account, domain, token, named_wall) values (%s, %s, 'brand.example', 't', now())",
+        domain,
+        account,
+    )
     ids = {
         "account_id": account,
         "right_id": right,
         "document_id": document,
         "authorisation_id": grant,
         "webhook_id": hook,
+        "domain_id": domain,
         "claim_id": made["claim"],
         "item_id": item,
         "command_id": command,

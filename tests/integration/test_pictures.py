@@ -225,7 +225,7 @@ def test_by_what_pictures_show_a_rule_decides_or_leaves_it_to_a_person(
     assert upheld["triage"]["signals"]["picture_match"] > 0.9
     for item in (other, unseen):
         assert read(item)["state"] == "UNDER_REVIEW"
-        assert any("pictures" in why for why in read(item)["why_person"])
+        assert any("picture" in why for why in read(item)["why_person"])
 
 
 def test_what_cannot_be_seen_is_stated_with_its_reason(

@@ -382,7 +382,9 @@ def test_a_whole_run_under_the_dsa_has_its_statements(eu: Database) -> None:
     whole = Stack.start(ROOT, f"test-{os.getpid()}-dsa")
     eu.token = whole.secret("statements_token")
     eu.faults.extend(["drop after", "503"])
-    run = SmallRun(whole, {"GOODFAITH_STATEMENTS_URL": eu.url}, profile="dsa")
+    # of the version before evidence was needed: nobody reviews here
+    settings = {"GOODFAITH_STATEMENTS_URL": eu.url, "GOODFAITH_PINNED_POLICIES": '{"dsa": "dsa-2026-11"}'}
+    run = SmallRun(whole, settings, profile="dsa")
     try:
         run.play()
         report = verify_stack(run.settings, wait_s=60)

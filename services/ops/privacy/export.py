@@ -217,6 +217,12 @@ PARTS: Final = (
         from notification.messages where party = %(s)s order by opened_wall, id""",
     ),
     Part(
+        "message_centre",
+        "notification.centre",
+        """select message, handed_at, result, answered_at, read_at from notification.centre where party = %(s)s
+        order by handed_at, message""",
+    ),
+    Part(
         "deliveries",
         "notification.deliveries",
         "select message, channel, state, reason, at from notification.deliveries where party = %(s)s order by id",

@@ -23,8 +23,9 @@ def world(rules: Policy, **changes: Any) -> World:
     """An item filed with all that the profile asks for, and on evidence: a match, and a holder's record."""
     made = World(rules, listing=msgspec.structs.replace(VISIBLE, title="ACME shoes"))
     evidence = {"mark": "ACME", "good_faith": True, "record": Record(settled=50, upheld=50)}
-    reason = "copied_image_or_text" if rules is DMCA else "improper_use"
-    right = "copyright" if rules is DMCA else "trademark"
+    works = rules.profile == "dmca"
+    reason = "copied_image_or_text" if works else "improper_use"
+    right = "copyright" if works else "trademark"
     materials = (*rules.claim.required, *rules.reasons[reason].materials)
     made.submit(
         **{
