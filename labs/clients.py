@@ -57,6 +57,17 @@ class Request(Struct, frozen=True):
     item: str | None = None
 
 
+def _marketplace(settings: Settings) -> httpx.Client:
+    assert settings.internal_token is not None
+    headers = {"authorization": f"Bearer {settings.internal_token.get_secret_value()}"}
+    return httpx.Client(base_url=settings.marketplace_url, headers=headers, timeout=60, trust_env=False)
+
+
+def _taken(response: httpx.Response, status: int) -> None:
+    if response.status_code != status:
+        raise StackError(f"the demo marketplace answers {response.status_code}: {response.text[:200]}")
+
+
 def seed(settings: Settings, listings: Iterable[dict[str, Any]], again_s: Sequence[float] = ()) -> None:
     """Put listings into the demo marketplace.
 
@@ -67,10 +78,8 @@ def seed(settings: Settings, listings: Iterable[dict[str, Any]], again_s: Sequen
     Raises:
         StackError: it does not take them.
     """
-    assert settings.internal_token is not None
-    headers = {"authorization": f"Bearer {settings.internal_token.get_secret_value()}"}
     left = iter(listings)
-    with httpx.Client(base_url=settings.marketplace_url, headers=headers, timeout=60, trust_env=False) as client:
+    with _marketplace(settings) as client:
         while some := list(itertools.islice(left, SEED_MOST)):
             response = client.post("/seed", json=some)
             for pause in again_s:
@@ -78,8 +87,7 @@ def seed(settings: Settings, listings: Iterable[dict[str, Any]], again_s: Sequen
                     break
                 time.sleep(pause)
                 response = client.post("/seed", json=some)
-            if response.status_code != 202:
-                raise StackError(f"the demo marketplace answers {response.status_code}: {response.text[:200]}")
+            _taken(response, 202)
 
 
 def upload_pictures(settings: Settings, pictures: Iterable[bytes]) -> list[Picture]:
@@ -88,14 +96,11 @@ def upload_pictures(settings: Settings, pictures: Iterable[bytes]) -> list[Pictu
     Raises:
         StackError: it does not take them.
     """
-    assert settings.internal_token is not None
-    headers = {"authorization": f"Bearer {settings.internal_token.get_secret_value()}"}
     found = []
-    with httpx.Client(base_url=settings.marketplace_url, headers=headers, timeout=60, trust_env=False) as client:
+    with _marketplace(settings) as client:
         for data in pictures:
             response = client.put("/pictures", content=data)
-            if response.status_code != 201:
-                raise StackError(f"the demo marketplace answers {response.status_code}: {response.text[:200]}")
+            _taken(response, 201)
             told = response.json()
             url = f"{settings.marketplace_url}{told['path']}"
             found.append(Picture(id="front", sha256=told["sha256"], url=url))

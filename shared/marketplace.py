@@ -83,6 +83,7 @@ __all__ = [
     "SELLER_COMMANDS_PATH",
     "TYPES",
     "BadSignature",
+    "Letter",
     "Listing",
     "MarketplaceCommand",
     "MarketplaceSeller",
@@ -105,6 +106,13 @@ TYPES: Final = {
     SELLER_COMMANDS_PATH: "goodfaith.marketplace.seller_command.v1",
 }
 """The ``type`` of the bodies sent to each path."""
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """What is sealed in a message to a seller's message centre, as JSON."""
+
+    subject: str
+    body: str
 
 
 def listing_url(base: str, listing: str) -> str:

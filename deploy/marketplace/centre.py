@@ -8,10 +8,10 @@ from typing import Final, Literal
 import msgspec
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from msgspec import Struct
 
 from shared import sealing
 from shared.events import CentreMessage, CentreReceipt
+from shared.marketplace import Letter
 
 Habit = Literal["reads", "refuses", "silent", "twice"]
 
@@ -19,13 +19,6 @@ _HABITS: Final = "select seller, habit from centre_habits where seller = any(%s)
 _KEEP: Final = """
     insert into centre (message, seller, kind, language, subject, body)
     select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) on conflict do nothing"""
-
-
-class Letter(Struct, frozen=True):
-    """What is sealed."""
-
-    subject: str
-    body: str
 
 
 _letter: Final = msgspec.json.Decoder(Letter)

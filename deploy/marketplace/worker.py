@@ -27,6 +27,7 @@ from shared.events import (
     SellerCommand,
     SellerReceipt,
 )
+from shared.marketplace import Letter
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
 from shared.topics import (
     CENTRE_MESSAGES,
@@ -180,7 +181,7 @@ class Pages:
     ) -> None:
         self._habits = habits
         self._key = key
-        self._letters: list[tuple[CentreMessage, centre.Letter]] = []
+        self._letters: list[tuple[CentreMessage, Letter]] = []
         self._tx = tx
         self._pages = pages
         self._sellers = sellers
@@ -217,19 +218,7 @@ class Pages:
         out = []
         if command.action == "lookup":
             out.append(self._listing(incoming, command.listing))
-        out.append(
-            Outgoing(
-                incoming.partition,
-                MARKETPLACE_RECEIPTS,
-                command.listing,
-                _RECEIPT,
-                receipt,
-                command.listing,
-                self._tx.now,
-                None,
-                incoming.id,
-            )
-        )
+        out.append(self._out(incoming, MARKETPLACE_RECEIPTS, command.listing, _RECEIPT, receipt))
         return out
 
     def _sanction(self, incoming: Incoming, command: SellerCommand) -> list[Outgoing]:
@@ -242,19 +231,7 @@ class Pages:
         if incoming.topic == "@queue":
             self._told.append(receipt)
             return []
-        return [
-            Outgoing(
-                incoming.partition,
-                SELLER_RECEIPTS,
-                command.seller,
-                _SELLER_RECEIPT,
-                receipt,
-                command.seller,
-                self._tx.now,
-                None,
-                incoming.id,
-            )
-        ]
+        return [self._out(incoming, SELLER_RECEIPTS, command.seller, _SELLER_RECEIPT, receipt)]
 
     def _put(self, incoming: Incoming, told: CentreMessage) -> list[Outgoing]:
         known = told.seller in self._sellers or told.seller in self._offering
@@ -262,17 +239,7 @@ class Pages:
         if letter is not None:
             self._letters.append((told, letter))
         return [
-            Outgoing(
-                incoming.partition,
-                CENTRE_RECEIPTS,
-                told.seller,
-                _CENTRE_RECEIPT,
-                receipt,
-                told.message,
-                self._tx.now,
-                None,
-                incoming.id,
-            )
+            self._out(incoming, CENTRE_RECEIPTS, told.seller, _CENTRE_RECEIPT, receipt, told.message)
             for receipt in receipts
         ]
 
@@ -304,23 +271,17 @@ class Pages:
         if told.seller not in self._sellers:
             # known from now on, even without listings: measures against its business reach it before it offers anything
             self._sanctioned[told.seller] = self._sellers[told.seller] = Seller(told.seller, incoming.partition)
-        return Outgoing(
-            incoming.partition,
-            MARKETPLACE_SELLERS,
-            told.seller,
-            _SELLER,
-            told,
-            told.seller,
-            self._tx.now,
-            None,
-            incoming.id,
-        )
+        return self._out(incoming, MARKETPLACE_SELLERS, told.seller, _SELLER, told)
 
     def _listing(self, incoming: Incoming, listing: str) -> Outgoing:
         told = domain.published(listing, self._pages.get(listing))
-        return Outgoing(
-            incoming.partition, MARKETPLACE_LISTINGS, listing, _LISTING, told, listing, self._tx.now, None, incoming.id
-        )
+        return self._out(incoming, MARKETPLACE_LISTINGS, listing, _LISTING, told)
+
+    def _out(
+        self, incoming: Incoming, topic: Topic, key: str, type_: str, data: Data, subject: str | None = None
+    ) -> Outgoing:
+        """What a record causes; its subject is the key, unless another is given."""
+        return Outgoing(incoming.partition, topic, key, type_, data, subject or key, self._tx.now, None, incoming.id)
 
     def due(self, limit: int) -> Sequence[Due]:
         """No timers."""

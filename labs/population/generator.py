@@ -29,6 +29,8 @@ Offer = Literal["plain", "admitted", "disguised"]
 INFRINGING: Final[frozenset[Kind]] = frozenset({"counterfeit", "passing_off", "copied"})
 PICTURED: Final[frozenset[Kind]] = frozenset({"copied", "own", "shared"})
 """Of these the question is whose picture the listing shows."""
+OF_PICTURES: Final[Reason] = "copied_image_or_text"
+"""What claims about these allege."""
 MOMENTS: Final = (4, 12)
 """Hours of a day at which claims are filed: holders are all over the world."""
 A_NOTIFIER: Final = 40
@@ -371,7 +373,7 @@ def _filed(
     for one in listings:
         alleged = one.kind == "counterfeit" if one.infringing else dice.random() < behaviour.counterfeit
         about: Reason = "counterfeit" if alleged else "improper_use"
-        by_reason["copied_image_or_text" if one.kind in PICTURED else about].append(one.id)
+        by_reason[OF_PICTURES if one.kind in PICTURED else about].append(one.id)
     number = 0
     for reason, claimed in by_reason.items():
         while claimed:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from PIL import Image, ImageDraw, ImageOps
 
-from labs.population.generator import Listing
+from labs.population.generator import PICTURED, Listing
 
 SIDES: Final = (640, 480)
 
@@ -85,10 +85,14 @@ def _file(image: Image.Image, dice: random.Random) -> bytes:
     return out.getvalue()
 
 
+def _work(mark: str) -> Image.Image:
+    return drawn(f"work {mark}")
+
+
 def specimen(mark: str) -> bytes:
     """The work of a holder, as it filed it."""
     out = io.BytesIO()
-    drawn(f"work {mark}").save(out, "PNG")
+    _work(mark).save(out, "PNG")
     return out.getvalue()
 
 
@@ -97,7 +101,8 @@ def shown(listing: Listing) -> bytes | None:
 
     Of kind ``copied`` and ``shared`` it is the holder's work; whose picture that is in truth, no picture tells.
     """
+    if listing.kind not in PICTURED:
+        return None
     dice = random.Random(f"shown {listing.id}")
-    source: Mapping[str, str] = {"copied": f"work {listing.mark}", "shared": f"work {listing.mark}", "own": listing.id}
-    name = source.get(listing.kind)
-    return None if name is None else _file(dice.choice(WAYS)(drawn(name), dice), dice)
+    picture = drawn(listing.id) if listing.kind == "own" else _work(listing.mark)
+    return _file(dice.choice(WAYS)(picture, dice), dice)

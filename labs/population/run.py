@@ -25,7 +25,7 @@ from labs.follower import Follower, ItemState
 from labs.model import Dice
 from labs.population import people, pictures
 from labs.population.figures import Outcome, figures, stopped_after
-from labs.population.generator import PICTURED, Filing, Listing, Notifier, Population, Rates
+from labs.population.generator import OF_PICTURES, Filing, Listing, Notifier, Population, Rates
 from services.ops.idle import Watch
 from shared import clock, db, policy
 from shared.events import DECISIONS, ItemChanged, Picture, State, decode_data, decode_envelope
@@ -178,8 +178,7 @@ class Run:
         )
         rights = self._http.all(map(self._http.register_right, self._notifiers, marks))
         self._rights = dict(zip(self._notifiers, rights, strict=True))
-        kinds = {one.id: one.kind for one in self._population.listings}
-        whose = sorted({one.notifier for one in self._population.filings if kinds[one.listings[0]] in PICTURED})
+        whose = sorted({one.notifier for one in self._population.filings if one.reason == OF_PICTURES})
         self._works = dict(zip(whose, self._http.all(map(self._work, whose)), strict=True))
         self._offer(self._population.listings)
 
@@ -241,15 +240,14 @@ class Run:
         )
 
     def _filing(self, filing: Filing) -> Action:
+        rights = self._works if filing.reason == OF_PICTURES else self._rights
         return lambda: [
             Request(
                 "submit_claim",
                 filing.notifier,
                 filing.id,
                 {
-                    "right": (self._works if filing.reason == "copied_image_or_text" else self._rights)[
-                        filing.notifier
-                    ],
+                    "right": rights[filing.notifier],
                     "reason": filing.reason,
                     "profile": PROFILE,
                     "listings": list(map(_link, filing.listings)),

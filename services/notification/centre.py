@@ -21,6 +21,7 @@ from services.notification.render import Rendered
 from services.notification.types import Announcement, Failure, Message, PutOff, Sent
 from shared import sealing, topics
 from shared.events import CentreMessage, CentreReceipt
+from shared.marketplace import Letter
 from shared.runtime.types import Tx, Unacceptable
 
 HOLDER: Final = "centre"
@@ -46,13 +47,6 @@ _ANSWERED = "update centre set result = %s, answered_at = %s where message = any
 _READ = "update centre set read_at = %s where message = any(%s)"
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Letter(msgspec.Struct, frozen=True):
-    """What is sealed."""
-
-    subject: str
-    body: str
 
 
 class HandOver(NamedTuple):

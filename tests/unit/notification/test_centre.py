@@ -17,6 +17,7 @@ from services.notification.routing import channel
 from services.notification.types import Item, Message
 from shared import sealing
 from shared.events import AccountNotice, CentreReceipt
+from shared.marketplace import Letter
 from shared.runtime.types import Unacceptable
 from tests.unit.notification.making import HOLDER, NOW, SELLER, facts
 
@@ -69,7 +70,7 @@ def test_it_is_sealed_for_this_seller_and_message_only() -> None:
     told = handed.command
     assert b"Anna" not in base64.b64decode(told.sealed)
     letter, answers = site.take(told, known=True, habit=None, key=KEY)
-    assert letter == site.Letter("About you", "Anna Example complains")
+    assert letter == Letter("About you", "Anna Example complains")
     assert [one.result for one in answers] == ["delivered"]
     for wrong in ({"seller": "s-2"}, {"message": "m-2"}, {"sealed": told.sealed[:-8] + "AAAAAAA="}):
         moved = type(told)(**{name: getattr(told, name) for name in told.__struct_fields__} | wrong)
