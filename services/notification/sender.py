@@ -326,7 +326,7 @@ class Sender:
             by_centre = put_off.failure is not None and put_off.failure.channel == "centre"
             end_span(self._spans, put_off.message, "centre" if by_centre else "email", put_off.result)
             if by_centre:
-                CENTRE.labels("gave_up").inc()
+                CENTRE.labels(put_off.result).inc()
             elif put_off.result in ("later", "failed", "refused", "held", "quiet"):
                 DELIVERIES.labels("email", put_off.result).inc()
         repeated = sum(message.unknown for message in ours)
