@@ -122,6 +122,7 @@ test-kubernetes: $(VENV) ## test the manifests on a control plane (needs Go)
 
 manifests: $(VENV) ## render and check the Kubernetes manifests (needs Go)
 	@sh deploy/local/setup.sh manifests
+	@sh deploy/local/setup.sh prometheus
 	MANIFESTS=1 $(BIN)/python -m pytest tests/unit/deploy/test_kubernetes.py $(ARGS)
 
 audit: $(VENV) ## check packages for known vulnerabilities (75: no answer)
