@@ -200,6 +200,8 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     """Filed by a canary: handled like any other item, but no figure counts it (docs/how-to/canary.md)."""
     brake: BrakeReason | None = None
     """Only a person decides: its complainant is on probation, or filed much more than it used to."""
+    sellers: tuple[Id, ...] = ()
+    """Sellers whose shops the claim names: if the listing is another's, only a person decides."""
     accepted_at: dt.datetime
 
 
@@ -469,6 +471,8 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     """As filed (``ItemSubmitted``): no figure counts the item."""
     brake: BrakeReason | None = None
     """As filed (``ItemSubmitted``): only a person decides."""
+    other_seller: bool = False
+    """The claim names shops (``ItemSubmitted.sellers``), and the listing is of none of them: only a person decides."""
     content: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")] | None = None
     """In the change that took in the listing: SHA-256 of what it showed, on which the item is judged from then on."""
     unreached: bool = False

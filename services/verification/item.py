@@ -128,6 +128,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Filed by a canary: no figure counts it, and nothing recurs from it."""
     brake: BrakeReason | None = None
     """Why only a person decides, by what its complainant filed."""
+    sellers: tuple[Id, ...] = ()
+    """Sellers whose shops the claim names."""
 
     state: State = State.RECEIVED
     revision: int = 0
@@ -222,6 +224,11 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.state not in ENDED and not (self.state is State.APPEALED and self.stack[-1].state in ENDED)
 
     @property
+    def other_seller(self) -> bool:
+        """Whether its claim names shops, and its listing is of none of them."""
+        return bool(self.sellers) and self.seller is not None and self.seller not in self.sellers
+
+    @property
     def waits(self) -> bool:
         """Whether it waits for the marketplace's answer about its listing (row 3)."""
         if self.state is State.UNDER_REVIEW:
@@ -283,6 +290,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             abroad=self.abroad,
             canary=self.canary,
             brake=self.brake,
+            other_seller=self.other_seller,
             content=content,
             unreached=self.unreached,
         )

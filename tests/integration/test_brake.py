@@ -14,7 +14,7 @@ from deploy.local.stack import Stack
 from services.intake.filing import store as filing_store
 from services.intake.kernel import store
 from services.intake.kernel.filings import Filed, Filing, digest
-from services.intake.kernel.listings import listings_of
+from services.intake.kernel.listings import named_by
 from services.intake.kernel.requests import SubmitClaim
 from shared import policy, site_links
 from shared.refusals import Refused
@@ -152,7 +152,7 @@ def test_copies_in_one_commit_count_once(parts: Parts, client: httpx.Client) -> 
             "submit_claim",
             body,
             "form",
-            listings=listings_of(links, site),
+            listings=named_by(links, site).listings,
             rules=policy.current("ipp"),
         )
 

@@ -16,7 +16,7 @@ from services.intake.kernel import filings as requested
 from services.intake.kernel import requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filing
-from services.intake.kernel.listings import listings_of
+from services.intake.kernel.listings import named_by
 from services.intake.worker import Intake
 from services.streams import filings, reconcile
 from services.streams.views import Meta
@@ -57,7 +57,7 @@ def claim(account: Account, channel: str, *listings: str) -> Filing:
         "submit_claim",
         body,
         channel,
-        listings=listings_of(links, site_links.of(("market.example/items/{id}",))),
+        listings=named_by(links, site_links.of(("market.example/items/{id}",))).listings,
         rules=check_claim(body, account),
         recurs="i-upheld" if channel == CHANNEL else None,
     )

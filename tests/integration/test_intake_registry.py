@@ -22,7 +22,7 @@ from services.intake.filing import store as filing_store
 from services.intake.filing.domain import check_claim
 from services.intake.kernel import filings, requests, store
 from services.intake.kernel.domain import Account
-from services.intake.kernel.listings import listings_of
+from services.intake.kernel.listings import named_by
 from services.intake.registry import authority_store
 from services.intake.registry import store as registry_store
 from shared import policy, site_links
@@ -650,7 +650,7 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
                 "submit_claim",
                 asked,
                 "http",
-                listings=listings_of(asked.listings, site_links.of(("market.example/items/{id}",))),
+                listings=named_by(asked.listings, site_links.of(("market.example/items/{id}",))).listings,
                 rules=check_claim(asked, people[who]),
             )
             now, wall = store.enter_admission(connection)

@@ -23,7 +23,7 @@ from services.intake.filing.inbound import Inbound
 from services.intake.kernel import domain, metrics, outbox, requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filed, Filing
-from services.intake.kernel.listings import listings_of
+from services.intake.kernel.listings import named_by
 from services.intake.reading import store as reading_store
 from services.intake.worker import Intake
 from shared import clock, db, events, site_links, topics
@@ -92,7 +92,7 @@ def submit(account: Account, *listings: str, right: str = "r-1") -> Filing:
         "submit_claim",
         body,
         "http",
-        listings=listings_of(body.listings, site_links.of(("market.example/items/{id}",))),
+        listings=named_by(body.listings, site_links.of(("market.example/items/{id}",))).listings,
         rules=check_claim(body, account),
     )
 

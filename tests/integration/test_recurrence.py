@@ -17,7 +17,7 @@ from services.intake.filing.domain import check_claim
 from services.intake.kernel import requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filed, Filing
-from services.intake.kernel.listings import listings_of
+from services.intake.kernel.listings import named_by
 from services.intake.worker import Intake
 from services.verification.worker import Verification
 from shared import clock, db, events, migrate, topics
@@ -139,7 +139,7 @@ class Town:
             listings=[f"https://market.example/items/{name}" for name in listings],
             **{"reason": "counterfeit", **more},
         )
-        refs = listings_of(body.listings, SITE)
+        refs = named_by(body.listings, SITE).listings
         rules = check_claim(body, account, {"ipp": version})  # the usual one upholds what is complete
         (answer,) = self.ask(
             Filing(account, None, account.id, b"", "submit_claim", body, "http", listings=refs, rules=rules)

@@ -20,7 +20,7 @@ from services.intake.kernel import requests, right_jobs, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filed, Filing
 from services.intake.kernel.ids import new_claim_ids
-from services.intake.kernel.listings import listings_of
+from services.intake.kernel.listings import named_by
 from services.intake.registry import authority_store
 from services.intake.registry import store as registry_store
 from shared import site_links
@@ -53,7 +53,7 @@ def filing(account: str, right: str, *listings: str) -> Filing:
         "submit_claim",
         body,
         "http",
-        listings=listings_of(body.listings, site_links.of(("market.example/items/{id}",))),
+        listings=named_by(body.listings, site_links.of(("market.example/items/{id}",))).listings,
         rules=check_claim(body, me),
     )
 

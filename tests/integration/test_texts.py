@@ -17,7 +17,7 @@ from services.intake.filing.domain import check_claim
 from services.intake.kernel import requests, store
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filed, Filing
-from services.intake.kernel.listings import listings_of
+from services.intake.kernel.listings import named_by
 from services.intake.kernel.security import Contacts
 from shared import site_links
 from shared.refusals import Refused
@@ -235,7 +235,7 @@ def test_what_was_said_before_the_data_was_removed_stays_gone(people: People, pa
 def filing(account: str, right: str, **values: Any) -> Filing:
     body = requests.ExplainedClaim(right=right, reason="counterfeit", listings=[LINK + uuid.uuid4().hex], **values)
     caller = Account(account, "holder", True, False, True)
-    listings = listings_of(body.listings, site_links.of(("market.example/items/{id}",)))
+    listings = named_by(body.listings, site_links.of(("market.example/items/{id}",))).listings
     return Filing(
         caller, None, account, b"", "submit_claim", body, "http", listings=listings, rules=check_claim(body, caller)
     )

@@ -11,7 +11,7 @@ from services.intake.filing.domain import check_canary, check_claim, explained
 from services.intake.kernel import filings, requests
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filing
-from services.intake.kernel.listings import listings_of
+from services.intake.kernel.listings import named_by
 from services.intake.kernel.web import (
     HOLDER,
     MAY_FAIL,
@@ -41,7 +41,7 @@ async def submit_claim(
     """File a claim. Once answered with 202, it is durable and can be read."""
     context, caller = context_of(request), request.user
     rules = check_claim(data, caller, context.settings.pinned_policies, context.settings.profiles)
-    listings = listings_of(data.listings, site_links.of(context.settings.site_links))
+    listings, sellers = named_by(data.listings, site_links.of(context.settings.site_links))
     check_canary(caller, listings, context.settings.canary_listing)
     return await accept(
         request,
@@ -54,6 +54,7 @@ async def submit_claim(
             data,
             caller.channel,
             listings=listings,
+            sellers=sellers,
             rules=rules,
             explained=explained(data, listings) if data.explanations else None,
             over_quota=context.group_commit.quota.over(caller.id),

@@ -176,6 +176,7 @@ def claim_rows(
     now: dt.datetime,
     wall_ms: int,
     kinds: Iterable[str] = (),
+    sellers: tuple[str, ...] = (),
     recurs: str | None = None,
     behalf: bool = False,
     brake: events.BrakeReason | None = None,
@@ -184,6 +185,7 @@ def claim_rows(
 
     Args:
         kinds: what the documents that it names prove.
+        sellers: whose shops it names.
         contacts: of the complainant and the principal. A canary needs none: it claims from itself.
         behalf: an upstream files for the complainant, and names it.
         brake: why only a person decides the items.
@@ -260,6 +262,7 @@ def claim_rows(
         abroad=claim.abroad,
         canary=complainant.canary,
         brake=brake,
+        sellers=sellers,
         record=complainant.record,
         identity_verified=complainant.identity_verified,
         authority=authority,

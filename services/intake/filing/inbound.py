@@ -33,7 +33,7 @@ from services.intake.kernel import filings, requests, store
 from services.intake.kernel.background import OBSERVE_S, Background
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filed, Filing
-from services.intake.kernel.listings import listings_of
+from services.intake.kernel.listings import named_by
 from services.intake.kernel.refusals import account_closed, decoded, located, not_found
 from shared import clock, db, kafka_links, policy, site_links
 from shared.clocks import Offset
@@ -436,7 +436,8 @@ class Inbound:
             filing.rules = filing_domain.check_claim(
                 read.body, account, self.settings.pinned_policies, self.settings.profiles
             )
-            filing.listings = listings_of(read.body.listings, site_links.of(self.settings.site_links))
+            named = named_by(read.body.listings, site_links.of(self.settings.site_links))
+            filing.listings, filing.sellers = named
             filing.over_quota = self.quota.over(account.id)
         else:
             given = {name: getattr(read.body, name) for name in ("item", "claim", "submission", "listing")}

@@ -255,6 +255,7 @@ def _claim_maker(
             recurs=filing.recurs,
             behalf=filing.recurs is None and filing.via is not None,
             brake=reason,
+            sellers=filing.sellers,
             contacts=contacts,
             now=filing.accepted_at or now,
             wall_ms=ms,

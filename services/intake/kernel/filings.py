@@ -33,6 +33,7 @@ class Filing:
         digest: SHA-256 of kind, target and body.
         item, claim: what a command is about; one of the two.
         listing: limits a command to the claim's item of this listing.
+        sellers: whose shops a claim names.
         over_quota: the account has filed more than its quota in 24 hours.
         accepted_at: time of right, if not by intake's own clock (an upstream's record).
         recurs: upheld item that the claim's listing is a near copy of (row 20).
@@ -48,6 +49,7 @@ class Filing:
     body: requests.In
     channel: str
     listings: Sequence[ListingRef] = ()
+    sellers: tuple[str, ...] = ()
     rules: policy.Policy | None = None
     item: str | None = None
     claim: str | None = None

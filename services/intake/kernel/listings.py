@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from shared.refusals import Refused
@@ -15,6 +15,8 @@ from shared.site_links import SiteLinks
 
 _NOT_IN_A_LINK: Final = re.compile(r"[\x00-\x20\"<>\\^`{|}\x7f]")
 """ASCII that RFC 3986 requires to be percent-encoded: spaces, control characters, and markup."""
+SHOPS: Final = 10
+"""Most shops that a claim may name."""
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 
 
@@ -27,12 +29,26 @@ class ListingRef:
     link: str
 
 
-def listing_of(link: str, site: SiteLinks) -> ListingRef:
+class Named(NamedTuple):
+    """What a claim's links name: listings, and the sellers whose shops they lead to."""
+
+    listings: list[ListingRef]
+    sellers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShopRef:
+    """A parsed link to a seller's shop."""
+
+    seller: str
+
+
+def listing_of(link: str, site: SiteLinks) -> ListingRef | ShopRef:
     """Parse a link; nothing is ever fetched.
 
     Raises:
-        Refused: not an http(s) URL, too long, a seller's shop, or with characters that are invisible, change the
-            direction of text, or make markup.
+        Refused: not an http(s) URL, too long, or with characters that are invisible, change the direction of text, or
+            make markup.
     """
     if (found := site.common(link)) is not None:
         return ListingRef(found, True, link)
@@ -52,14 +68,8 @@ def listing_of(link: str, site: SiteLinks) -> ListingRef:
     if port in (None, default) and parts.username is None and parts.password is None:
         if (found := site.listing(parts, host)) is not None:
             return ListingRef(found, True, link)
-        if site.shop(parts, host) is not None:
-            raise Refused(
-                422,
-                "shop_link",
-                "A link leads to a seller's shop, not to a listing.",
-                field="listings",
-                cure="Name each listing of the shop that infringes.",
-            )
+        if (seller := site.shop(parts, host)) is not None:
+            return ShopRef(seller)
     try:
         digest = hashlib.sha256(link.encode()).hexdigest()
     except UnicodeEncodeError:
@@ -77,18 +87,38 @@ def _bad_link(why: str) -> Refused:
     )
 
 
-def listings_of(links: Sequence[str], site: SiteLinks) -> list[ListingRef]:
+def named_by(links: Sequence[str], site: SiteLinks) -> Named:
     """Parse a claim's links; one that is named twice counts once.
 
     Raises:
-        Refused: naming the first bad link's position.
+        Refused: naming the first bad link's position; the links name no listing, or too many shops.
     """
     found: dict[str, ListingRef] = {}
+    sellers: dict[str, int] = {}
     for index, link in enumerate(links):
         try:
             ref = listing_of(link, site)
         except Refused as refused:
             refused.field = f"listings[{index}]"
             raise
-        found.setdefault(ref.listing, ref)
-    return list(found.values())
+        if isinstance(ref, ListingRef):
+            found.setdefault(ref.listing, ref)
+        else:
+            sellers.setdefault(ref.seller, index)
+    if not found:
+        raise Refused(
+            422,
+            "shop_link",
+            "The links lead to sellers' shops, and to no listing.",
+            field=f"listings[{min(sellers.values())}]",
+            cure="Name each listing of the shop that infringes, too.",
+        )
+    if len(sellers) > SHOPS:
+        raise Refused(
+            422,
+            "too_many_shops",
+            f"A claim may name at most {SHOPS} shops; this one names {len(sellers)}.",
+            field="listings",
+            cure="Split the claim.",
+        )
+    return Named(list(found.values()), tuple(sellers))

@@ -13,6 +13,7 @@ from shared.languages import mark
 
 BY_PERSON: Final = mark("The rules leave the decision to a person.")
 """If neither a rule that speaks against the item nor a lacking finding says more."""
+OTHER_SELLER: Final = mark("The listing is not of a shop that the claim names.")
 AUDITED: Final = "coalesce(i.last::jsonb ? 'audit' and i.last::jsonb -> 'audit' ->> 'found' is null, false)"
 """SQL: of an item ``i``, a person is asked to look at it without seeing what happened to it without one."""
 
@@ -23,6 +24,7 @@ STATE_SHOWN: Final = f"case when i.state <> 'UNDER_REVIEW' and {AUDITED} then 'U
 class _Last(Struct):
     audit: Audit | None = None
     brake: BrakeReason | None = None
+    other_seller: bool = False
 
 
 _last = msgspec.json.Decoder(_Last).decode
@@ -39,15 +41,21 @@ def brake_of(last: str | None) -> BrakeReason | None:
     return None if last is None else _last(last).brake
 
 
+def of_other_seller(last: str | None) -> bool:
+    """Whether the claim names shops, and the item's listing is of none of them."""
+    return last is not None and _last(last).other_seller
+
+
 def why_person(
     triage: Triage | None,
     version: str,
     language: str = languages.SOURCE,
     braked: BrakeReason | None = None,
     *,
+    other_seller: bool = False,
     waits: bool = False,
 ) -> list[str]:
-    """What kept the item from being decided at once: the brake, what speaks against it, and what is lacking.
+    """What kept the item from being decided at once: the brake, shops, what speaks against it, and what is lacking.
 
     Empty if triage did not leave it to a person. One general sentence if the version is not known here (yet).
 
@@ -61,6 +69,8 @@ def why_person(
     said: list[str] = []
     if braked is not None and found is not None and found.brake is not None:
         said.append(found.brake.says[braked])
+    if other_seller:
+        said.append(OTHER_SELLER)
     if triage is None or triage.band != "review":
         return [languages.translate(text, language) for text in said or ([BY_PERSON] if waits else [])]
     rules = None if found is None else found.triage

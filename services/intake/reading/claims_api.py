@@ -185,7 +185,14 @@ def item_out(row: Mapping[str, Any], reader: Account, language: str) -> answers.
     own["triage"] = weighed if reader.sees_all else None
     if reader.sees_all or reader.id in (row["complainant"], row["principal"]):
         own["why_person"] = (
-            why_person(weighed, last["policy"], language, last["brake"], waits=own["state"] == State.UNDER_REVIEW)
+            why_person(
+                weighed,
+                last["policy"],
+                language,
+                last["brake"],
+                other_seller=last["other_seller"],
+                waits=own["state"] == State.UNDER_REVIEW,
+            )
             if last
             else []
         )

@@ -24,7 +24,7 @@ from services.intake.kernel.web import (
     known_id,
     out,
 )
-from services.intake.kernel.weighed import audit_of, brake_of, why_person
+from services.intake.kernel.weighed import audit_of, brake_of, of_other_seller, why_person
 from services.intake.review import answers
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
@@ -73,7 +73,9 @@ def triage_out(details: Mapping[str, Any], version: str, language: str) -> answe
             for name, weight, rule in fired
         ],
         lacks=list(found.lacks),
-        why_person=why_person(found, version, language, brake_of(details["last"])),
+        why_person=why_person(
+            found, version, language, brake_of(details["last"]), other_seller=of_other_seller(details["last"])
+        ),
         signals=found.signals,
     )
 

@@ -148,9 +148,13 @@ class ItemModel(ItemState):
         self.go("RECEIVED")
         self.admit()
 
+    def other_seller(self) -> bool:
+        """Whether the claim names shops, and the listing is of none of them."""
+        return bool(self.filed.sellers) and self.seller is not None and self.seller not in self.filed.sellers
+
     def by_hand(self) -> bool:
-        """Whether only a person decides: a near copy (row 20), or more than the complainant used to file."""
-        if self.filed.brake:
+        """Whether only a person decides: a near copy (row 20), more than the complainant used to file, another shop."""
+        if self.filed.brake or self.other_seller():
             return True
         rules = self.policy.recurrence
         return self.filed.recurs and (rules is None or rules.review != "as_usual")

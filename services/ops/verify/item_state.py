@@ -98,6 +98,7 @@ class Filed(NamedTuple):
     recurs: bool = False
     canary: bool = False
     brake: bool = False
+    sellers: frozenset[str] = frozenset()
     registered: bool = True
 
     @classmethod
@@ -114,6 +115,7 @@ class Filed(NamedTuple):
             recurs=data.recurs is not None,
             canary=data.canary,
             brake=data.brake is not None,
+            sellers=frozenset(data.sellers),
             registered=data.right_registered,
         )
 

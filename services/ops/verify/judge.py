@@ -185,7 +185,20 @@ class StoredItem(Struct):
 _KEPT: Final = tuple(
     name
     for name in ItemChanged.__struct_fields__
-    if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage", "content", "unreached")
+    if name
+    not in (
+        "previous",
+        "via",
+        "rule",
+        "command",
+        "by",
+        "begun_by",
+        "settled",
+        "triage",
+        "content",
+        "unreached",
+        "other_seller",
+    )
 )
 """Fields of a change that describe the item; the others describe the change, follow from it, or go on without one."""
 
@@ -603,6 +616,7 @@ class Judge:
             "seller": (change.seller, model.seller),
             "noticed_at": (change.noticed_at or model.noticed, model.noticed),
             "unreached": (change.unreached, model.unreached),
+            "other_seller": (change.other_seller, model.other_seller()),
         }
         wrong = [f"{name} {was}, not {wanted}" for name, (was, wanted) in pairs.items() if was != wanted]
         if wrong:

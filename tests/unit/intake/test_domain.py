@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -101,9 +102,14 @@ def test_links_elsewhere_are_digests(link: str) -> None:
 )
 def test_bad_links_are_refused(link: str) -> None:
     with pytest.raises(Refused) as refused:
-        listings.listings_of(["https://market.example/items/1", link], SITE)
+        listings.named_by(["https://market.example/items/1", link], SITE)
     assert (refused.value.status, refused.value.field) == (422, "listings[1]")
     assert refused.value.cure
+
+
+def elsewhere(link: str) -> listings.ListingRef:
+    """What a link is that leads to no listing of the site."""
+    return listings.ListingRef(f"x-{hashlib.sha256(link.encode()).hexdigest()[:24]}", False, link)
 
 
 @pytest.mark.parametrize(
@@ -115,10 +121,10 @@ def test_bad_links_are_refused(link: str) -> None:
 )
 def test_links_hold_nothing_that_is_invisible_turned_or_markup(link: str, char: str) -> None:
     with pytest.raises(Refused) as refused:
-        listings.listings_of([link.replace("{}", char)], SITE)
+        listings.named_by([link.replace("{}", char)], SITE)
     assert (refused.value.status, refused.value.reason, refused.value.field) == (422, "bad_link", "listings[0]")
     encoded = link.replace("{}", quote(char))
-    assert listings.listing_of(encoded, SITE).link == encoded
+    assert listings.listing_of(encoded, SITE) == elsewhere(encoded)
 
 
 def test_letters_of_any_language_may_be_in_a_link() -> None:
@@ -127,7 +133,7 @@ def test_letters_of_any_language_may_be_in_a_link() -> None:
         "https://bücher.example/",
         "https://elsewhere.example/it's(1)*~!$&+,;=@",
     ):
-        assert listings.listing_of(link, SITE).link == link
+        assert listings.listing_of(link, SITE) == elsewhere(link)
 
 
 @given(st.text(max_size=60))
@@ -193,22 +199,32 @@ def test_links_in_every_form_of_the_site(link: str) -> None:
     ],
 )
 def test_links_in_no_form_of_the_site_are_elsewhere(link: str) -> None:
-    assert not listings.listing_of(link, PATTERNS).on_site
+    assert listings.listing_of(link, PATTERNS) == elsewhere(link)
 
 
 @pytest.mark.parametrize(
-    "link",
+    ("link", "seller"),
     [
-        "https://market.example/shops/s-7?page=2",
-        "https://annas-shop.market.example",
-        "https://annas-shop.market.example/?page=2",
+        ("https://market.example/shops/s-7?page=2", "s-7"),
+        ("https://annas-shop.market.example", "annas-shop"),
+        ("https://annas-shop.market.example/?page=2", "annas-shop"),
     ],
 )
-def test_a_shop_is_refused_with_what_to_name_instead(link: str) -> None:
+def test_a_shop_says_whose_listings_are_meant_and_is_none(link: str, seller: str) -> None:
+    named = listings.named_by(["https://mkt.example/1", link, "https://mkt.example/2", link], PATTERNS)
+    assert ([ref.listing for ref in named.listings], named.sellers) == (["1", "2"], (seller,))
     with pytest.raises(Refused) as refused:
-        listings.listings_of(["https://mkt.example/1", link], PATTERNS)
-    assert (refused.value.reason, refused.value.field) == ("shop_link", "listings[1]")
+        listings.named_by([link, link], PATTERNS)
+    assert (refused.value.reason, refused.value.field) == ("shop_link", "listings[0]")
     assert "Name each listing" in (refused.value.cure or "")
+
+
+def test_a_claim_names_so_many_shops() -> None:
+    links = ["https://mkt.example/1", *(f"https://market.example/shops/s-{number}" for number in range(listings.SHOPS))]
+    assert len(listings.named_by(links, PATTERNS).sellers) == listings.SHOPS
+    with pytest.raises(Refused) as refused:
+        listings.named_by([*links, "https://market.example/shops/one-more"], PATTERNS)
+    assert (refused.value.reason, refused.value.field) == ("too_many_shops", "listings")
 
 
 @pytest.mark.parametrize(
@@ -244,7 +260,7 @@ def test_a_link_that_is_written_is_read_again(name: str) -> None:
 
 def test_a_listing_that_is_named_twice_counts_once() -> None:
     links = ["https://market.example/items/1", "http://market.example/items/1/", "https://market.example/items/2"]
-    assert [ref.listing for ref in listings.listings_of(links, SITE)] == ["1", "2"]
+    assert [ref.listing for ref in listings.named_by(links, SITE).listings] == ["1", "2"]
 
 
 # ---- upstreams
@@ -324,7 +340,7 @@ def rows(body: requests.SubmitClaim, account: Account = HOLDER, right: Right | N
     options: dict[str, object] = {"granted": (), "over_quota": False, "contacts": contacts, **values}
     return filing_domain.claim_rows(
         body,
-        listings.listings_of(body.listings, SITE),
+        listings.named_by(body.listings, SITE).listings,
         rules=filing_domain.check_claim(body, account),
         complainant=account,
         right=right,
@@ -715,7 +731,7 @@ def test_a_policy_tells_rights_in_no_register_apart() -> None:
     def terms(rules: policy.Policy, *, registered: bool) -> events.ItemSubmitted:
         made = filing_domain.claim_rows(
             body,
-            listings.listings_of(body.listings, SITE),
+            listings.named_by(body.listings, SITE).listings,
             rules=rules,
             complainant=HOLDER,
             right=Right("r-1", "a-1", "copyright", "active", registered=registered),

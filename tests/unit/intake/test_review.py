@@ -17,7 +17,7 @@ from services.intake.kernel import judged, requests
 from services.intake.kernel.commands import ItemRef
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Rows
-from services.intake.kernel.weighed import BY_PERSON, audit_of, why_person
+from services.intake.kernel.weighed import BY_PERSON, OTHER_SELLER, audit_of, why_person
 from services.intake.review import domain as review
 from services.intake.review.domain import Case, CaseChange, DecisionContext, EarlierDecision
 from shared import events, policy
@@ -483,6 +483,11 @@ def test_why_a_person_decides_is_told_in_words() -> None:
     for brake in ("probation", "rate"):
         assert why_person(None, rules.version, braked=brake) == [rules.brake.says[brake]]
         assert why_person(against, rules.version, braked=brake) == [rules.brake.says[brake], *told]
+        assert why_person(None, rules.version, braked=brake, other_seller=True) == [
+            rules.brake.says[brake],
+            OTHER_SELLER,
+        ]
+    assert why_person(against, rules.version, other_seller=True) == [OTHER_SELLER, *told]
     # of versions before, and of one that this process does not know, there is nothing more to say
     for version in ("ipp-2026-11", "ipp-2099-01"):
         assert why_person(against, version) == [BY_PERSON]

@@ -19,7 +19,7 @@ from services.intake.filing import inbound
 from services.intake.kernel import requests
 from services.intake.kernel.domain import Account
 from services.intake.kernel.filings import Filing, ItemRow, Rows, TextKind
-from services.intake.kernel.listings import listings_of
+from services.intake.kernel.listings import named_by
 from services.intake.kernel.refusals import decoded
 from services.intake.kernel.security import Contacts
 from services.intake.reading.domain import Place, Said, about, released
@@ -159,7 +159,7 @@ def item(number: int) -> ItemRow:
 def explained(*pairs: tuple[str, str], listings: list[str] = LINKS) -> dict[str, str]:
     given = [{"listing": listing, "text": text} for listing, text in pairs]
     claim = read(requests.ExplainedClaim, **{**CLAIM, "listings": listings}, explanations=given)
-    return filing_domain.explained(claim, listings_of(claim.listings, SITE))
+    return filing_domain.explained(claim, named_by(claim.listings, SITE).listings)
 
 
 def test_an_explanation_belongs_to_its_listing() -> None:

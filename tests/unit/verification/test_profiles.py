@@ -100,6 +100,18 @@ def test_7_under_a_brake_a_person_decides_under_every_profile(rules: Policy, bra
     assert (overdue.kind, late.state, late.got.held) == ("overdue", S.UNDER_REVIEW, False), "no takedown by waiting"
 
 
+@pytest.mark.parametrize("rules", [DMCA, ECL, BPP, ZERO, DSA, IPP], ids=lambda rules: rules.profile)
+def test_7_a_listing_of_no_shop_that_the_claim_names_is_for_a_person(rules: Policy) -> None:
+    rules = current(rules.profile)
+    named = world(rules, sellers=("another", "seller"))
+    assert (named.state, named.changes[-1].data.other_seller) == (world(rules).state, False)
+    made = world(rules, sellers=("another",))
+    assert (made.state, made.got.held, made.changes[-1].data.other_seller) == (S.UNDER_REVIEW, False, True)
+    assert made.decide("uphold").refused is None
+    assert made.state is S.NOTIFIED
+    assert judged(made, made.now) == []
+
+
 @pytest.mark.parametrize("rules", [DMCA, ECL, BPP], ids=lambda rules: rules.profile)
 def test_7_the_versions_before_have_no_brake(rules: Policy) -> None:
     assert load(f"{rules.profile}-2026-11").brake is None
