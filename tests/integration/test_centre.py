@@ -15,6 +15,8 @@ import pytest
 
 from deploy.local.stack import Stack
 from deploy.marketplace.worker import Marketplace
+from services.notification import centre
+from services.notification.metrics import CENTRE
 from shared import events, migrate, sealing, topics
 from shared.events import CentreReceipt, DeliveryChanged, MessageSent, NoticeSent, NoticeUnreached, State
 from shared.runtime import Worker
@@ -165,6 +167,20 @@ def test_refused_or_unanswered_it_goes_by_the_next_channel(site: World) -> None:
         ("erased-lost-2", "centre", "gave_up", "no_receipt"),
         ("erased-lost-unknown", "centre", "refused", "unknown_seller"),
     } <= told
+
+
+def test_too_long_for_a_record_it_goes_by_the_next_channel(site: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(centre, "LONGEST", 100)
+    counted = {result: CENTRE.labels(result)._value.get() for result in ("refused", "gave_up", "handed")}
+    with site.running(centre_key=PUBLIC):
+        notice(site, "s-mail")
+        wait(lambda: site.post.to("s-mail@x.example"))
+        wait(site.idle)
+    assert (state(site, "s-mail") or ())[:4] == ("sent", "email", "sent", ["centre"])
+    told = {(one.party, one.channel, one.state, one.reason) for one in said(site, DeliveryChanged)}
+    assert ("s-mail", "centre", "refused", "too_long") in told
+    now = {result: CENTRE.labels(result)._value.get() for result in counted}
+    assert now == {**counted, "refused": counted["refused"] + 1}
 
 
 def test_receipts_that_are_not_about_it_are_refused(site: World) -> None:
