@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -242,12 +242,28 @@ class OpenCommand(NamedTuple):
     event: Command
 
 
+class Choice(NamedTuple):
+    """Another way to understand the log up to some outcome.
+
+    Attributes:
+        judged_upto: how many of the outcomes that were kept it accounts for.
+    """
+
+    model: dict[str, Any]
+    commands: deque[OpenCommand]
+    silent: list[NoticeSent | NoticeUnreached]
+    revision: int
+    judged_upto: int
+
+
 class JudgedItem:
     """An item under judgement.
 
     Attributes:
         commands: the item's commands that are not judged yet, in the order of intake's log.
         silent: notices that are not judged yet and led to no published change.
+        choices: how else the log may be understood, latest last.
+        since: what was judged since the first of them.
         outcome: what was last read of the log, not judged yet.
         pictures: what was told of its pictures.
         ended_before: it is appealed, and had ended before.
@@ -256,6 +272,7 @@ class JudgedItem:
 
     __slots__ = (
         "abandoned",
+        "choices",
         "commands",
         "ended_before",
         "filed",
@@ -264,6 +281,7 @@ class JudgedItem:
         "pictures",
         "revision",
         "silent",
+        "since",
     )
 
     def __init__(self, filed: ItemSubmitted, rules: policy.Policy) -> None:
@@ -272,11 +290,26 @@ class JudgedItem:
         self.model.ours = True  # by the marketplace's contract only the programme removes a listing
         self.commands: deque[OpenCommand] = deque()
         self.silent: list[NoticeSent | NoticeUnreached] = []
+        self.choices: list[Choice] = []
+        self.since: list[Outcome] = []
         self.outcome: Outcome | None = None
         self.pictures: set[float] = set()
         self.revision = 0
         self.ended_before = False
         self.abandoned = False
+
+    def kept(self, revision: int, judged_upto: int = 0) -> Choice:
+        """What it is at present."""
+        return Choice(self.model.copy(), self.commands.copy(), list(self.silent), revision, judged_upto)
+
+    def take(self, choice: Choice) -> None:
+        """Make it what it was."""
+        self.model.__dict__.update(choice.model)
+        self.commands, self.silent, self.revision = choice.commands.copy(), list(choice.silent), choice.revision
+
+    def overlooked(self) -> bool:
+        """Whether a notice that was not published would have been, if it had come to the present state."""
+        return any(one.kind in self.model.waiting and one.revision <= self.revision for one in self.silent)
 
 
 class Judge:
@@ -372,18 +405,24 @@ class Judge:
                 continue
             try:
                 self._catch_up(judged, None)
+                self._reconsider(judged)
             except Disagreement as disagreement:
                 self._disagree(judged, disagreement)
                 continue
+            if judged.choices:
+                continue  # the log allows of more than one set of deadlines
             running = judged.model.running()
             if upto is not None and running and running[0].due <= upto:
                 due, name = running[0]
                 self._add("lost", "deadline-unkept", f"{item}: {TIMERS[name]} of {due.isoformat()}")
 
     def timers(self, item: str) -> dict[str, dt.datetime] | None:
-        """Deadlines that an item must have in the end, by their names in stored items; None: not judged to the end."""
+        """Deadlines that an item must have in the end, by their names in stored items; None: not judged to the end.
+
+        Nor are they known if the log does not show in which of two absences a notice came.
+        """
         judged = self._items.get(item)
-        if judged is None or judged.abandoned:
+        if judged is None or judged.abandoned or judged.choices:
             return None
         return {TIMERS[name]: due for due, name in judged.model.running()}
 
@@ -398,10 +437,47 @@ class Judge:
             judged.abandoned = True  # gaps and forks: the fold reports them
             return
         try:
-            self._repeat_in_order(judged, outcome)
+            self._follow(judged, [outcome])
         except Disagreement as disagreement:
             self._disagree(judged, disagreement)
-        judged.revision += len(revisions)
+            judged.revision += len(revisions)
+
+    def _follow(self, judged: JudgedItem, outcomes: Sequence[Outcome]) -> None:
+        """Judge outcomes. If one shows that an earlier choice was wrong, judge again what came after it."""
+        for number, outcome in enumerate(outcomes):
+            before = judged.kept(judged.revision) if judged.choices else None
+            try:
+                self._repeat_in_order(judged, outcome)
+            except Disagreement as disagreement:
+                if before is None:
+                    raise
+                try:
+                    self._choose_otherwise(judged, outcomes[number:])
+                except Disagreement:
+                    judged.take(before)
+                    raise disagreement from None
+                return
+            judged.revision += len(outcome.changes)
+            if judged.choices:
+                judged.since.append(outcome)
+
+    def _choose_otherwise(self, judged: JudgedItem, outcomes: Sequence[Outcome] = ()) -> None:
+        """Take the latest choice that is left, and judge again what came since, then these outcomes."""
+        choice = judged.choices.pop()
+        again = judged.since[choice.judged_upto :]
+        del judged.since[choice.judged_upto :]
+        judged.take(choice)
+        self._follow(judged, [*again, *outcomes])
+
+    def _reconsider(self, judged: JudgedItem) -> None:
+        """In the end, a notice that would have been published must have come earlier, where it was not."""
+        while judged.choices and judged.overlooked():
+            now = judged.kept(judged.revision)
+            try:
+                self._choose_otherwise(judged)
+                self._catch_up(judged, None)
+            except Disagreement:
+                judged.take(now)
 
     def _disagree(self, judged: JudgedItem, disagreement: Disagreement) -> None:
         judged.abandoned = True
@@ -414,19 +490,30 @@ class Judge:
 
         An item may leave a state twice before its notice is sent. Only the changes show in which absence that was.
         """
-        silent, model, commands = judged.silent, judged.model.copy(), judged.commands.copy()
-        for before in range(len(silent) + 1):
-            judged.silent = silent[:before]
+        if not judged.silent:
+            self._repeat(judged, outcome)
+            return
+        start, upto = judged.kept(judged.revision), judged.revision + len(outcome.changes)
+        chosen: Choice | None = None
+        for before in range(len(start.silent) + 1):
+            judged.take(start)
+            judged.silent = start.silent[:before]
             try:
                 self._repeat(judged, outcome)
             except Disagreement:
-                if before == len(silent):
+                if before == len(start.silent) and chosen is None:
                     raise
-                judged.model.__dict__.update(model)
-                judged.commands = commands.copy()
-            else:
-                judged.silent += silent[before:]
-                return
+                continue
+            judged.silent += start.silent[before:]
+            found = judged.kept(upto, len(judged.since) + 1)
+            if chosen is not None:
+                judged.choices.append(found)
+                break
+            chosen, judged.revision = found, upto
+            if not judged.overlooked():
+                break
+        assert chosen is not None
+        judged.take(chosen._replace(revision=start.revision))
 
     def _repeat(self, judged: JudgedItem, outcome: Outcome) -> None:
         """Repeat on the model what caused the changes, and compare."""

@@ -501,6 +501,34 @@ def test_a_seller_acts_in_vain_while_its_notice_is_found_unreached(profile: str,
     history.teardown()
 
 
+@pytest.mark.parametrize("absences", ["n", "-n", "n-", "-n-", "--n"])
+@pytest.mark.parametrize("lag", [dt.timedelta(0), 30 * MICRO], ids=["at_once", "late"])
+@pytest.mark.parametrize("then", [None, dt.timedelta(0), dt.timedelta(days=40)], ids=["ends", "goes_on", "window_ends"])
+def test_a_notice_whose_window_no_change_shows(absences: str, lag: dt.timedelta, then: dt.timedelta | None) -> None:
+    """While the 24 hours end first, `due` does not say whether the time to counter again has begun."""
+    history = LifeCycle()
+    rules = msgspec.structs.replace(
+        current("ipp"), rules=msgspec.structs.replace(current("ipp").rules, review="prima_facie")
+    )
+    history.submit(rules=rules, listing=VISIBLE, original=False, complete=True, rest={})
+    history.nobody_owns_the_inbox()
+    history.counter(dt.timedelta(), complete=False)
+    for absence in absences:
+        history.right_changes(lag=dt.timedelta(), ownership=False, status="expired")
+        history.time_passes(HOUR)
+        if absence == "n":
+            history.notice_sent("counter_defect", lag)
+        history.time_passes(HOUR)
+        history.right_changes(lag=dt.timedelta(), ownership=False, status="active")
+        history.the_model_agrees()
+        history.time_passes(HOUR)
+    if then is not None:
+        history.right_changes(lag=dt.timedelta(), ownership=False, status="expired")
+        history.right_changes(lag=dt.timedelta(), ownership=False, status="active")
+        history.time_passes(then)
+    history.teardown()
+
+
 def test_a_seller_acts_in_vain_after_a_deadline_and_after_it_was_unreached() -> None:
     """The refusal, what was due before it, and that the seller is reached are one record's outcome."""
     world = World(policy())
