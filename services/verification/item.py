@@ -226,7 +226,11 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def other_seller(self) -> bool:
         """Whether its claim names shops, and its listing is of none of them."""
-        return bool(self.sellers) and self.seller is not None and self.seller not in self.sellers
+        return self.seller is not None and not self.means(self.seller)
+
+    def means(self, seller: Id | None) -> bool:
+        """Whether its claim may mean a seller's listing: it names no shops, or the seller's."""
+        return not self.sellers or seller in self.sellers
 
     @property
     def waits(self) -> bool:

@@ -436,8 +436,7 @@ class Inbound:
             filing.rules = filing_domain.check_claim(
                 read.body, account, self.settings.pinned_policies, self.settings.profiles
             )
-            named = named_by(read.body.listings, site_links.of(self.settings.site_links))
-            filing.listings, filing.sellers = named
+            filing.listings, filing.sellers = named_by(read.body.listings, site_links.of(self.settings.site_links))
             filing.over_quota = self.quota.over(account.id)
         else:
             given = {name: getattr(read.body, name) for name in ("item", "claim", "submission", "listing")}

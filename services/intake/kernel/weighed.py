@@ -21,29 +21,26 @@ STATE_SHOWN: Final = f"case when i.state <> 'UNDER_REVIEW' and {AUDITED} then 'U
 """SQL: the state of an item ``i`` as those are shown it who may be asked to audit it: as if it had just come in."""
 
 
-class _Last(Struct):
+class Last(Struct):
+    """What an item's last change says of who decides."""
+
     audit: Audit | None = None
     brake: BrakeReason | None = None
     other_seller: bool = False
 
 
-_last = msgspec.json.Decoder(_Last).decode
+_last = msgspec.json.Decoder(Last).decode
+
+
+def last_of(last: str | None) -> Last:
+    """Read an item's last change; None: there is none yet."""
+    return Last() if last is None else _last(last)
 
 
 def audit_of(last: str | None) -> Audit | None:
     """The audit that waits for a person, by the item's last change; None: there is none."""
-    audit = None if last is None else _last(last).audit
+    audit = last_of(last).audit
     return None if audit is None or audit.found is not None else audit
-
-
-def brake_of(last: str | None) -> BrakeReason | None:
-    """Why only a person decides the item, by what its complainant filed."""
-    return None if last is None else _last(last).brake
-
-
-def of_other_seller(last: str | None) -> bool:
-    """Whether the claim names shops, and the item's listing is of none of them."""
-    return last is not None and _last(last).other_seller
 
 
 def why_person(

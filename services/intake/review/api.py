@@ -24,7 +24,7 @@ from services.intake.kernel.web import (
     known_id,
     out,
 )
-from services.intake.kernel.weighed import audit_of, brake_of, of_other_seller, why_person
+from services.intake.kernel.weighed import audit_of, last_of, why_person
 from services.intake.review import answers
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
@@ -60,6 +60,7 @@ def triage_out(details: Mapping[str, Any], version: str, language: str) -> answe
         return None
     found = _triage(details["triage"])
     base, fired = review.triage_of(found, version)
+    last = last_of(details["last"])
     return answers.CaseTriage(
         score=found.score,
         base=base,
@@ -73,9 +74,7 @@ def triage_out(details: Mapping[str, Any], version: str, language: str) -> answe
             for name, weight, rule in fired
         ],
         lacks=list(found.lacks),
-        why_person=why_person(
-            found, version, language, brake_of(details["last"]), other_seller=of_other_seller(details["last"])
-        ),
+        why_person=why_person(found, version, language, last.brake, other_seller=last.other_seller),
         signals=found.signals,
     )
 
@@ -92,7 +91,7 @@ def case_out(row: Mapping[str, Any], details: Mapping[str, Any], language: str) 
             "state": State.UNDER_REVIEW.value if blind else row["state"],
             "escalated": row["rank"] == review.ESCALATED,
             "blind": blind,
-            "brake": brake_of(details["last"]),
+            "brake": last_of(details["last"]).brake,
             "decisions": list(review.BLIND if blind else DECISIONS[State(row["state"])]),
             "right": details["right"],
             "right_details": judged.right_of(details),

@@ -243,7 +243,7 @@ class OpenCommand(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Another way to understand the log up to some outcome.
+    """A way to understand the log up to some outcome.
 
     Attributes:
         judged_upto: how many of the outcomes that were kept it accounts for.
@@ -298,9 +298,9 @@ class JudgedItem:
         self.ended_before = False
         self.abandoned = False
 
-    def kept(self, revision: int, judged_upto: int = 0) -> Choice:
+    def kept(self, judged_upto: int = 0) -> Choice:
         """What it is at present."""
-        return Choice(self.model.copy(), self.commands.copy(), list(self.silent), revision, judged_upto)
+        return Choice(self.model.copy(), self.commands.copy(), list(self.silent), self.revision, judged_upto)
 
     def take(self, choice: Choice) -> None:
         """Make it what it was."""
@@ -440,24 +440,22 @@ class Judge:
             self._follow(judged, [outcome])
         except Disagreement as disagreement:
             self._disagree(judged, disagreement)
-            judged.revision += len(revisions)
 
     def _follow(self, judged: JudgedItem, outcomes: Sequence[Outcome]) -> None:
         """Judge outcomes. If one shows that an earlier choice was wrong, judge again what came after it."""
         for number, outcome in enumerate(outcomes):
-            before = judged.kept(judged.revision) if judged.choices else None
+            revision = judged.revision
             try:
                 self._repeat_in_order(judged, outcome)
             except Disagreement as disagreement:
-                if before is None:
+                if not judged.choices:
                     raise
                 try:
                     self._choose_otherwise(judged, outcomes[number:])
                 except Disagreement:
-                    judged.take(before)
+                    judged.revision = revision
                     raise disagreement from None
                 return
-            judged.revision += len(outcome.changes)
             if judged.choices:
                 judged.since.append(outcome)
 
@@ -472,7 +470,7 @@ class Judge:
     def _reconsider(self, judged: JudgedItem) -> None:
         """In the end, a notice that would have been published must have come earlier, where it was not."""
         while judged.choices and judged.overlooked():
-            now = judged.kept(judged.revision)
+            now = judged.kept()
             try:
                 self._choose_otherwise(judged)
                 self._catch_up(judged, None)
@@ -490,10 +488,12 @@ class Judge:
 
         An item may leave a state twice before its notice is sent. Only the changes show in which absence that was.
         """
+        upto = judged.revision + len(outcome.changes)
         if not judged.silent:
             self._repeat(judged, outcome)
+            judged.revision = upto
             return
-        start, upto = judged.kept(judged.revision), judged.revision + len(outcome.changes)
+        start = judged.kept()
         chosen: Choice | None = None
         for before in range(len(start.silent) + 1):
             judged.take(start)
@@ -505,15 +505,16 @@ class Judge:
                     raise
                 continue
             judged.silent += start.silent[before:]
-            found = judged.kept(upto, len(judged.since) + 1)
+            judged.revision = upto
+            found = judged.kept(len(judged.since) + 1)
             if chosen is not None:
                 judged.choices.append(found)
                 break
-            chosen, judged.revision = found, upto
+            chosen = found
             if not judged.overlooked():
-                break
+                return
         assert chosen is not None
-        judged.take(chosen._replace(revision=start.revision))
+        judged.take(chosen)
 
     def _repeat(self, judged: JudgedItem, outcome: Outcome) -> None:
         """Repeat on the model what caused the changes, and compare."""

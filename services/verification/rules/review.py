@@ -26,7 +26,7 @@ def by_hand(d: Draft) -> bool:
     """Only a person decides: of near copies, unless the policy leaves them to the rule (row 20), under a brake, and if
     the claim names shops of other sellers only.
     """
-    if d.item.brake is not None or (d.item.sellers and d.seller not in d.item.sellers):
+    if d.item.brake is not None or not d.item.means(d.seller):
         return True
     rules = d.policy.recurrence
     return d.item.recurs is not None and (rules is None or rules.review == "manual")
